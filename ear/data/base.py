@@ -1,0 +1,51 @@
+"""What a dataset is to the rest of the code."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ear.config.hashing import array_digest, digest
+
+
+@dataclass(frozen=True)
+class Split:
+    images: Tensor  # [N, channels, height, width] uint8, 0 to 255
+    labels: Tensor  # [N] int64, 0 to classes - 1
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def content_hash(self) -> str:
+        return array_digest(self.images.numpy(), self.labels.numpy())
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    name: str
+    classes: int
+    train: Split
+    test: Split
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    def split(self, name: str) -> Split:
+        return {"train": self.train, "test": self.test}[name]
+
+    def content_hash(self) -> str:
+        """Hash of everything that training can see: names do not enter, contents do."""
+        return digest([self.classes, self.train.content_hash(), self.test.content_hash()])
+
+
+def to_unit_range(images: Tensor) -> Tensor:
+    """uint8 pixels 0 to 255 -> float32 in [-1, 1]."""
+    return images.to(torch.float32) / 127.5 - 1
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Images in [-1, 1] -> uint8 pixels, clamped and rounded."""
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,26 @@
+"""scikit-learn's handwritten digits, embedded in that library: 1,797 grey images of 8x8 pixels in 10 classes.
+
+Source: the test half of UCI's Optical Recognition of Handwritten Digits (Alpaydin & Kaynak 1998).
+"""
+
+import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from ear.data.base import ImageDataset, Split
+
+HELD_OUT = 500
+
+
+def digits() -> ImageDataset:
+    """1,297 images to train on and 500 held out, stratified by class; pixels 0..16 stretched to 0..255."""
+    bunch = load_digits()
+    pixels = torch.from_numpy((bunch.images * (255 / 16)).round().astype("uint8")).unsqueeze(1)
+    labels = torch.from_numpy(bunch.target.astype("int64"))
+    train, test = train_test_split(range(len(labels)), test_size=HELD_OUT, stratify=bunch.target, random_state=0)
+    return ImageDataset(
+        name="digits",
+        classes=10,
+        train=Split(pixels[train], labels[train]),
+        test=Split(pixels[test], labels[test]),
+    )

@@ -1,0 +1,22 @@
+"""Errors that are the user's to mend, as opposed to invariants of ours (which are `assert`s)."""
+
+import importlib
+from types import ModuleType
+
+
+class UserError(ValueError):
+    """Wrong input. The message says what is wrong, where, and how to mend it; the command line exits with 2."""
+
+
+def import_extra(module: str, extra: str) -> ModuleType:
+    """Imports an optional dependency, or says in one sentence which extra of this package brings it.
+
+    Raises:
+        UserError: the module is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"This needs {module}, which is not installed: pip install 'ear[{extra}]' ({error})."
+        ) from error

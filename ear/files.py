@@ -1,0 +1,56 @@
+"""Writing files so that a reader sees the old content or the new, never a half."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ear.errors import UserError
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Calls `write` on a temporary name beside `path`, flushes it to disk, then renames it over `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Atomically writes a UTF-8 text file, making its folder when needed."""
+    write_atomically(path, lambda temporary: _write_text(temporary, text))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Atomically writes JSON, indented, ending in a newline."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def require_writable(folder: Path) -> None:
+    """Makes `folder` and proves that a file can be written in it.
+
+    Raises:
+        UserError: it cannot, with the system's reason and the remedy.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"The output root {folder} can't be written ({error.strerror or error}): "
+            "give another with --root DIR or EAR_ROOT, or mend its permissions."
+        ) from error

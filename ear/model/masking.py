@@ -1,0 +1,42 @@
+"""Which tokens are masked: random orders, the training ratio, and the cosine schedule of generation."""
+
+import math
+
+import torch
+from scipy.stats import truncnorm
+from torch import Tensor
+
+
+def random_orders(images: int, tokens: int, generator: torch.Generator) -> Tensor:
+    """An independent uniform permutation of positions for each image, [images, tokens] int64."""
+    return torch.rand(images, tokens, generator=generator).argsort(dim=1)
+
+
+def masked_count(tokens: int, ratio: float) -> int:
+    """ceil(tokens * ratio): at least one token is masked for every ratio above 0."""
+    return math.ceil(tokens * ratio)
+
+
+def sample_mask_ratio(minimum: float, std: float, generator: torch.Generator) -> float:
+    """One draw of normal(1, std) truncated to [minimum, 1] (MAR, Li et al. 2024; EAR keeps it)."""
+    uniform = torch.rand((), generator=generator, dtype=torch.float64).item()
+    return float(truncnorm.ppf(uniform, (minimum - 1) / std, 0, loc=1, scale=std))
+
+
+def mask_from_orders(orders: Tensor, count: int) -> Tensor:
+    """True at the first `count` positions of each order: [B, L] bool. The last of an order is generated first."""
+    mask = torch.zeros_like(orders, dtype=torch.bool)
+    return mask.scatter_(1, orders[:, :count], True)
+
+
+def cosine_schedule(tokens: int, steps: int) -> list[int]:
+    """Masked tokens before each step and after the last one, steps + 1 numbers from `tokens` to 0.
+
+    After step s (from 0): max(1, min(before - 1, floor(tokens cos(pi/2 (s + 1)/steps)))), and 0 after the last step,
+    which predicts all that is left (MaskGIT, Chang et al. 2022).
+    """
+    counts = [tokens]
+    for step in range(steps - 1):
+        cosine = math.floor(tokens * math.cos(math.pi / 2 * (step + 1) / steps))
+        counts.append(max(1, min(counts[-1] - 1, cosine)))
+    return [*counts, 0]

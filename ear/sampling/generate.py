@@ -1,0 +1,75 @@
+"""Iterative generation: predict the next few tokens of each image's order, put them in, repeat.
+
+Dimensions: B images, L tokens, n tokens predicted in this step, D values a token, W width.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ear.config.schema import SamplingConfig
+from ear.model import ImageModel, cosine_schedule, mask_from_orders, random_orders
+from ear.model.image_model import gather_positions
+from ear.random import stream_generator
+from ear.sampling.guidance import guidance_scales
+
+
+def image_randomness(model: ImageModel, tokens: int, seed: int, images: range) -> tuple[Tensor, Tensor]:
+    """An order [B, L] and the rule's noise [B, L, ...] for each image of a range of image numbers.
+
+    Image i always gets the same, however images are batched and whatever the guidance, temperature or number of steps:
+    values compared across those settings share their noise.
+    """
+    generators = [stream_generator(seed, "image", number) for number in images]
+    orders = [random_orders(1, tokens, generator)[0] for generator in generators]
+    noise = [model.rule.sampling_noise(tokens, generator) for generator in generators]
+    return torch.stack(orders), torch.stack(noise)
+
+
+@torch.inference_mode()
+def generate(
+    model: ImageModel,
+    labels: Tensor | None,
+    orders: Tensor,
+    noise: Tensor,
+    config: SamplingConfig,
+    token_dim: int,
+    on_step: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Tokens [B, L, D] of B images.
+
+    Args:
+        labels: [B] classes, or None for the null class.
+        orders: [B, L] int64, a permutation of positions an image; generated from its last entry to its first.
+        noise: [B, L, ...], the rule's noise by position (each is predicted exactly once).
+        on_step: called after each autoregressive step.
+    """
+    images, length = orders.shape
+    masked = cosine_schedule(length, min(config.steps, length))
+    scales = guidance_scales(masked, config.cfg, config.cfg_schedule)
+    condition = model.trunk.embed_null(images) if labels is None else model.trunk.embed_classes(labels)
+    guided = config.cfg != 1 and labels is not None
+    if guided:
+        condition = torch.cat([condition, model.trunk.embed_null(images)])
+    tokens_BLD = torch.zeros(images, length, token_dim, device=orders.device)
+    noise_rows = noise.flatten(2)
+    # The number of tokens of each step is known beforehand: nothing here waits for the device.
+    for before, after, cfg in zip(masked[:-1], masked[1:], scales, strict=True):
+        mask_BL = mask_from_orders(orders, before)
+        positions_Bn = orders[:, after:before]
+        z_BLW = _conditions(model, tokens_BLD, mask_BL, condition, guided)
+        z = gather_positions(z_BLW[:images], positions_Bn)
+        z_null = gather_positions(z_BLW[images:], positions_Bn) if guided else None
+        step_noise = gather_positions(noise_rows, positions_Bn).view(-1, *noise.shape[2:])
+        new = model.rule.sample(z, step_noise, z_null=z_null, cfg=cfg, temperature=config.infer_temperature)
+        index_BnD = positions_Bn.unsqueeze(2).expand(-1, -1, token_dim)
+        tokens_BLD.scatter_(1, index_BnD, new.view(images, before - after, token_dim))
+        on_step()
+    return tokens_BLD
+
+
+def _conditions(model: ImageModel, tokens: Tensor, mask: Tensor, condition: Tensor, guided: bool) -> Tensor:
+    if not guided:
+        return model.trunk(tokens, mask, condition)  # type: ignore[no-any-return]
+    return model.trunk(tokens.repeat(2, 1, 1), mask.repeat(2, 1), condition)  # type: ignore[no-any-return]

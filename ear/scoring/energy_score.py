@@ -1,0 +1,53 @@
+"""The energy score (Gneiting & Raftery 2007, section 4.3), negatively oriented: lower is better.
+
+    S(p, y) = E|x - y|^alpha - tau/2 E|x - x'|^alpha,    x, x' ~ p independent
+
+Strictly proper for 0 < alpha < 2 and tau = 1. At alpha = 2 it is |E x - y|^2 up to a constant of y, which sees nothing
+of p but its mean: proper, not strictly.
+
+Dimensions: M samples, N rows, D values a token.
+"""
+
+import torch
+from torch import Tensor
+
+
+def fair_energy_score(
+    samples: Tensor, target: Tensor, *, alpha: float, temperature: float = 1.0, epsilon: float = 0.0
+) -> Tensor:
+    """Unbiased estimate of each row's energy score from M >= 2 independent samples (the "fair" estimator).
+
+        1/M sum_j |x_j - y|^alpha - tau / (2 M (M - 1)) sum_{j != k} |x_j - x_k|^alpha
+
+    The paper's loss |x_1 - y|^alpha + |x_2 - y|^alpha - tau |x_1 - x_2|^alpha is twice this at M = 2.
+
+    Args:
+        samples: [M, N, D]. target: [N, D].
+        temperature: tau, the weight of the diversity term.
+        epsilon: see `powered_distance`.
+
+    Returns:
+        [N] float32 (float64 for float64 input).
+    """
+    members = len(samples)
+    assert members >= 2, "the diversity term needs two samples"
+    accuracy = powered_distance(samples - target, alpha, epsilon).mean(dim=0)
+    first, second = torch.triu_indices(members, members, offset=1, device=samples.device)
+    # The mean over pairs j < k is the sum over j != k divided by M (M - 1).
+    diversity = powered_distance(samples[first] - samples[second], alpha, epsilon).mean(dim=0)
+    return accuracy - temperature / 2 * diversity
+
+
+def powered_distance(difference: Tensor, alpha: float, epsilon: float = 0.0) -> Tensor:
+    """|x|^alpha along the last dimension, (|x|^2 + epsilon)^(alpha/2) where an epsilon is given.
+
+    In float32 at least. For alpha >= 1 the gradient at x = 0 is 0, a subgradient; for alpha < 1 it is infinite there
+    (alpha |x|^(alpha - 1)), which an epsilon avoids.
+    """
+    difference = difference.to(torch.promote_types(difference.dtype, torch.float32))
+    if epsilon > 0:
+        return difference.square().sum(dim=-1).add(epsilon).pow(alpha / 2)
+    if alpha == 2:
+        return difference.square().sum(dim=-1)
+    norm = torch.linalg.vector_norm(difference, dim=-1)
+    return norm if alpha == 1 else norm.pow(alpha)

@@ -1,0 +1,23 @@
+"""What a tokenizer is: images to a sequence of continuous tokens and back."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class Tokenizer(nn.Module, ABC):
+    """Its buffers and parameters are saved with every checkpoint, so that a checkpoint decodes its own tokens.
+
+    B images, L tokens an image, D values a token.
+    """
+
+    tokens: int  # L
+    token_dim: int  # D
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Tensor:
+        """Images [B, channels, height, width] in [-1, 1] -> tokens [B, L, D] of about unit variance."""
+
+    @abstractmethod
+    def decode(self, tokens: Tensor) -> Tensor:
+        """Tokens [B, L, D] -> images [B, channels, height, width], in [-1, 1] up to the model's error."""
