@@ -113,9 +113,10 @@ class OptimizerConfig(Section):
 
     betas: tuple[Probability, Probability] = (0.9, 0.95)
     weight_decay: Annotated[Number, Field(ge=0)] = 0.02
-    """Applied to the trunk's matrices; not to biases, norms, embeddings, or the scoring rule's head."""
+    """Applied to the trunk's matrices and embeddings; not to biases, norms or the scoring rule's head."""
     generator_lr_scale: Annotated[Number, Field(gt=0)] = 0.25
-    """The head's learning rate as a multiple of the trunk's (0.25 in the paper)."""
+    """Learning rate of the head's matrices as a multiple of the trunk's (0.25 in the paper). As in the official code,
+    the head's biases and norms train at the full rate."""
     warmup_steps: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0)] = 0
     """Steps over which the learning rate rises linearly from 0."""
     clip_norm: Annotated[Number, Field(gt=0)] = 3.0

@@ -1,9 +1,9 @@
 """Which tokens are masked: random orders, the training ratio, and the cosine schedule of generation."""
 
 import math
+from statistics import NormalDist
 
 import torch
-from scipy.stats import truncnorm
 from torch import Tensor
 
 
@@ -18,9 +18,13 @@ def masked_count(tokens: int, ratio: float) -> int:
 
 
 def sample_mask_ratio(minimum: float, std: float, generator: torch.Generator) -> float:
-    """One draw of normal(1, std) truncated to [minimum, 1] (MAR, Li et al. 2024; EAR keeps it)."""
+    """One draw of normal(1, std) truncated to [minimum, 1] (MAR, Li et al. 2024; EAR keeps it), by inversion."""
     uniform = torch.rand((), generator=generator, dtype=torch.float64).item()
-    return float(truncnorm.ppf(uniform, (minimum - 1) / std, 0, loc=1, scale=std))
+    normal = NormalDist(mu=1, sigma=std)
+    lowest, highest = normal.cdf(minimum), 0.5
+    probability = lowest + uniform * (highest - lowest)
+    # At std much below 1 - minimum the lower tail underflows to 0, where the inverse is not defined.
+    return min(1.0, max(minimum, normal.inv_cdf(max(probability, 1e-300))))
 
 
 def mask_from_orders(orders: Tensor, count: int) -> Tensor:

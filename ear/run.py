@@ -1,0 +1,142 @@
+"""One run, a configuration with its seed: trains what the store does not hold, evaluates what it does not hold."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import yaml
+
+from ear.config import RunConfig
+from ear.data import ImageDataset, load_dataset
+from ear.evaluation import Evaluation, evaluate, load_evaluation
+from ear.execution import set_up
+from ear.files import write_text
+from ear.store import RunKeys, Store, run_keys
+from ear.training import Callback, PeriodicCheckpoint, Trainer, TrainingRecord
+from ear.training.checkpoint import load_part
+from ear.training.history import from_tensors
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """How a training ended."""
+
+    key: str  # the store's key of its last stage
+    checkpoint: Path
+    step: int  # steps done
+    seconds: float  # spent training, by whoever trained
+    diverged_at: int | None  # first non-finite step, counted from 1; None for a training that finished
+
+
+@dataclass(frozen=True)
+class Run:
+    config: RunConfig
+    store: Store
+    callbacks: Sequence[Callback] = field(default=())
+
+    @cached_property
+    def dataset(self) -> ImageDataset:
+        return load_dataset(self.config.data)
+
+    @cached_property
+    def keys(self) -> RunKeys:
+        return run_keys(self.config, self.dataset)
+
+    def training_outcome(self) -> TrainingOutcome | None:
+        """The published end of this run's training, or None while there is none."""
+        for key in self.keys.stages:
+            if key not in self.store:
+                return None
+            outcome = self._outcome(key)
+            if outcome.diverged_at is not None:
+                return outcome
+        return outcome
+
+    def _outcome(self, key: str) -> TrainingOutcome:
+        return TrainingOutcome(key, self.store.path(key) / CHECKPOINT, **self.store.entry(key).details)
+
+    def trainer(self) -> Trainer:
+        """A trainer that stands where the store's stages and the last checkpoint of an unfinished one leave off.
+
+        As it advances it publishes each stage that it ends, and saves checkpoints in between.
+        """
+        device = set_up(self.config.execution)
+        trainer = Trainer(self.config, self.dataset, device=device)
+        for stage, key in enumerate(self.keys.stages):
+            if key in self.store:
+                trainer.restore(self.store.path(key) / CHECKPOINT)
+                continue
+            if self._unfinished(stage).exists():
+                trainer.restore(self._unfinished(stage))
+            break
+        trainer.callbacks += [
+            PublishStages(self.store, self.keys),
+            PeriodicCheckpoint(self._unfinished, self.config.execution.checkpoint_every),
+            *self.callbacks,
+        ]
+        return trainer
+
+    def _unfinished(self, stage: int) -> Path:
+        return self.store.workspace(self.keys.stages[stage]) / CHECKPOINT
+
+    def train(self, stop: Callable[[], bool] = lambda: False) -> TrainingOutcome | None:
+        """Trains what is missing.
+
+        `stop` is asked at every record of the curve; where it says yes, the training is saved so that the next call
+        goes on from there, and None is returned.
+        """
+        if (outcome := self.training_outcome()) is None:
+            trainer = self.trainer()
+            while not trainer.finished:
+                if stop():
+                    self.save_unfinished(trainer)
+                    return None
+                trainer.advance()
+            outcome = self.training_outcome()
+            assert outcome is not None
+        return outcome
+
+    def save_unfinished(self, trainer: Trainer) -> None:
+        """Saves a trainer of this run between two records, for the next one to go on from."""
+        trainer.save(self._unfinished(trainer.stage))
+
+    def evaluation(self) -> Evaluation | None:
+        """The published evaluation, or None while there is none."""
+        return load_evaluation(self.keys.evaluation, self.store) if self.keys.evaluation in self.store else None
+
+    def evaluate(self, on_images: Callable[[int], None] = lambda images: None) -> Evaluation:
+        """Evaluates the finished training, unless that is in the store."""
+        outcome = self.training_outcome()
+        assert outcome is not None and outcome.diverged_at is None, "only a finished training can be evaluated"
+        return evaluate(outcome.checkpoint, self.config, self.keys, self.dataset, self.store, on_images)
+
+    def history(self) -> list[TrainingRecord]:
+        """The training curve up to the published end."""
+        outcome = self.training_outcome()
+        return from_tensors(load_part(outcome.checkpoint, "history")) if outcome else []
+
+
+class PublishStages(Callback):
+    """Publishes each stage that ends, and a divergence as the result that it is."""
+
+    def __init__(self, store: Store, keys: RunKeys) -> None:
+        self._store = store
+        self._keys = keys
+
+    def on_stage_end(self, trainer: Trainer, stage: int) -> None:
+        self._publish(trainer, stage)
+
+    def on_divergence(self, trainer: Trainer, step: int) -> None:
+        self._publish(trainer, trainer.stage)
+
+    def _publish(self, trainer: Trainer, stage: int) -> None:
+        def fill(folder: Path) -> None:
+            trainer.save(folder / CHECKPOINT)
+            config = trainer.config.model_dump(mode="json")
+            write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+
+        details = {"step": trainer.step, "seconds": trainer.seconds, "diverged_at": trainer.diverged_at}
+        self._store.publish(self._keys.stages[stage], "training", fill, details)

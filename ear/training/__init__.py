@@ -1,0 +1,7 @@
+"""Training: the loop, what it calls, and what happens around it."""
+
+from ear.training.callbacks import Callback, PeriodicCheckpoint
+from ear.training.history import TrainingRecord
+from ear.training.trainer import Trainer
+
+__all__ = ["Callback", "PeriodicCheckpoint", "Trainer", "TrainingRecord"]

@@ -1,0 +1,100 @@
+"""One file that holds a training at a step: weights, their average, the optimizer's state, the curve, the config.
+
+A safetensors file, replaced atomically. Randomness is keyed by step (ear.random), so no generator state is needed.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ear.config import RunConfig
+from ear.config.loading import validate
+from ear.errors import UserError
+from ear.files import write_atomically
+
+FORMAT = "ear-checkpoint-1"
+
+
+@dataclass(frozen=True)
+class CheckpointHeader:
+    config: RunConfig
+    step: int  # steps done
+    dataset_hash: str  # of the data that it was trained on
+
+
+def save_checkpoint(path: Path, header: CheckpointHeader, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Writes `parts` ("model", "ema", "optimizer", ...: name -> tensor) and the header to one file, atomically."""
+    tensors = {
+        f"{part}/{name}": tensor.detach().contiguous() for part, named in parts.items() for name, tensor in named.items()
+    }
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(header.config.model_dump(mode="json")),
+        "step": str(header.step),
+        "dataset_hash": header.dataset_hash,
+    }
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
+
+
+def load_header(path: Path) -> CheckpointHeader:
+    """What a checkpoint says of itself; reads no weights.
+
+    Raises:
+        UserError: the file is missing, truncated, foreign, or its configuration is not valid.
+    """
+    with _open(path) as checkpoint:
+        metadata: dict[str, Any] = checkpoint.metadata() or {}
+    if metadata.get("format") != FORMAT:
+        raise UserError(f"{path} is a safetensors file, but no checkpoint of this program (format {FORMAT}).")
+    config = validate(RunConfig, json.loads(metadata["config"]), source=f"{path} (its configuration)")
+    return CheckpointHeader(config, int(metadata["step"]), metadata["dataset_hash"])
+
+
+def load_part(path: Path, part: str) -> dict[str, Tensor]:
+    """The tensors of one part, by name, on the CPU. Reads only these."""
+    prefix = f"{part}/"
+    with _open(path) as checkpoint:
+        return {
+            name.removeprefix(prefix): checkpoint.get_tensor(name)
+            for name in checkpoint.keys()  # noqa: SIM118 (safe_open is no mapping)
+            if name.startswith(prefix)
+        }
+
+
+def _open(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="pt", device="cpu")
+    except FileNotFoundError as error:
+        raise UserError(f"There is no checkpoint {path}.") from error
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"The checkpoint {path} is damaged or no safetensors file ({error}): "
+            "delete it and run the same command again; training goes on from what is left."
+        ) from error
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:
+    """AdamW's state by parameter name: `moment.NAME` for every moment of every parameter that has one."""
+    return {
+        f"{moment}.{names[parameter]}": value
+        for parameter, state in optimizer.state.items()
+        for moment, value in state.items()
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+) -> None:
+    """The inverse of `optimizer_tensors`."""
+    for key, value in tensors.items():
+        moment, _, name = key.partition(".")
+        parameter = parameters[name]
+        # The step counter stays a float32 scalar, the moments take their parameter's place and type.
+        optimizer.state[parameter][moment] = value.clone() if moment == "step" else value.to(parameter)

@@ -1,0 +1,32 @@
+"""In which order training sees its images: one random permutation an epoch, back to back."""
+
+import torch
+from torch import Tensor
+
+from ear.random import stream_generator
+
+
+class EpochOrder:
+    """Batch s of size B is images s B to (s + 1) B of the endless row of epochs; no image is left out of an epoch."""
+
+    def __init__(self, images: int, batch_size: int, seed: int) -> None:
+        self.images = images
+        self.batch_size = batch_size
+        self.seed = seed
+        self._epochs: dict[int, Tensor] = {}
+
+    def batch(self, step: int) -> Tensor:
+        """Image indices [B] of step `step`, counted from 0; it depends on nothing but the step and the seed."""
+        start = step * self.batch_size
+        stop = start + self.batch_size
+        first_epoch, last_epoch = start // self.images, (stop - 1) // self.images
+        self._epochs = {
+            epoch: self._epochs[epoch] if epoch in self._epochs else self._permutation(epoch)
+            for epoch in range(first_epoch, last_epoch + 1)
+        }
+        row = torch.cat(list(self._epochs.values()))
+        offset = start - first_epoch * self.images
+        return row[offset : offset + self.batch_size]
+
+    def _permutation(self, epoch: int) -> Tensor:
+        return torch.randperm(self.images, generator=stream_generator(self.seed, "epoch", epoch))
