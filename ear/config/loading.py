@@ -31,12 +31,21 @@ def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> RunConfig:
         UserError: no such file, no valid YAML, an unknown key, a wrong type or a value out of range.
     """
     values = read_config(name_or_path)
+    apply_overrides(values, overrides)
+    return validate(RunConfig, values, source=name_or_path)
+
+
+def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Sets every `a.b=value`, its value read as YAML.
+
+    Raises:
+        UserError: an override is not of that form, or its path leads nowhere.
+    """
     for override in overrides:
         path, separator, text = override.partition("=")
         if not separator:
             raise UserError(f"--set {override}: write it as section.key=value, for example scoring.alpha=1.25.")
         set_dotted(values, path.strip(), parse_yaml(text, f"--set {override}"))
-    return validate(RunConfig, values, source=name_or_path)
 
 
 def read_config(name_or_path: str) -> dict[str, Any]:
@@ -170,7 +179,8 @@ def _explain(schema: type[BaseModel], details: ErrorDetails) -> str:
         return f"{path} is missing; add it."
     message = details["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    return f"{path or 'the file'}: {message} (given: {details['input']!r})." if path else f"{message}."
+    given = "" if isinstance(details["input"], dict | list) else f" (given: {details['input']!r})"
+    return f"{path + ': ' if path else ''}{message}{given}."
 
 
 def _fields_at(schema: type[BaseModel], path: Iterable[int | str]) -> list[str]:
@@ -192,4 +202,4 @@ def _inner_model(annotation: Any) -> Any:
 
 def _did_you_mean(name: str, valid: Sequence[str]) -> str:
     nearest = difflib.get_close_matches(name, valid, n=1)
-    return f"; did you mean {nearest[0]!r}?" if nearest else ""
+    return f" (did you mean {nearest[0]!r}?)" if nearest else ""

@@ -58,7 +58,7 @@ def evaluate(
         return load_evaluation(keys.evaluation, store)
     extractor = load_extractor(config.evaluation.extractor, keys.extractor, dataset, store)
     real = load_reference(keys.reference, dataset.split(config.evaluation.reference), extractor, store)
-    sampler = Sampler.load(checkpoint, choose_device(config.execution))
+    sampler = Sampler.load(checkpoint).to(choose_device(config.execution))
     started = time.perf_counter()
     settings = config.evaluation
     labels = balanced_labels(settings.images, dataset.classes)

@@ -1,7 +1,7 @@
 """Images from a checkpoint: its averaged weights, its tokenizer, its settings."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -26,19 +26,22 @@ class Sampler:
     device: torch.device
 
     @classmethod
-    def load(cls, checkpoint: Path, device: torch.device | None = None) -> "Sampler":
-        """
+    def load(cls, checkpoint: Path) -> "Sampler":
+        """On the CPU.
+
         Raises:
             UserError: the checkpoint is missing, damaged or foreign.
         """
-        device = device or torch.device("cpu")
         config = load_header(checkpoint).config
         dataset = load_dataset(config.data)
         tokenizer = build_tokenizer(config.tokenizer, dataset)
         tokenizer.load_state_dict(load_part(checkpoint, "tokenizer"))
         model = build_model(config, tokenizer.tokens, tokenizer.token_dim, dataset.classes)
         model.load_state_dict(load_part(checkpoint, "ema"))
-        return cls(model.to(device).eval(), tokenizer.to(device).eval(), config, dataset.classes, device)
+        return cls(model.eval(), tokenizer.eval(), config, dataset.classes, torch.device("cpu"))
+
+    def to(self, device: torch.device) -> "Sampler":
+        return replace(self, model=self.model.to(device), tokenizer=self.tokenizer.to(device), device=device)
 
     def sample(
         self,

@@ -8,7 +8,9 @@
 A key is known before anything is computed, so that a plan can say what is there already.
 """
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ear.config import Reach, RunConfig
@@ -42,6 +44,21 @@ def run_keys(config: RunConfig, dataset: ImageDataset) -> RunKeys:
     reference = _key("reference", extractor, dataset.split(config.evaluation.reference).content_hash())
     evaluation = evaluation_key(stages[-1], config, reference)
     return RunKeys(stages, extractor, reference, evaluation)
+
+
+def checkpoint_keys(config: RunConfig, dataset: ImageDataset, checkpoint: Path) -> RunKeys:
+    """The keys under which a checkpoint file is evaluated.
+
+    A published training counts as what its configuration says; any other file as its content, so that a changed file
+    never meets the old one's metrics.
+    """
+    keys = run_keys(config, dataset)
+    if checkpoint.parent.name in keys.stages:
+        training = checkpoint.parent.name
+    else:
+        with checkpoint.open("rb") as file:
+            training = _key("file", hashlib.file_digest(file, "sha256").hexdigest())
+    return replace(keys, stages=(training,), evaluation=evaluation_key(training, config, keys.reference))
 
 
 def stage_keys(config: RunConfig, dataset_hash: str) -> tuple[str, ...]:

@@ -1,0 +1,39 @@
+"""Checkpoints as the command line names them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ear.config import RunConfig
+from ear.config.loading import apply_overrides, validate
+from ear.errors import UserError
+from ear.run import CHECKPOINT
+
+
+def checkpoint_file(path: Path) -> Path:
+    """The checkpoint in a folder of the store, or the file itself.
+
+    Raises:
+        UserError: there is none.
+    """
+    file = path / CHECKPOINT if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(f"There is no checkpoint {file}: `ear train` prints where it puts one.")
+    return file
+
+
+def override(config: RunConfig, overrides: Sequence[str], checkpoint: Path) -> RunConfig:
+    """A checkpoint's configuration with other sampling, evaluation or execution settings.
+
+    Raises:
+        UserError: the override is wrong, or changes what the weights were trained with.
+    """
+    values = config.model_dump(mode="json")
+    apply_overrides(values, overrides)
+    for text in overrides:
+        section = text.split("=")[0].split(".")[0]
+        if section not in ("sampling", "evaluation", "execution"):
+            raise UserError(
+                f"--set {text}: {checkpoint} was trained with its own {section}; "
+                "only sampling.*, evaluation.* and execution.* can be changed now."
+            )
+    return validate(RunConfig, values, source=str(checkpoint))

@@ -1,0 +1,70 @@
+"""Builds the command line out of this package's commands and those that other packages register."""
+
+import sys
+import traceback
+import warnings
+from importlib.metadata import entry_points
+from typing import Any
+
+import typer
+
+from ear.cli.evaluate import evaluate
+from ear.cli.sample import sample
+from ear.cli.schema import schema
+from ear.cli.train import train
+from ear.errors import UserError
+
+SUCCESS, FAILURE, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(
+    name="ear",
+    help="Energy-based AutoRegression: train, sample and evaluate continuous autoregressive image models, "
+    "and run the ablation sweeps of such a paper.",
+    epilog="First steps:  ear sweep run sweeps/quickstart.yaml  ·  ear report quickstart  ·  ear ui      "
+    "Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted.  --debug shows tracebacks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for command in (train, sample, evaluate, schema):
+    app.command()(command)
+
+
+def add_registered_commands() -> None:
+    """Adds what packages name under `ear.commands` in their metadata: a typer app as a group, a function as a command."""
+    for entry in sorted(entry_points(group="ear.commands"), key=lambda entry: entry.name):
+        loaded: Any = entry.load()
+        if isinstance(loaded, typer.Typer):
+            app.add_typer(loaded, name=entry.name)
+        else:
+            app.command(name=entry.name)(loaded)
+
+
+def main() -> None:
+    """Runs the command line and exits; what a user did wrong is one message, never a traceback."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments  # wherever it stands
+    warnings.showwarning = show_warning
+    add_registered_commands()
+    try:
+        app(args=[argument for argument in arguments if argument != "--debug"], prog_name="ear")
+    except UserError as error:
+        fail(str(error), WRONG_INPUT, debug)
+    except KeyboardInterrupt:
+        fail("interrupted. Run the same command again to go on.", INTERRUPTED, debug)
+    except Exception as error:
+        fail(f"{type(error).__name__}: {error}\nThis is a fault of the program; --debug shows where.", FAILURE, debug)
+
+
+def fail(message: str, code: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    """Warnings meant for the user as one line; those of libraries about themselves not at all."""
+    if category is UserWarning:
+        print(f"warning: {message}", file=sys.stderr)

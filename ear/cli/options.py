@@ -1,0 +1,17 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Overrides = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a parameter, e.g. scoring.alpha=1.25. May be repeated."),
+]
+Root = Annotated[Path, typer.Option("--root", envvar="EAR_ROOT", metavar="DIR", help="Output root.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+Checkpoint = Annotated[
+    Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint file, or a folder of the store that holds one.")
+]
+DEFAULT_ROOT = Path("runs")

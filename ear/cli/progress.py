@@ -1,0 +1,44 @@
+"""Progress bars on stderr."""
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from ear.training import Callback, Trainer, TrainingRecord
+
+
+def progress_bar() -> Progress:
+    """Description, bar, count, whatever the task's `note` says, and the time remaining."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+
+
+class TrainingBar(Callback):
+    """Shows steps, loss and ETA of a training."""
+
+    def __init__(self, total_steps: int) -> None:
+        self._progress = progress_bar()
+        self._total_steps = total_steps
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> "TrainingBar":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def on_record(self, trainer: Trainer, record: TrainingRecord) -> None:
+        if self._task is None:
+            # Started at the first record, so that a resumed training's ETA counts only what was done now.
+            self._task = self._progress.add_task("training", total=self._total_steps, completed=record.step, note="")
+        self._progress.update(self._task, completed=record.step, note=f"loss {record.loss:.4f}")

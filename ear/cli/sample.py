@@ -1,0 +1,66 @@
+"""ear sample"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ear.cli.options import Checkpoint, Overrides
+
+
+def sample(
+    checkpoint: Checkpoint,
+    classes: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Classes to draw; all by default. `null` draws without one.")
+    ] = None,
+    num: Annotated[int, typer.Option(min=1, max=100_000, help="Images of each class.")] = 10,
+    out: Annotated[Path, typer.Option(help="PNG of the grid, one row a class.")] = Path("samples.png"),
+    seed: Annotated[int, typer.Option(min=0, help="Seeds orders and noise.")] = 0,
+    overrides: Overrides = [],  # noqa: B006 (typer copies it)
+) -> None:
+    """Draw images from a checkpoint into a PNG grid.
+
+    Example:  ear sample runs/store/KEY --classes 3,8 --num 16 --set sampling.cfg=1.5 --out grid.png
+    """
+    import torch
+
+    from ear.cli.checkpoint import checkpoint_file, override
+    from ear.cli.progress import progress_bar
+    from ear.execution import set_up
+    from ear.sampling import Sampler, save_grid
+
+    path = checkpoint_file(checkpoint)
+    sampler = Sampler.load(path)
+    config = override(sampler.config, overrides, path)
+    sampler = sampler.to(set_up(config.execution))
+    labels = parse_classes(classes, sampler.classes)
+    rows = len(labels) if labels else 1
+    with progress_bar() as progress:
+        task = progress.add_task("sampling", total=rows * num, note="")
+        images = sampler.sample(
+            torch.tensor(labels).repeat_interleave(num) if labels else None,
+            range(rows * num),
+            config.sampling,
+            seed=seed,
+            batch_size=config.execution.batch_size,
+            on_images=lambda done: progress.update(task, completed=done),
+        )
+    save_grid(images, out, columns=num)
+    print(f"{rows * num} images in {out}")
+
+
+def parse_classes(text: str | None, classes: int) -> list[int] | None:
+    """`3,8` -> [3, 8]; None -> every class; `null` -> None, no class at all."""
+    from ear.errors import UserError
+
+    if text is None:
+        return list(range(classes))
+    if text == "null":
+        return None
+    try:
+        labels = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--classes {text}: give numbers with commas between them, such as 3,8, or null.") from None
+    if wrong := [label for label in labels if not 0 <= label < classes]:
+        raise UserError(f"--classes {text}: the model has the classes 0 to {classes - 1}, not {wrong[0]}.")
+    return labels

@@ -1,0 +1,23 @@
+"""ear schema"""
+
+import json
+from importlib.metadata import entry_points
+from typing import Annotated
+
+import typer
+
+
+def schema(
+    kind: Annotated[str, typer.Argument(metavar="run|sweep", help="Which YAML file the schema is of.")],
+) -> None:
+    """Print the JSON schema of a YAML file, with which editors complete and check it.
+
+    Example:  ear schema run > run.schema.json, and as the YAML's first line
+    # yaml-language-server: $schema=run.schema.json
+    """
+    from ear.errors import UserError
+
+    schemas = {entry.name: entry for entry in entry_points(group="ear.schemas")}
+    if kind not in schemas:
+        raise UserError(f"There is no schema {kind!r}: give one of {', '.join(sorted(schemas))}.")
+    print(json.dumps(schemas[kind].load().model_json_schema(), indent=2))

@@ -1,0 +1,50 @@
+"""ear train"""
+
+import json
+from typing import Annotated
+
+import typer
+
+from ear.cli.options import DEFAULT_ROOT, Json, Overrides, Root
+
+
+def train(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A shipped name (digits) or a YAML file.")],
+    overrides: Overrides = [],  # noqa: B006 (typer copies it)
+    root: Root = DEFAULT_ROOT,
+    as_json: Json = False,
+) -> None:
+    """Train one configuration; what the store holds already is not trained again.
+
+    Ctrl-C saves the training, and the same command goes on from there.
+
+    Example:  ear train digits --set scoring.alpha=1.25 --set seed=1
+    """
+    from threading import Event
+
+    from ear.cli.progress import TrainingBar
+    from ear.config import load_config
+    from ear.interrupt import on_interrupt
+    from ear.run import Run
+    from ear.store import Store
+
+    resolved = load_config(config, overrides)
+    stop = Event()
+    with on_interrupt(stop.set), TrainingBar(resolved.training.total_steps) as bar:
+        run = Run(resolved, Store(root), callbacks=[bar])
+        known = run.training_outcome() is not None
+        outcome = run.train(stop.is_set)
+    if outcome is None:
+        raise KeyboardInterrupt
+    if as_json:
+        print(json.dumps({**vars(outcome), "checkpoint": str(outcome.checkpoint), "reused": known}))
+        return
+    if outcome.diverged_at is not None:
+        print(f"Diverged at step {outcome.diverged_at}: its loss or gradient was not finite. Recorded as a result.")
+        return
+    history = run.history()
+    verb = "Already in the store" if known else "Trained"
+    print(f"{verb}: {outcome.step} steps in {outcome.seconds:.1f} s, loss {history[-1].loss:.4f}.")
+    print(f"Checkpoint: {outcome.checkpoint}")
+    print(f"Next:  ear evaluate {outcome.checkpoint.parent}")
+    print(f"       ear sample {outcome.checkpoint.parent} --out samples.png")

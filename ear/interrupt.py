@@ -1,0 +1,24 @@
+"""Ctrl-C as a wish to stop at the next good moment; a second one stops at once."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def on_interrupt(ask: Callable[[], None]) -> Iterator[None]:
+    """Within it, the first SIGINT or SIGTERM calls `ask` instead of interrupting."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        ask()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print("Stopping, and saving what is being trained; Ctrl-C again stops at once.", file=sys.stderr)
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

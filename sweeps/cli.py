@@ -1,0 +1,77 @@
+"""ear sweep, ear ui. Imports nothing heavy: every command imports what it needs when it is called."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ear.cli.options import DEFAULT_ROOT, Json, Root
+
+app = typer.Typer(help="Plan and run the sweeps that a YAML file describes.", no_args_is_help=True)
+
+SweepFile = Annotated[Path, typer.Argument(metavar="FILE", help="The sweep's YAML, e.g. sweeps/quickstart.yaml.")]
+
+
+@app.command()
+def plan(file: SweepFile, root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
+    """Validate a sweep and list what it would do; computes nothing.
+
+    Example:  ear sweep plan sweeps/quickstart.yaml
+    """
+    import json
+
+    from ear.store import Store
+    from sweeps.plan import compile_plan
+    from sweeps.summary import plan_json, plan_table
+
+    compiled = compile_plan(file)
+    store = Store(root)
+    if as_json:
+        print(json.dumps(plan_json(compiled, store), indent=2))
+    else:
+        plan_table(compiled, store)
+
+
+@app.command()
+def run(file: SweepFile, root: Root = DEFAULT_ROOT) -> None:
+    """Train and evaluate what is missing of a sweep, and track every run in MLflow.
+
+    Ctrl-C stops; the same command goes on. What the store holds is not trained again.
+
+    Example:  ear sweep run sweeps/quickstart.yaml
+    """
+    from sweeps.plan import compile_plan
+    from sweeps.runner import run_sweep
+
+    outcome = run_sweep(compile_plan(file), root)
+    for label, traceback in outcome.failed.items():
+        typer.echo(f"failed: {label}\n{traceback}", err=True)
+    if outcome.interrupted:
+        typer.echo(f"Stopped. Go on with:  ear sweep run {file}", err=True)
+        raise typer.Exit(130)
+    if outcome.failed:
+        typer.echo(f"{len(outcome.failed)} trials failed; run the same command again to retry them.", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{outcome.trained} trials done now, {outcome.reused} were in the store already.")
+
+
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Open MLflow's pages on the sweeps of an output root, on this machine only.
+
+    Example:  ear ui --port 5001
+    """
+    import os
+    import sys
+
+    from ear.errors import UserError
+    from sweeps.tracking import open_client, tracking_uri
+
+    if tracking_uri(root).startswith("sqlite") and not (root / "mlflow.db").exists():
+        raise UserError(f"There is nothing to show: {root / 'mlflow.db'} does not exist. Run a sweep first.")
+    open_client(root)
+    typer.echo(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)")
+    command = ["-m", "mlflow", "server", "--backend-store-uri", tracking_uri(root)]
+    os.execv(sys.executable, [sys.executable, *command, "--host", "127.0.0.1", "--port", str(port)])

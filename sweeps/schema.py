@@ -1,0 +1,72 @@
+"""The schema of a sweep YAML."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from ear.config.schema import Count, Number, Section
+
+METRICS = ("fid", "is", "precision", "recall")
+HIGHER_IS_BETTER = ("is", "precision", "recall")
+
+
+class MetricConfig(Section):
+    name: Literal["fid", "is", "precision", "recall", "fid_null", "is_null", "precision_null", "recall_null"] = "fid"
+    """What configurations are ranked by; `_null` is measured on samples without a class label."""
+    mode: Literal["min", "max"] = "min"
+
+    @model_validator(mode="after")
+    def _known_direction(self) -> Self:
+        best = "max" if self.name.removesuffix("_null") in HIGHER_IS_BETTER else "min"
+        if self.mode != best:
+            raise ValueError(f"{self.name} is better when {'higher' if best == 'max' else 'lower'}: mode must be {best}")
+        return self
+
+
+class ResourcesConfig(Section):
+    """What one trial gets."""
+
+    cpus: Count = 1
+    """CPUs, which are also torch's threads."""
+    gpus: Annotated[Number, Field(ge=0)] = 0
+    """GPUs; a fraction shares one."""
+
+
+class SweepConfig(Section):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    """Names the sweep in MLflow and the report's folder: letters, digits, '_', '-' and '.'."""
+    base: str = "digits"
+    """A shipped configuration, or a YAML file beside this one."""
+    set: dict[str, Any] = {}
+    """Dotted parameters that differ from the base in every run."""
+    space: Annotated[dict[str, list[Any]], Field(min_length=1)]
+    """Dotted parameter -> its values; the sweep is the grid of all combinations."""
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    """Every combination is trained once with each seed."""
+    metric: MetricConfig = MetricConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    concurrency: Count | None = None
+    """Trials at a time; as many as the machine's CPUs and GPUs allow where this is left out."""
+
+    @field_validator("space")
+    @classmethod
+    def _axes_vary(cls, space: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        for parameter, values in space.items():
+            if not values:
+                raise ValueError(f"the axis {parameter} is empty; give it at least one value")
+            repeated = [value for index, value in enumerate(values) if value in values[:index]]
+            if repeated:
+                raise ValueError(f"the axis {parameter} has {repeated[0]!r} twice")
+            section = parameter.split(".")[0]
+            if section == "seed":
+                raise ValueError("seed is no axis; list the seeds under `seeds`, so that tables average over them")
+            if section == "execution":
+                raise ValueError(f"{parameter} says how a run is carried out and changes no result; put it under `set`")
+        return space
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed stands there twice")
+        return seeds
