@@ -1,0 +1,1 @@
+"""From MLflow's runs to tables, figures and findings."""

@@ -11,7 +11,7 @@ from types import FrameType
 def on_interrupt(ask: Callable[[], None]) -> Iterator[None]:
     """Within it, the first SIGINT or SIGTERM calls `ask` instead of interrupting."""
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle(_number: int, _frame: FrameType | None) -> None:
         ask()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         print("Stopping, and saving what is being trained; Ctrl-C again stops at once.", file=sys.stderr)

@@ -107,10 +107,11 @@ class Run:
         """The published evaluation, or None while there is none."""
         return load_evaluation(self.keys.evaluation, self.store) if self.keys.evaluation in self.store else None
 
-    def evaluate(self, on_images: Callable[[int], None] = lambda images: None) -> Evaluation:
+    def evaluate(self, on_images: Callable[[int], object] = int) -> Evaluation:
         """Evaluates the finished training, unless that is in the store."""
         outcome = self.training_outcome()
-        assert outcome is not None and outcome.diverged_at is None, "only a finished training can be evaluated"
+        assert outcome is not None, "only a finished training can be evaluated"
+        assert outcome.diverged_at is None, "a diverged training has nothing to evaluate"
         return evaluate(outcome.checkpoint, self.config, self.keys, self.dataset, self.store, on_images)
 
     def history(self) -> list[TrainingRecord]:

@@ -1,0 +1,1 @@
+"""Sweeps: YAML -> plan -> Ray Tune trials -> the store, tracked in MLflow."""

@@ -76,9 +76,7 @@ class Board:
         for row in self.rows.values():
             loss = "" if row.loss is None else f"{row.loss:.4f}"
             step = f"{row.steps}/{row.total_steps}" if row.steps else ""
-            table.add_row(
-                row.label, row.state, step, loss, clock(row.eta(now)), style=STYLES.get(row.state, "dim")
-            )
+            table.add_row(row.label, row.state, step, loss, clock(row.eta(now)), style=STYLES.get(row.state, "dim"))
         return table
 
     def _caption(self, now: float) -> str:

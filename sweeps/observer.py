@@ -11,7 +11,7 @@ from sweeps.plan import Trial, is_done
 from sweeps.tracking import Tracker
 
 
-class Observer(Callback):  # type: ignore[misc]
+class Observer(Callback):
     """Tune calls it in the driver's process, between two events."""
 
     def __init__(self, trials: dict[str, Trial], board: Board, tracker: Tracker, store: Store) -> None:
@@ -62,7 +62,7 @@ class Observer(Callback):  # type: ignore[misc]
         return self._trials[trial.config["trial"]["key"]]
 
 
-class StopOnRequest(Stopper):  # type: ignore[misc]
+class StopOnRequest(Stopper):
     """Ends the experiment as soon as it is asked to; trials get the time to save."""
 
     def __init__(self) -> None:

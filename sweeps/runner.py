@@ -94,6 +94,7 @@ def _run_trials(
     with local_cluster(concurrency * resources.cpus, math.ceil(concurrency * resources.gpus)) as folder:
         # Here, since importing Tune reads the environment that the cluster has set.
         from ray import tune
+
         from sweeps.observer import Observer, StopOnRequest
         from sweeps.trainable import TrainAndEvaluate
 

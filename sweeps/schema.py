@@ -19,7 +19,9 @@ class MetricConfig(Section):
     def _known_direction(self) -> Self:
         best = "max" if self.name.removesuffix("_null") in HIGHER_IS_BETTER else "min"
         if self.mode != best:
-            raise ValueError(f"{self.name} is better when {'higher' if best == 'max' else 'lower'}: mode must be {best}")
+            raise ValueError(
+                f"{self.name} is better when {'higher' if best == 'max' else 'lower'}: mode must be {best}"
+            )
         return self
 
 

@@ -36,6 +36,7 @@ def open_client(root: Path) -> Any:
         UserError: MLflow is not installed, or its database can't be opened.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     mlflow = import_extra("mlflow", "sweeps")
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -82,9 +83,7 @@ class Tracker:
             # Without a location of its own, artifacts would go to the folder that the command was called from.
             artifacts = (root / "mlartifacts" / self.plan.sweep.name).resolve()
             local = "MLFLOW_TRACKING_URI" not in os.environ
-            return str(
-                self.client.create_experiment(self.plan.sweep.name, artifacts.as_uri() if local else None)
-            )
+            return str(self.client.create_experiment(self.plan.sweep.name, artifacts.as_uri() if local else None))
         if experiment.lifecycle_stage == "deleted":
             raise UserError(
                 f"The experiment {self.plan.sweep.name!r} was deleted in MLflow: restore it there, "
@@ -178,8 +177,10 @@ class Tracker:
         tags = {
             OUTCOME: "finished" if outcome.diverged_at is None else "diverged",
             "ear.checkpoint": str(self.store.path(outcome.key) / CHECKPOINT),
-            **{f"ear.{name}": json.dumps(value) if isinstance(value, dict) else str(value)
-               for name, value in entry.provenance.items()},
+            **{
+                f"ear.{name}": json.dumps(value) if isinstance(value, dict) else str(value)
+                for name, value in entry.provenance.items()
+            },
         }
         metrics = {"train_seconds": outcome.seconds, "train_steps": float(outcome.step)}
         evaluation = stored.evaluation()

@@ -42,11 +42,16 @@ def evaluate(
     if as_json:
         print(json.dumps(asdict(evaluation)))
         return
-    metrics = evaluation.metrics
-    for name, suffix, images in (("class labels", "", evaluation.images), ("no label", "_null", evaluation.null_images)):
+    for title, suffix, images in (
+        ("class labels", "", evaluation.images),
+        ("no label", "_null", evaluation.null_images),
+    ):
+        fid, score, precision, recall = (
+            evaluation.metrics[name + suffix] for name in ("fid", "is", "precision", "recall")
+        )
         print(
-            f"{name:>12}:  FID {metrics['fid' + suffix]:.3f}   IS {metrics['is' + suffix]:.3f}   "
-            f"precision {metrics['precision' + suffix]:.3f}   recall {metrics['recall' + suffix]:.3f}   ({images} images)"
+            f"{title:>12}:  FID {fid:.3f}   IS {score:.3f}   precision {precision:.3f}   recall {recall:.3f}"
+            f"   ({images} images)"
         )
     print(
         f"against {evaluation.reference_images} images of {evaluation.reference}, extractor {evaluation.extractor} "

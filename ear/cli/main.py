@@ -32,7 +32,7 @@ for command in (train, sample, evaluate, schema):
 
 
 def add_registered_commands() -> None:
-    """Adds what packages name under `ear.commands` in their metadata: a typer app as a group, a function as a command."""
+    """Adds what packages register under `ear.commands`: a typer app as a group, a function as a command."""
     for entry in sorted(entry_points(group="ear.commands"), key=lambda entry: entry.name):
         loaded: Any = entry.load()
         if isinstance(loaded, typer.Typer):
@@ -45,7 +45,7 @@ def main() -> None:
     """Runs the command line and exits; what a user did wrong is one message, never a traceback."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments  # wherever it stands
-    warnings.showwarning = show_warning
+    warnings.showwarning = show_warning  # type: ignore[assignment]
     add_registered_commands()
     try:
         app(args=[argument for argument in arguments if argument != "--debug"], prog_name="ear")

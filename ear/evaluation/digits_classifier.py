@@ -1,7 +1,7 @@
 """The feature extractor for digits: a small convnet trained on their training split.
 
-Inception knows nothing of 8x8 digits, so this network is trained once for a dataset, always from the same seed, and kept
-in the store; its accuracy on held-out digits is logged with every metric that it gives.
+Inception knows nothing of 8x8 digits, so this network is trained once for a dataset, always from the same seed, and
+kept in the store; its accuracy on held-out digits is logged with every metric that it gives.
 """
 
 from typing import cast
@@ -61,7 +61,7 @@ def train_digits_classifier(dataset: ImageDataset) -> DigitsClassifier:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=EPOCHS * steps_per_epoch)
     for epoch in range(EPOCHS):
         order = torch.randperm(len(labels), generator=stream_generator(SEED, "classifier epoch", epoch))
-        for batch in order[: steps_per_epoch * BATCH_SIZE].split(BATCH_SIZE):
+        for batch in order[: steps_per_epoch * BATCH_SIZE].view(-1, BATCH_SIZE):
             loss = F.cross_entropy(classifier(images[batch])[1], labels[batch])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -74,4 +74,5 @@ def train_digits_classifier(dataset: ImageDataset) -> DigitsClassifier:
 @torch.inference_mode()
 def accuracy(classifier: DigitsClassifier, split: Split) -> float:
     """Share of images whose class is the likeliest."""
-    return (classifier(split.images)[1].argmax(dim=1) == split.labels).float().mean().item()
+    logits: Tensor = classifier(split.images)[1]
+    return (logits.argmax(dim=1) == split.labels).float().mean().item()

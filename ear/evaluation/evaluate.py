@@ -45,7 +45,7 @@ def evaluate(
     keys: RunKeys,
     dataset: ImageDataset,
     store: Store,
-    on_images: Callable[[int], None] = lambda images: None,
+    on_images: Callable[[int], object] = int,
 ) -> Evaluation:
     """The evaluation that `keys.evaluation` names, from the store or computed and published there.
 

@@ -42,7 +42,7 @@ class Extractor:
     @torch.inference_mode()
     def extract(self, images: Tensor, batch_size: int = 500) -> Features:
         """Features of uint8 images [N, channels, H, W]."""
-        outputs = [self.network(batch) for batch in images.split(batch_size)]
+        outputs = [self.network(batch) for batch in torch.split(images, batch_size)]
         features, logits = (torch.cat(column) for column in zip(*outputs, strict=True))
         return Features(features, logits)
 
@@ -66,7 +66,9 @@ def _load_digits_classifier(name: str, folder: Path, classes: int) -> Extractor:
         state = load_file(folder / "weights.safetensors")
         measured = json.loads((folder / "extractor.json").read_text(encoding="utf-8"))["accuracy"]
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise UserError(f"The extractor in {folder} is damaged ({error}): delete the folder, it is made anew.") from error
+        raise UserError(
+            f"The extractor in {folder} is damaged ({error}): delete the folder, it is made anew."
+        ) from error
     classifier = DigitsClassifier(classes)
     classifier.load_state_dict(state)
     weights_hash = array_digest(*(state[weight].numpy() for weight in sorted(state)))

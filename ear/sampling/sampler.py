@@ -51,7 +51,7 @@ class Sampler:
         *,
         seed: int,
         batch_size: int = 500,
-        on_images: Callable[[int], None] = lambda images: None,
+        on_images: Callable[[int], object] = int,
     ) -> Tensor:
         """uint8 images [N, channels, H, W] of these image numbers.
 

@@ -34,9 +34,7 @@ class EnergyRule(ScoringRule):
 
     def loss(self, z: Tensor, target: Tensor, noise: Tensor, *, temperature: float = 1.0) -> Tensor:
         samples = self.generator(z, noise)
-        return 2 * fair_energy_score(
-            samples, target, alpha=self.alpha, temperature=temperature, epsilon=self.epsilon
-        )
+        return 2.0 * fair_energy_score(samples, target, alpha=self.alpha, temperature=temperature, epsilon=self.epsilon)
 
     def sampling_noise(self, rows: int, generator: torch.Generator) -> Tensor:
         """[N, C]."""

@@ -35,7 +35,8 @@ def fair_energy_score(
     first, second = torch.triu_indices(members, members, offset=1, device=samples.device)
     # The mean over pairs j < k is the sum over j != k divided by M (M - 1).
     diversity = powered_distance(samples[first] - samples[second], alpha, epsilon).mean(dim=0)
-    return accuracy - temperature / 2 * diversity
+    score: Tensor = accuracy - temperature / 2 * diversity
+    return score
 
 
 def powered_distance(difference: Tensor, alpha: float, epsilon: float = 0.0) -> Tensor:

@@ -7,7 +7,6 @@ Correctness rests on the rename alone: two processes that make the same result b
 """
 
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
@@ -66,7 +65,9 @@ class Store:
         try:
             return Entry(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{path} is damaged ({error}): delete its folder and run the same command again.") from error
+            raise UserError(
+                f"{path} is damaged ({error}): delete its folder and run the same command again."
+            ) from error
 
     def publish(
         self, key: str, kind: Kind, fill: Callable[[Path], None], details: Mapping[str, Any] | None = None
@@ -90,7 +91,7 @@ class Store:
             )
             write_json(temporary / "entry.json", asdict(entry))
             try:
-                os.rename(temporary, self.path(key))  # fails where the key exists: its folder is not empty
+                temporary.rename(self.path(key))  # fails where the key exists: its folder is not empty
             except OSError:
                 if key not in self:
                     raise

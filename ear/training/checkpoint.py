@@ -32,7 +32,9 @@ class CheckpointHeader:
 def save_checkpoint(path: Path, header: CheckpointHeader, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
     """Writes `parts` ("model", "ema", "optimizer", ...: name -> tensor) and the header to one file, atomically."""
     tensors = {
-        f"{part}/{name}": tensor.detach().contiguous() for part, named in parts.items() for name, tensor in named.items()
+        f"{part}/{name}": tensor.detach().contiguous()
+        for part, named in parts.items()
+        for name, tensor in named.items()
     }
     metadata = {
         "format": FORMAT,
@@ -80,12 +82,12 @@ def _open(path: Path) -> Any:
         ) from error
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:
-    """AdamW's state by parameter name: `moment.NAME` for every moment of every parameter that has one."""
+def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """AdamW's state by parameter name: `MOMENT.NAME` for every moment of every parameter that has one."""
     return {
-        f"{moment}.{names[parameter]}": value
-        for parameter, state in optimizer.state.items()
-        for moment, value in state.items()
+        f"{moment}.{name}": value
+        for name, parameter in parameters.items()
+        for moment, value in optimizer.state.get(parameter, {}).items()
     }
 
 

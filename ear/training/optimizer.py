@@ -15,7 +15,9 @@ def build_optimizer(model: ImageModel, config: OptimizerConfig) -> torch.optim.A
     Weight decay acts on the trunk's matrices and embeddings. The head does not decay; its matrices train at
     `generator_lr_scale` times the trunk's rate, its biases and norms at the full rate.
     """
-    decaying, plain, head_matrices = [], [], []
+    decaying: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    head_matrices: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if name.startswith("rule."):
             (head_matrices if parameter.ndim > 1 else plain).append(parameter)

@@ -166,14 +166,13 @@ class Trainer:
 
     def save(self, path: Path) -> None:
         """Writes a checkpoint that `restore` goes on from."""
-        names = {parameter: name for name, parameter in self.model.named_parameters()}
         save_checkpoint(
             path,
             CheckpointHeader(self.config, self.step, self.dataset_hash),
             {
                 "model": self.model.state_dict(),
                 "ema": self.ema.averages,
-                "optimizer": optimizer_tensors(self.optimizer, names),
+                "optimizer": optimizer_tensors(self.optimizer, dict(self.model.named_parameters())),
                 "tokenizer": self.tokenizer.state_dict(),
                 "history": to_tensors(self.history),
             },

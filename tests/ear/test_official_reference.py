@@ -1,5 +1,6 @@
 """Our model holds against values of the official code: same weights, same masks, orders and noises, same outputs."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,10 @@ def test_model_loss_is_the_official_loss(official: OfficialCheckpoint, arrays: d
     """The whole training path, with the noises handed to the masked positions that it computes."""
     positions = arrays["orders"][:, :13]
     noise = torch.stack(
-        [arrays[name].view(3, 16, 8)[torch.arange(3)[:, None], positions].flatten(0, 1) for name in ("noise1", "noise2")]
+        [
+            arrays[name].view(3, 16, 8)[torch.arange(3)[:, None], positions].flatten(0, 1)
+            for name in ("noise1", "noise2")
+        ]
     )
     loss = official.model.loss(
         arrays["tokens"],
@@ -98,7 +102,7 @@ def noise_by_position(arrays: dict[str, Tensor], name: str, steps: int) -> Tenso
     orders = arrays["orders"]
     noise = torch.zeros(*orders.shape, 8)
     masked = cosine_schedule(orders.shape[1], steps)
-    for step, (before, after) in enumerate(zip(masked[:-1], masked[1:], strict=True)):
+    for step, (before, after) in enumerate(itertools.pairwise(masked)):
         positions = orders[:, after:before].sort(dim=1).values
         noise[torch.arange(len(orders))[:, None], positions] = arrays[f"{name}_noise{step:03d}"].view(
             len(orders), before - after, 8

@@ -1,0 +1,33 @@
+"""The paper's numbers, kept as data files."""
+
+from dataclasses import dataclass
+from importlib import resources
+
+import yaml
+
+
+@dataclass(frozen=True)
+class PaperAblation:
+    """One table of the paper."""
+
+    axis: str  # the dotted parameter that it varies
+    setting: str
+    values: list[float]
+    metrics: dict[str, list[float]]
+
+    def value(self, metric: str, at: float) -> float | None:
+        """The paper's number, or None where it gives none."""
+        known = dict(zip(self.values, self.metrics[metric], strict=True))
+        return known.get(at)
+
+
+def paper_ablation(axes: list[str]) -> PaperAblation | None:
+    """The paper's table over these axes; it gives numbers for single axes only."""
+    if len(axes) != 1:
+        return None
+    for file in resources.files("analysis.paper_data").iterdir():
+        if file.name.endswith(".yaml"):
+            ablation = PaperAblation(**yaml.safe_load(file.read_text(encoding="utf-8")))
+            if ablation.axis == axes[0]:
+                return ablation
+    return None

@@ -1,0 +1,73 @@
+"""A sweep's report: table, figure, samples and findings, all from MLflow, all saying what was measured with what."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis.figures import save_ablation_figure
+from analysis.findings import findings
+from analysis.paper import paper_ablation
+from analysis.results import METRICS, load_results
+from analysis.samples import save_sample_sheet
+from analysis.statistics import summarise
+from analysis.tables import display_table, latex, markdown
+from ear.files import require_writable, write_text
+from sweeps.plan import short_name
+
+
+@dataclass(frozen=True)
+class Report:
+    folder: Path
+    table: str  # Markdown
+    caption: str
+    findings: str
+    files: list[Path]
+
+
+def write_report(name: str, root: Path) -> Report:
+    """Writes ROOT/NAME/report/ from what MLflow knows of the sweep.
+
+    Raises:
+        UserError: the sweep is unknown or has no finished run, or the folder can't be written.
+    """
+    results = load_results(name, root)
+    folder = root / name / "report"
+    require_writable(folder)
+    paper = paper_ablation(results.axes)
+    summary = summarise(results.frame, results.axes, METRICS)
+    caption = describe(results.conditions, int(summary["runs"].min()))
+    table = display_table(summary, results.axes, paper)
+    words = findings(summary, results.axes[0], paper)
+    text = markdown(table)
+    paper_line = f"\nPaper: {paper.setting}.\n" if paper else ""
+    write_text(folder / "table.md", f"{text}\n\n{caption}\n{paper_line}\n{words}\n")
+    full_caption = f"{caption} {'Paper: ' + paper.setting + '.' if paper else ''}".strip()
+    write_text(folder / "table.tex", latex(table, results.axes, full_caption, f"tab:{name}"))
+    write_text(folder / "table.csv", summary.to_csv(index=False))
+    files = [folder / "table.md", folder / "table.csv", folder / "table.tex"]
+    if len(results.axes) == 1:
+        figure = folder / f"{short_name(results.axes[0])}.png"
+        save_ablation_figure(figure, summary, results.axes[0], paper, caption)
+        files.append(figure)
+    save_sample_sheet(folder / "samples.png", results, caption)
+    files.append(folder / "samples.png")
+    return Report(folder, text, caption, words, files)
+
+
+def describe(conditions: dict[str, Any], seeds: int) -> str:
+    """One sentence that labels every number of the report."""
+    settings = ", ".join(
+        f"{label} {conditions[name]}"
+        for name, label in (
+            ("sampling.cfg", "CFG"),
+            ("sampling.infer_temperature", "inference temperature"),
+            ("sampling.steps", "steps"),
+        )
+        if name in conditions
+    )
+    return (
+        f"{conditions['images']:.0f} generated images ({conditions['null_images']:.0f} without label) against "
+        f"{conditions['reference_images']:.0f} of {conditions['reference']}; extractor {conditions['extractor']} "
+        f"({conditions['extractor_accuracy']:.1%} accurate, weights {conditions['extractor_hash']}); {settings}; "
+        f"{seeds} seed{'s, mean ± 95% interval' if seeds > 1 else ''}."
+    )

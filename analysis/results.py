@@ -1,0 +1,114 @@
+"""A sweep's runs, read from MLflow into a table with a row a run."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ear.errors import UserError
+from sweeps.tracking import (
+    DIGEST,
+    KEY,
+    OUTCOME,
+    PARAMETERS,
+    PARENT,
+    SEED,
+    open_client,
+    tracking_errors,
+    tracking_uri,
+)
+
+METRICS = ("fid", "is", "precision", "recall", "fid_null", "is_null", "precision_null", "recall_null")
+# What every number of a report has to agree in, and is labelled with.
+CONDITIONS = ("extractor", "extractor_hash", "reference", "images", "null_images", "reference_images")
+
+
+@dataclass(frozen=True)
+class SweepResults:
+    name: str
+    axes: list[str]  # dotted parameters
+    frame: pd.DataFrame  # a row a run: the axes, seed, outcome, metrics, run_id
+    conditions: dict[str, Any]  # of the measurement: extractor, reference, numbers of images, sampling settings
+    client: Any  # MlflowClient, for artifacts
+
+    @property
+    def finished(self) -> pd.DataFrame:
+        return self.frame[self.frame["outcome"] == "finished"]
+
+
+def load_results(name: str, root: Path) -> SweepResults:
+    """The newest sweep of this name.
+
+    Raises:
+        UserError: there is none, it has no finished run, or its runs were not measured alike.
+    """
+    if tracking_uri(root).startswith("sqlite") and not (root / "mlflow.db").exists():
+        raise UserError(f"No sweep has been run under {root}; run one, or name its root with --root.")
+    client = open_client(root)
+    with tracking_errors(root):
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            known = sorted(each.name for each in client.search_experiments() if each.name != "Default")
+            raise UserError(
+                f"There is no sweep {name!r} in {tracking_uri(root)}; there is {', '.join(known) or 'none'}."
+            )
+        parents = client.search_runs(
+            [experiment.experiment_id], f"tags.`{DIGEST}` != ''", order_by=["attributes.start_time DESC"]
+        )
+        if not parents:
+            raise UserError(f"The experiment {name!r} holds no sweep of this program.")
+        runs = children(client, experiment.experiment_id, parents[0].info.run_id)
+    rows = [row(run) for run in runs if run.data.tags.get(OUTCOME) in ("finished", "diverged")]
+    if not any(each["outcome"] == "finished" for each in rows):
+        raise UserError(f"No run of {name!r} has been evaluated yet: ear sweep run FILE goes on with it.")
+    axes = json.loads(parents[0].data.tags[PARAMETERS])
+    frame = pd.DataFrame(rows).sort_values([*axes, "seed"], ignore_index=True)
+    return SweepResults(name, axes, frame, common_conditions(runs, axes), client)
+
+
+def children(client: Any, experiment: str, parent: str) -> list[Any]:
+    """All child runs of a sweep."""
+    found: list[Any] = []
+    token = None
+    while True:
+        page = client.search_runs([experiment], f"tags.`{PARENT}` = '{parent}'", max_results=1000, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def row(run: Any) -> dict[str, Any]:
+    tags, metrics = run.data.tags, run.data.metrics
+    return {
+        **json.loads(tags[PARAMETERS]),
+        "seed": int(tags[SEED]),
+        "outcome": tags[OUTCOME],
+        "diverged_at": metrics.get("diverged_at"),
+        **{name: metrics.get(name) for name in METRICS},
+        "train_seconds": metrics.get("train_seconds"),
+        "run_id": run.info.run_id,
+        "key": tags[KEY],
+    }
+
+
+def common_conditions(runs: list[Any], axes: list[str]) -> dict[str, Any]:
+    """What the finished runs were measured with.
+
+    Raises:
+        UserError: they differ in it, so that one table of them would mislead.
+    """
+    finished = [run for run in runs if run.data.tags.get(OUTCOME) == "finished"]
+    conditions: dict[str, Any] = {}
+    for name in CONDITIONS:
+        values = {run.data.tags.get(f"ear.{name}", run.data.metrics.get(name)) for run in finished}
+        if len(values) > 1 and f"evaluation.{name}" not in axes:
+            raise UserError(f"The sweep's runs were measured with different {name}s: {sorted(map(str, values))}.")
+        conditions[name] = values.pop()
+    conditions["extractor_accuracy"] = finished[0].data.metrics["extractor_accuracy"]
+    for name in ("sampling.cfg", "sampling.steps", "sampling.infer_temperature"):
+        if name not in axes:
+            conditions[name] = finished[0].data.params[name]
+    return conditions

@@ -1,0 +1,48 @@
+"""A sheet of what each configuration's samples look like."""
+
+import tempfile
+import textwrap
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from numpy.typing import NDArray
+
+from analysis.notation import latex_symbol
+from analysis.results import SweepResults
+from ear.files import write_atomically
+
+COLUMNS_OF_SHEET = 5
+
+
+def save_sample_sheet(path: Path, results: SweepResults, caption: str) -> None:
+    """One panel a configuration, its first seed's: a row of samples a class, and one without a class below."""
+    first = results.finished.groupby(results.axes, sort=True).first().reset_index()
+    columns = min(COLUMNS_OF_SHEET, len(first))
+    rows = -(-len(first) // columns)
+    with matplotlib.rc_context({"font.size": 8}):
+        figure = Figure(figsize=(1.9 * columns, 2.85 * rows + 0.1), dpi=200, layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False).flatten()
+        for panel in panels:
+            panel.set_axis_off()
+        for panel, (_, configuration) in zip(panels, first.iterrows(), strict=False):
+            panel.imshow(samples_of(results, configuration["run_id"]), interpolation="nearest")
+            values = ", ".join(f"{latex_symbol(axis)} = {configuration[axis]}" for axis in results.axes)
+            fid, recall = configuration["fid"], configuration["recall"]
+            panel.set_title(f"{values}\nFID {fid:.1f}, recall {recall:.2f}", fontsize=8)
+        note = f"A row a class; the last row without a class label. {caption}"
+        figure.supxlabel(textwrap.fill(note, 40 * columns), fontsize=6, color="0.35")
+        write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
+
+
+def samples_of(results: SweepResults, run_id: str) -> NDArray[np.float32]:
+    """The run's two sample sheets, the labelled above the unlabelled, as one picture [rows, columns, RGB]."""
+    with tempfile.TemporaryDirectory() as folder:
+        labelled, unlabelled = (
+            imread(results.client.download_artifacts(run_id, name, folder))[..., :3]
+            for name in ("samples.png", "samples_null.png")
+        )
+    gap = np.ones((labelled.shape[0] // 40, *labelled.shape[1:]), dtype=labelled.dtype)
+    return np.concatenate([labelled, gap, unlabelled])

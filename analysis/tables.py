@@ -1,0 +1,58 @@
+"""The ablation table: Markdown and LaTeX to read, CSV to compute with."""
+
+import pandas as pd
+
+from analysis.notation import latex_symbol, symbol
+from analysis.paper import PaperAblation
+
+# metric -> heading, decimals
+COLUMNS = {
+    "fid": ("FID", 2),
+    "is": ("IS", 2),
+    "precision": ("precision", 3),
+    "recall": ("recall", 3),
+    "fid_null": ("FID, no label", 1),
+    "is_null": ("IS, no label", 2),
+}
+
+
+def display_table(summary: pd.DataFrame, axes: list[str], paper: PaperAblation | None) -> pd.DataFrame:
+    """Text cells: ours with its interval where there are seeds, then the paper's."""
+    rows = []
+    for _, configuration in summary.iterrows():
+        row = {symbol(axis): f"{configuration[axis]}" for axis in axes}
+        for metric, (heading, decimals) in COLUMNS.items():
+            row[heading] = cell(configuration, metric, decimals)
+        if paper:
+            for metric in paper.metrics:
+                value = paper.value(metric, configuration[axes[0]])
+                row[f"{COLUMNS[metric][0]}, paper"] = "" if value is None else f"{value}"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def cell(configuration: pd.Series, metric: str, decimals: int) -> str:
+    """`12.34 ± 0.56`, without the interval for one seed; where nothing finished, when it diverged."""
+    value, interval = configuration[metric], configuration[f"{metric}_ci"]
+    if pd.isna(value):
+        return f"diverged at step {configuration['diverged_at']:.0f}"
+    return f"{value:.{decimals}f}" + ("" if pd.isna(interval) else f" ± {interval:.{decimals}f}")
+
+
+def markdown(table: pd.DataFrame) -> str:
+    return str(table.to_markdown(index=False, disable_numparse=True, stralign="right"))
+
+
+def latex(table: pd.DataFrame, axes: list[str], caption: str, label: str) -> str:
+    """A booktabs table."""
+    renamed = table.rename(columns={symbol(axis): latex_symbol(axis) for axis in axes})
+    renamed = renamed.map(lambda text: text.replace("±", r"$\pm$"))
+    return str(
+        renamed.to_latex(
+            index=False,
+            escape=False,
+            column_format="r" * len(table.columns),
+            caption=caption.replace("%", r"\%").replace("±", r"$\pm$"),
+            label=label,
+        )
+    )
