@@ -45,4 +45,5 @@ class EnergyRule(ScoringRule):
     ) -> Tensor:
         if z_null is not None:
             z = torch.lerp(z_null, z, cfg)
-        return self.generator(z, noise, temperature)
+        tokens: Tensor = self.generator(z, noise, temperature)
+        return tokens

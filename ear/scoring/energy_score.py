@@ -50,5 +50,5 @@ def powered_distance(difference: Tensor, alpha: float, epsilon: float = 0.0) -> 
         return difference.square().sum(dim=-1).add(epsilon).pow(alpha / 2)
     if alpha == 2:
         return difference.square().sum(dim=-1)
-    norm = torch.linalg.vector_norm(difference, dim=-1)
+    norm: Tensor = torch.linalg.vector_norm(difference, dim=-1)
     return norm if alpha == 1 else norm.pow(alpha)
