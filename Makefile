@@ -33,7 +33,7 @@ test-slow: $(READY)
 	$(MAKE) benchmarks
 
 benchmarks: $(READY)
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python tests/benchmarks/run.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix

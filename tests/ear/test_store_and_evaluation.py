@@ -1,0 +1,219 @@
+"""The store publishes once; metrics have their direction; a run goes through both."""
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+import torch_fidelity
+from torch import Tensor
+
+from ear.config import load_config
+from ear.data import load_dataset
+from ear.evaluation.extractors import Features, load_extractor
+from ear.evaluation.metrics import compute_metrics, frechet_distance
+from ear.run import Run
+from ear.store import Store, run_keys
+
+TINY = [
+    "training.stages.0.steps=30",
+    "training.stages.1.steps=10",
+    "optimizer.warmup_steps=5",
+    "evaluation.images=200",
+    "evaluation.null_images=100",
+]
+
+
+def test_of_two_publishers_one_wins_and_both_go_on(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    barrier = threading.Barrier(2)
+
+    def publish(text: str) -> None:
+        def fill(folder: Path) -> None:
+            (folder / "value").write_text(text)
+            barrier.wait()
+
+        store.publish("key", "training", fill)
+
+    threads = [threading.Thread(target=publish, args=(text,)) for text in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (store.path("key") / "value").read_text() in "ab"
+    assert sorted(path.name for path in store.folder.iterdir()) == [".work", "key"]
+    assert list((store.folder / ".work").iterdir()) == []
+
+
+def test_a_failing_publisher_leaves_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def fail(folder: Path) -> None:
+        (folder / "half").write_text("x")
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        store.publish("key", "training", fail)
+    assert "key" not in store
+    assert list((store.folder / ".work").iterdir()) == []
+
+
+def test_keys_share_exactly_what_is_shared() -> None:
+    dataset = load_dataset(load_config("digits").data)
+
+    def keys(*overrides: str) -> tuple[str, str, str]:
+        found = run_keys(load_config("digits", overrides), dataset)
+        return *found.stages, found.evaluation
+
+    base = keys()
+    late = keys("training.stages.1.train_temperature=0.9")
+    assert late[0] == base[0]
+    assert late[1] != base[1]
+    sampled = keys("sampling.infer_temperature=0.7")
+    assert sampled[:2] == base[:2]
+    assert sampled[2] != base[2]
+    assert keys("execution.log_every=7", "execution.threads=2") == base
+    assert not set(keys("scoring.alpha=1.5")) & set(base)
+
+
+def test_run_trains_and_evaluates_once(tmp_path: Path) -> None:
+    run = Run(load_config("digits", TINY), Store(tmp_path))
+    outcome = run.train()
+    assert outcome is not None
+    evaluation = run.evaluate()
+    assert evaluation.extractor_accuracy >= 0.985
+    assert (evaluation.reference, evaluation.images) == ("digits/train", 200)
+    assert {"fid", "is", "precision", "recall", "fid_null", "is_null"} <= evaluation.metrics.keys()
+    times = {path: path.stat().st_mtime_ns for path in run.store.folder.rglob("*") if path.is_file()}
+    again = Run(load_config("digits", TINY), Store(tmp_path))
+    assert again.train() == outcome
+    assert again.evaluate() == evaluation
+    assert {path: path.stat().st_mtime_ns for path in run.store.folder.rglob("*") if path.is_file()} == times
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    config = load_config("digits", [*TINY, "execution.log_every=10"])
+    stopped, whole = Run(config, Store(tmp_path / "a")), Run(config, Store(tmp_path / "b"))
+    answers = iter([False, False, True])
+    assert stopped.train(lambda: next(answers)) is None
+    finished, reference = stopped.train(), whole.train()
+    assert finished is not None
+    assert reference is not None
+    # Wall-clock seconds are part of the file's curve, so weights are compared, not bytes.
+    from ear.training.checkpoint import load_part
+
+    for part in ("model", "ema", "optimizer"):
+        ours, theirs = load_part(finished.checkpoint, part), load_part(reference.checkpoint, part)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.filterwarnings("ignore:.*alpha")
+def test_a_diverged_run_is_a_result(tmp_path: Path) -> None:
+    run = Run(load_config("digits", [*TINY, "scoring.alpha=0.5"]), Store(tmp_path))
+    outcome = run.train()
+    assert outcome is not None
+    assert outcome.diverged_at == 1
+    assert Run(run.config, run.store).training_outcome() == outcome
+
+
+def features(values: Tensor) -> Features:
+    return Features(values, torch.zeros(len(values), 10))
+
+
+def normal(count: int, seed: int, mean: float = 0.0, scale: float = 1.0) -> Tensor:
+    return mean + scale * torch.randn(count, 4, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_set_has_no_distance_from_itself() -> None:
+    metrics = compute_metrics(features(normal(500, 0)), features(normal(500, 0)))
+    assert metrics.fid == pytest.approx(0, abs=1e-6)
+    assert (metrics.precision, metrics.recall) == (1.0, 1.0)
+
+
+def test_a_collapsed_generator_has_low_recall_and_high_fid() -> None:
+    real, good, collapsed = normal(1000, 0), normal(1000, 1), normal(1000, 1, scale=0.01)
+    fine = compute_metrics(features(good), features(real))
+    bad = compute_metrics(features(collapsed), features(real))
+    assert bad.recall < 0.01 < 0.8 < fine.recall
+    assert bad.precision > 0.9
+    assert bad.fid > 20 * fine.fid
+
+
+def test_frechet_distance_of_diagonal_gaussians() -> None:
+    """|m1 - m2|^2 + sum (s1 - s2)^2: for means 0 and 1, scales 1 and 2 in 4-D, 4 + 4 = 8."""
+    assert frechet_distance(normal(200_000, 2), normal(200_000, 3, 1.0, 2.0)) == pytest.approx(8, rel=0.02)
+
+
+def test_inception_score_of_certain_and_uniform_classes() -> None:
+    certain = torch.full((1000, 10), -100.0)
+    certain[torch.arange(1000), torch.arange(1000) % 10] = 100.0
+    real = features(normal(100, 5))
+    sharp = compute_metrics(Features(normal(1000, 4), certain), real).inception_score
+    assert sharp == pytest.approx(10, rel=0.05)
+    assert compute_metrics(features(normal(1000, 4)), real).inception_score == pytest.approx(1)
+
+
+def test_agreement_with_torch_fidelity_end_to_end(tmp_path: Path) -> None:
+    """Our route, features -> statistics -> metric, against torch-fidelity's own command with our extractor."""
+    config = load_config("digits")
+    dataset = load_dataset(config.data)
+    extractor = load_extractor("digits-classifier", "extractor", dataset, Store(tmp_path))
+
+    class Registered(torch_fidelity.FeatureExtractorBase):  # type: ignore[misc]
+        def __init__(self, name: str, features_list: list[str], **kwargs: object) -> None:
+            super().__init__(name, features_list)
+            self.network = extractor.network
+
+        @staticmethod
+        def get_provided_features_list() -> tuple[str, ...]:
+            return "features", "logits"
+
+        @staticmethod
+        def get_default_feature_layer_for_metric(metric: str) -> str:
+            return {"isc": "logits"}.get(metric, "features")
+
+        @staticmethod
+        def can_be_compiled() -> bool:
+            return False
+
+        def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+            found = dict(zip(("features", "logits"), self.network(images[:, :1]), strict=True))
+            return tuple(found[name] for name in self.features_list)
+
+    torch_fidelity.register_feature_extractor("digits-classifier", Registered)
+    as_rgb = [
+        torch.utils.data.StackDataset(split.images.expand(-1, 3, -1, -1)) for split in (dataset.test, dataset.train)
+    ]
+    sets = [Unwrapped(each) for each in as_rgb]
+    theirs = torch_fidelity.calculate_metrics(
+        input1=sets[0],
+        input2=sets[1],
+        feature_extractor="digits-classifier",
+        cuda=False,
+        fid=True,
+        isc=True,
+        prc=True,
+        cache=False,
+        verbose=False,
+        save_cpu_ram=True,
+        isc_splits=10,
+    )
+    ours = compute_metrics(extractor.extract(dataset.test.images), extractor.extract(dataset.train.images))
+    assert ours.fid == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)
+    assert ours.inception_score == pytest.approx(theirs["inception_score_mean"], rel=1e-5)
+    assert ours.precision == pytest.approx(theirs["precision"], abs=2e-3)
+    assert ours.recall == pytest.approx(theirs["recall"], abs=2e-3)
+
+
+class Unwrapped(torch.utils.data.Dataset[Tensor]):
+    """StackDataset gives tuples, torch-fidelity wants images."""
+
+    def __init__(self, stacked: torch.utils.data.StackDataset[Tensor]) -> None:
+        self.stacked = stacked
+
+    def __len__(self) -> int:
+        return len(self.stacked)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.stacked[index][0]  # type: ignore[index]

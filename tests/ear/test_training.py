@@ -1,0 +1,214 @@
+"""The trainer: determinism, resuming, EMA, schedules, divergence, golden losses."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ear.config import RunConfig, load_config
+from ear.data import load_dataset
+from ear.errors import UserError
+from ear.training import Callback, PeriodicCheckpoint, Trainer, TrainingRecord
+from ear.training.checkpoint import load_header
+from ear.training.data_order import EpochOrder
+from ear.training.divergence import DivergenceGuard
+from ear.training.ema import ExponentialMovingAverage
+from ear.training.schedule import learning_rate, stage_at
+
+GOLDEN = Path(__file__).parent / "golden" / "losses.json"
+SHORT = [
+    "training.stages.0.steps=12",
+    "training.stages.1.steps=8",
+    "training.stages.1.train_temperature=0.9",
+    "training.stages.1.learning_rate=1e-3",
+    "optimizer.warmup_steps=4",
+    "execution.log_every=5",
+]
+
+
+def short(*overrides: str) -> RunConfig:
+    return load_config("digits", [*SHORT, *overrides])
+
+
+def make_trainer(config: RunConfig, *callbacks: Callback) -> Trainer:
+    torch.set_num_threads(1)
+    return Trainer(config, load_dataset(config.data), callbacks=callbacks)
+
+
+def finish(trainer: Trainer) -> dict[str, Tensor]:
+    """Model and average at the end of training."""
+    while not trainer.finished:
+        trainer.advance()
+    model = {f"model.{name}": value.clone() for name, value in trainer.model.state_dict().items()}
+    return model | {f"ema.{name}": value.clone() for name, value in trainer.ema.averages.items()}
+
+
+def assert_identical(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_same_configuration_same_weights() -> None:
+    assert_identical(finish(make_trainer(short())), finish(make_trainer(short())))
+
+
+def test_another_seed_gives_other_weights() -> None:
+    one, other = finish(make_trainer(short())), finish(make_trainer(short("seed=1")))
+    name = "model.trunk.blocks.0.attention.qkv.weight"
+    assert not torch.equal(one[name], other[name])
+
+
+@pytest.mark.parametrize("overrides", [[], ["model.projection_dropout=0.1", "model.attention_dropout=0.1"]])
+@pytest.mark.parametrize("intervals", [1, 3, 4])
+def test_resumed_equals_uninterrupted(tmp_path: Path, intervals: int, overrides: list[str]) -> None:
+    config, path = short(*overrides), tmp_path / "checkpoint.safetensors"
+    first = make_trainer(config)
+    for _ in range(intervals):
+        first.advance()
+    first.save(path)
+    resumed = make_trainer(config)
+    resumed.restore(path)
+    whole = make_trainer(config)
+    assert_identical(finish(resumed), finish(whole))
+    assert [record.step for record in resumed.history] == [5, 10, 12, 15, 20]
+    assert [record.loss for record in resumed.history] == [record.loss for record in whole.history]
+
+
+def test_golden_losses() -> None:
+    """Whoever changes these numbers on purpose raises RECIPE_VERSION: the store must not mix old and new results."""
+    trainer = make_trainer(short())
+    finish(trainer)
+    losses = [record.loss for record in trainer.history]
+    golden = json.loads(GOLDEN.read_text())
+    assert len(losses) == len(golden)
+    assert losses == pytest.approx(golden, rel=1e-4)
+
+
+def test_average_follows_its_formula() -> None:
+    weight = nn.Parameter(torch.tensor([1.0, 2.0]))
+    average = ExponentialMovingAverage([("w", weight)], decay=0.9)
+    expected = weight.detach().clone()
+    for step in range(1, 4):
+        weight.data += step
+        average.update(torch.tensor(1.0))
+        expected = 0.9 * expected + 0.1 * weight.detach()
+    torch.testing.assert_close(average.averages["w"], expected)
+    average.update(torch.tensor(0.0))
+    torch.testing.assert_close(average.averages["w"], expected)
+
+
+def test_schedule_at_boundaries() -> None:
+    config = short()
+    assert [learning_rate(config, step) for step in (0, 1, 3, 4, 11, 12, 19)] == pytest.approx(
+        [0.75e-3, 1.5e-3, 3e-3, 3e-3, 3e-3, 1e-3, 1e-3]
+    )
+    assert [stage_at(config.training, step).train_temperature for step in (0, 11, 12, 19)] == [1.0, 1.0, 0.9, 0.9]
+
+
+def test_every_epoch_shows_every_image_once() -> None:
+    order = EpochOrder(images=10, batch_size=4, seed=0)
+    row = torch.cat([order.batch(step) for step in range(5)])
+    assert sorted(row[:10].tolist()) == list(range(10)) == sorted(row[10:].tolist())
+    assert row[:10].tolist() != row[10:].tolist()
+    assert torch.equal(EpochOrder(10, 4, seed=0).batch(3), order.batch(3))
+
+
+def test_groups_of_parameters() -> None:
+    trainer = make_trainer(short())
+    names = {parameter: name for name, parameter in trainer.model.named_parameters()}
+    decaying, plain, head = ({names[p] for p in group["params"]} for group in trainer.optimizer.param_groups)
+    assert decaying | plain | head == set(names.values())
+    assert "trunk.blocks.0.attention.qkv.weight" in decaying
+    assert "trunk.position_embedding" in decaying
+    assert {"trunk.norm.weight", "trunk.token_embedding.bias", "rule.generator.output.bias"} <= plain
+    assert "rule.generator.output.weight" in head
+    trainer.advance()
+    rates = [group["lr"] for group in trainer.optimizer.param_groups]
+    assert rates == pytest.approx([3e-3, 3e-3, 1.5e-3])
+
+
+class Divergences(Callback):
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def on_divergence(self, trainer: Trainer, step: int) -> None:
+        self.steps.append(step)
+
+
+@pytest.mark.filterwarnings("ignore:.*alpha")
+def test_alpha_below_one_diverges_at_the_first_step_and_leaves_the_weights() -> None:
+    noted = Divergences()
+    trainer = make_trainer(short("scoring.alpha=0.5"), noted)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    after = finish(trainer)
+    assert (trainer.diverged_at, trainer.step, noted.steps) == (1, 0, [1])
+    assert all(torch.equal(after[f"model.{name}"], value) for name, value in before.items())
+    assert all(torch.equal(after[f"ema.{name}"], before[name]) for name in trainer.ema.averages)
+
+
+def test_a_later_divergence_keeps_the_weights_of_the_step_before() -> None:
+    """Step 8 gets a NaN; the weights must be those of an undisturbed training after 7 steps."""
+    trainer = make_trainer(short())
+    loss = trainer.model.loss
+
+    def poisoned(*args: object, **kwargs: object) -> Tensor:
+        value: Tensor = loss(*args, **kwargs)  # type: ignore[arg-type]
+        return value * float("nan") if trainer.step == 7 else value
+
+    trainer.model.loss = poisoned  # type: ignore[method-assign, assignment]
+    after = finish(trainer)
+    assert (trainer.diverged_at, trainer.step) == (8, 7)
+    reference = make_trainer(short("execution.log_every=7"))
+    reference.advance()
+    assert reference.step == 7
+    assert all(torch.equal(after[f"model.{name}"], value) for name, value in reference.model.state_dict().items())
+    assert all(torch.equal(after[f"ema.{name}"], value) for name, value in reference.ema.averages.items())
+
+
+def test_guard_keeps_the_first_step_only() -> None:
+    guard = DivergenceGuard(torch.device("cpu"), steps_done=10)
+    for loss in (1.0, float("inf"), 1.0, float("nan")):
+        guard.observe(torch.tensor(loss), torch.tensor(1.0))
+    assert guard.diverged_at() == 12
+    assert guard.alive.item() == 0
+
+
+def test_periodic_checkpoints_by_the_clock(tmp_path: Path) -> None:
+    times = iter([0.0, 10.0, 70.0, 70.0, 75.0, 80.0, 90.0])
+    path = tmp_path / "checkpoint.safetensors"
+    trainer = make_trainer(short(), PeriodicCheckpoint(lambda stage: path, 60.0, lambda: next(times)))
+    trainer.advance()
+    assert not path.exists()
+    trainer.advance()
+    assert load_header(path).step == 10
+    finish(trainer)
+    assert load_header(path).step == 10
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
+def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    trainer = make_trainer(short())
+    if content is None:
+        trainer.save(path)
+        path.write_bytes(path.read_bytes()[:-100])
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"checkpoint\.safetensors is damaged"):
+        trainer.restore(path)
+
+
+def test_records_reach_callbacks_in_order() -> None:
+    seen: list[object] = []
+
+    class Witness(Callback):
+        def on_record(self, trainer: Trainer, record: TrainingRecord) -> None:
+            seen.append(record.step)
+
+        def on_stage_end(self, trainer: Trainer, stage: int) -> None:
+            seen.append(f"stage {stage}")
+
+    finish(make_trainer(short(), Witness()))
+    assert seen == [5, 10, 12, "stage 0", 15, 20, "stage 1"]
