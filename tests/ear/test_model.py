@@ -95,7 +95,7 @@ def test_masked_tokens_have_no_influence_and_unmasked_ones_do(model: ImageModel)
 
 
 @torch.no_grad()
-def test_permuting_the_batch_permutes_the_result(model: ImageModel, config: RunConfig) -> None:
+def test_permuting_the_batch_permutes_the_result(model: ImageModel) -> None:
     orders, noise = image_randomness(model, TOKENS, 0, range(4))
     labels, order = torch.tensor([1, 2, 3, 4]), torch.tensor([2, 0, 3, 1])
     settings = SamplingConfig(steps=8, cfg=2.0)

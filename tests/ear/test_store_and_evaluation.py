@@ -182,10 +182,7 @@ def test_agreement_with_torch_fidelity_end_to_end(tmp_path: Path) -> None:
             return tuple(found[name] for name in self.features_list)
 
     torch_fidelity.register_feature_extractor("digits-classifier", Registered)
-    as_rgb = [
-        torch.utils.data.StackDataset(split.images.expand(-1, 3, -1, -1)) for split in (dataset.test, dataset.train)
-    ]
-    sets = [Unwrapped(each) for each in as_rgb]
+    sets = [Images(split.images.expand(-1, 3, -1, -1)) for split in (dataset.test, dataset.train)]
     theirs = torch_fidelity.calculate_metrics(
         input1=sets[0],
         input2=sets[1],
@@ -206,14 +203,14 @@ def test_agreement_with_torch_fidelity_end_to_end(tmp_path: Path) -> None:
     assert ours.recall == pytest.approx(theirs["recall"], abs=2e-3)
 
 
-class Unwrapped(torch.utils.data.Dataset[Tensor]):
-    """StackDataset gives tuples, torch-fidelity wants images."""
+class Images(torch.utils.data.Dataset[Tensor]):
+    """Images as torch-fidelity wants them: uint8, three channels, one at a time."""
 
-    def __init__(self, stacked: torch.utils.data.StackDataset[Tensor]) -> None:
-        self.stacked = stacked
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
 
     def __len__(self) -> int:
-        return len(self.stacked)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> Tensor:
-        return self.stacked[index][0]  # type: ignore[index]
+        return self.images[index]

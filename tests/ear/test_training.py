@@ -178,7 +178,7 @@ def test_guard_keeps_the_first_step_only() -> None:
 def test_periodic_checkpoints_by_the_clock(tmp_path: Path) -> None:
     times = iter([0.0, 10.0, 70.0, 70.0, 75.0, 80.0, 90.0])
     path = tmp_path / "checkpoint.safetensors"
-    trainer = make_trainer(short(), PeriodicCheckpoint(lambda stage: path, 60.0, lambda: next(times)))
+    trainer = make_trainer(short(), PeriodicCheckpoint(lambda _stage: path, 60.0, lambda: next(times)))
     trainer.advance()
     assert not path.exists()
     trainer.advance()
