@@ -75,7 +75,7 @@ class Tracker:
             children = self._search(f"tags.`{PARENT}` = '{self.parent}'")
             self._children = {run.data.tags[KEY]: run.info.run_id for run in children}
             self._finished = {run.data.tags[KEY] for run in children if run.info.status == "FINISHED"}
-        self._logged_steps: dict[str, int] = {}
+        self._logged_steps: dict[str, set[int]] = {}
 
     def _experiment(self, root: Path) -> str:
         experiment = self.client.get_experiment_by_name(self.plan.sweep.name)
@@ -130,12 +130,12 @@ class Tracker:
             parameters = {key: str(value) for key, value in flatten(run.config.model_dump(mode="json"))}
             self._log(run_id, params=parameters)
             self.client.log_dict(run_id, run.config.model_dump(mode="json"), "config.yaml")
-        self._logged_steps[run_id] = self._last_step(run_id)
+        self._logged_steps[run_id] = self._steps_in_mlflow(run_id)
         self.client.update_run(run_id, status="RUNNING")
 
-    def _last_step(self, run_id: str) -> int:
-        # A training that was interrupted goes on from a checkpoint older than its last point here.
-        return max((metric.step for metric in self.client.get_metric_history(run_id, "loss")), default=0)
+    def _steps_in_mlflow(self, run_id: str) -> set[int]:
+        # Points, not the last of them: a killed driver can have left a gap, and a resumed training repeats some.
+        return {metric.step for metric in self.client.get_metric_history(run_id, "loss")}
 
     def progress(self, run: PlannedRun, records: Sequence[TrainingRecord]) -> None:
         """New points of the training curve; those that are there already are passed over."""
@@ -143,7 +143,7 @@ class Tracker:
 
         run_id = self._children[run.keys.evaluation]
         now = int(time.time() * 1000)
-        fresh = [record for record in records if record.step > self._logged_steps[run_id]]
+        fresh = [record for record in records if record.step not in self._logged_steps[run_id]]
         metrics = [
             Metric(name, value, now, record.step)
             for record in fresh
@@ -155,19 +155,14 @@ class Tracker:
         ]
         for start in range(0, len(metrics), BATCH):
             self._log(run_id, metrics=metrics[start : start + BATCH])
-        if fresh:
-            self._logged_steps[run_id] = fresh[-1].step
+        self._logged_steps[run_id] |= {record.step for record in fresh}
 
     def finish(self, run: PlannedRun) -> None:
         """Brings the run up to its results in the store, which must be there; does nothing the second time."""
         if run.keys.evaluation in self._finished:
             return
-        if run.keys.evaluation not in self._children:
-            self.begin(run)
-        elif self._children[run.keys.evaluation] not in self._logged_steps:
-            self._logged_steps[self._children[run.keys.evaluation]] = self._last_step(
-                self._children[run.keys.evaluation]
-            )
+        if self._children.get(run.keys.evaluation) not in self._logged_steps:
+            self.begin(run)  # it was finished by an earlier driver, which did not come to say so here
         run_id = self._children[run.keys.evaluation]
         stored = Run(run.config, self.store)
         outcome = stored.training_outcome()

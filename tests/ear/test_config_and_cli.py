@@ -1,0 +1,146 @@
+"""Configuration and the command line: what is refused, how, and with which exit code."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from ear.config import RunConfig, config_hash, load_config
+from ear.errors import UserError
+
+EAR = str(Path(sys.executable).parent / "ear")
+GOLDEN = Path(__file__).parent / "golden" / "run_schema.json"
+
+
+def test_round_trip_and_frozen() -> None:
+    config = load_config("digits", ["training.stages.-1.train_temperature=0.9", "optimizer.clip_norm=1e-2"])
+    assert config.training.stages[1].train_temperature == 0.9
+    assert config.optimizer.clip_norm == 0.01
+    assert RunConfig.model_validate(config.model_dump(mode="json")) == config
+    with pytest.raises(ValidationError, match="frozen"):
+        config.seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("scoring.alhpa=1", r"unknown key 'scoring\.alhpa' \(did you mean 'alpha'\?\)"),
+        ("training.stages.0.stepss=1", r"'training\.stages\.0\.stepss' \(did you mean 'steps'\?\)"),
+        ("scoring.alpha=0", "scoring.alpha: input should be greater than 0"),
+        ("scoring.alpha=3", "scoring.alpha: input should be less than or equal to 2"),
+        ("scoring.alpha=one", "scoring.alpha: input should be a valid number"),
+        ("seed=yes", "seed"),
+        ("model.width=50", "not divisible by heads"),
+        ("training.stages.7.steps=1", "its entries are 0 to 1"),
+        ("scoring", "write it as section.key=value"),
+    ],
+)
+def test_wrong_values_are_refused_with_their_place(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_config("digits", [override])
+
+
+@pytest.mark.parametrize("alpha", [2.0, 0.5])
+def test_improper_alpha_warns(alpha: float) -> None:
+    with pytest.warns(UserWarning, match="alpha"):
+        load_config("digits", [f"scoring.alpha={alpha}"])
+
+
+def test_hash_changes_when_and_only_when_results_can() -> None:
+    base = config_hash(load_config("digits"))
+    same = ["execution.threads=2", "execution.log_every=3", "execution.device=cpu", "execution.batch_size=7"]
+    for override in same:
+        assert config_hash(load_config("digits", [override])) == base
+    for override in (
+        "seed=1",
+        "tokenizer.patch_size=4",
+        "model.depth=3",
+        "scoring.alpha=1.5",
+        "scoring.generator.depth=3",
+        "optimizer.generator_lr_scale=0.25",
+        "training.label_drop=0.2",
+        "training.stages.1.train_temperature=0.9",
+        "sampling.cfg=2",
+        "evaluation.images=3000",
+    ):
+        assert config_hash(load_config("digits", [override])) != base, override
+
+
+def test_every_section_declares_its_reach() -> None:
+    assert {RunConfig.reach(name).value for name in RunConfig.model_fields} == {"training", "evaluation", "nothing"}
+
+
+def test_schema_is_frozen() -> None:
+    """Whoever changes the YAML's schema changes this file too, and says so in the changelog."""
+    assert RunConfig.model_json_schema() == json.loads(GOLDEN.read_text())
+
+
+SWEEPS = {
+    "empty axis": ("name: a\nspace: {scoring.alpha: []}", "the axis scoring.alpha is empty"),
+    "value twice": ("name: a\nspace: {scoring.alpha: [1.0, 1.0]}", "has 1.0 twice"),
+    "no base": ("name: a\nbase: gone.yaml\nspace: {scoring.alpha: [1.0]}", "gone.yaml can't be read"),
+    "no parameter": ("name: a\nspace: {scoring.alpa: [1.0]}", "did you mean 'alpha'?"),
+    "misspelt key": ("name: a\nspaces: {scoring.alpha: [1.0]}", "did you mean 'space'?"),
+    "key twice": ("name: a\nname: b\nspace: {scoring.alpha: [1.0]}", "stands here twice"),
+    "no YAML": ("name: [", "not valid YAML"),
+}
+
+
+@pytest.mark.parametrize("case", SWEEPS)
+def test_bad_sweeps_are_refused(case: str, tmp_path: Path) -> None:
+    from sweeps.plan import compile_plan
+
+    text, message = SWEEPS[case]
+    path = tmp_path / "sweep.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        compile_plan(path)
+    assert message in str(error.value)
+    assert "sweep.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "digits", "--set", "scoring.alpha=3", "--root", "{tmp}"], "scoring.alpha"),
+        (["train", "gone.yaml", "--root", "{tmp}"], "gone.yaml can't be read"),
+        (["train", "digits", "--root", "{tmp}/file/below"], "can't be written"),
+        (["sample", "{tmp}/bad.safetensors"], "is damaged or no safetensors file"),
+        (["sweep", "plan", "{tmp}/gone.yaml", "--root", "{tmp}"], "gone.yaml can't be read"),
+        (["report", "x", "--root", "{tmp}"], "MLflow's database"),
+        (["report", "x", "--root", "{tmp}/empty"], "No sweep has been run"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_code_two(arguments: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "bad.safetensors").write_bytes(b"garbage")
+    (tmp_path / "mlflow.db").write_bytes(b"half a database" * 100)
+    done = subprocess.run(
+        [EAR, *(argument.format(tmp=tmp_path) for argument in arguments)], capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_imports_neither_torch_nor_pydantic() -> None:
+    code = (
+        "import sys; sys.argv = ['ear', '--help']\nfrom ear.cli import main\ntry:\n    main()\nexcept SystemExit:\n"
+        "    assert not {'torch', 'pydantic', 'numpy'} & set(sys.modules), sys.modules.keys()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "sweep" in done.stdout
+
+
+def test_ear_imports_no_orchestration() -> None:
+    code = (
+        "import ear, importlib, pkgutil, sys\n"
+        "for module in pkgutil.walk_packages(ear.__path__, 'ear.'): importlib.import_module(module.name)\n"
+        "assert not {'ray', 'mlflow', 'optuna', 'submitit', 'pandas', 'torch_fidelity'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

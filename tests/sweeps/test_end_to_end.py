@@ -1,0 +1,164 @@
+"""A real two-point sweep through Ray, the store and MLflow: run, run again, killed, interrupted, reported."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+EAR = str(Path(sys.executable).parent / "ear")
+SWEEP = """
+name: tiny
+set:
+  training.stages.0.steps: {steps}
+  training.stages.1.steps: 10
+  optimizer.warmup_steps: 10
+  evaluation.images: 200
+  evaluation.null_images: 100
+  execution.log_every: 10
+  execution.checkpoint_every: 1
+space: {{scoring.alpha: [1.0, 1.5]}}
+"""
+
+
+def write_sweep(folder: Path, steps: int) -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(SWEEP.format(steps=steps))
+    return path
+
+
+def ear(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([EAR, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+
+
+def runs_of(root: Path) -> tuple[list[Any], list[Any]]:
+    """Parents and children of the sweep in MLflow."""
+    client = mlflow.MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    return [run for run in runs if run not in children], children
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The sweep's file and its root, after a complete run."""
+    folder = tmp_path_factory.mktemp("sweep")
+    sweep, root = write_sweep(folder, 40), folder / "runs"
+    done = ear("sweep", "run", sweep, "--root", root)
+    assert done.returncode == 0, done.stderr
+    assert "2 trials done now" in done.stdout
+    return sweep, root
+
+
+def test_every_run_is_in_mlflow_with_all_that_it_is(finished: tuple[Path, Path]) -> None:
+    parents, children = runs_of(finished[1])
+    assert [run.info.status for run in parents] == ["FINISHED"]
+    assert [run.info.status for run in children] == ["FINISHED"] * 2
+    client = mlflow.MlflowClient(f"sqlite:///{finished[1] / 'mlflow.db'}")
+    for run in children:
+        assert run.data.tags["mlflow.parentRunId"] == parents[0].info.run_id
+        assert {"fid", "is", "precision", "recall", "fid_null", "train_seconds"} <= run.data.metrics.keys()
+        assert {"ear.extractor", "ear.git_commit", "ear.versions", "ear.processor"} <= run.data.tags.keys()
+        assert run.data.params["training.stages.0.steps"] == "40"
+        curve = client.get_metric_history(run.info.run_id, "loss")
+        assert sorted(point.step for point in curve) == [10, 20, 30, 40, 50]
+        artifacts = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+        assert {"samples.png", "samples_null.png", "evaluation.json", "config.yaml"} <= artifacts
+
+
+def test_the_same_command_again_trains_nothing(finished: tuple[Path, Path]) -> None:
+    sweep, root = finished
+    before = {path: path.stat().st_mtime_ns for path in (root / "store").rglob("*") if path.is_file()}
+    again = ear("sweep", "run", sweep, "--root", root)
+    assert again.returncode == 0, again.stderr
+    assert "0 trials done now, 2 were in the store already" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in (root / "store").rglob("*") if path.is_file()} == before
+    parents, children = runs_of(root)
+    assert (len(parents), len(children)) == (1, 2)
+
+
+def test_a_lost_mlflow_is_filled_anew_from_the_store(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    sweep, root = finished
+    shutil.copytree(root / "store", tmp_path / "store")
+    again = ear("sweep", "run", sweep, "--root", tmp_path)
+    assert "0 trials done now" in again.stdout, again.stderr
+
+    def results(folder: Path) -> list[dict[str, float]]:
+        return sorted((run.data.metrics for run in runs_of(folder)[1]), key=lambda metrics: metrics["fid"])
+
+    assert results(tmp_path) == results(root)
+
+
+def test_plan_and_report(finished: tuple[Path, Path]) -> None:
+    sweep, root = finished
+    plan = json.loads(ear("sweep", "plan", sweep, "--root", root, "--json").stdout)
+    assert (plan["runs"], plan["training_nodes"], plan["training_steps"]) == (2, 2, 100)
+    assert {run["state"] for run in plan["run_list"]} == {"evaluated"}
+    report = ear("report", "tiny", "--root", root)
+    assert report.returncode == 0, report.stderr
+    folder = root / "tiny" / "report"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"table.md", "table.csv", "table.tex", "alpha.png", "samples.png"}
+    table = (folder / "table.md").read_text()
+    assert all(text in table for text in ("230.3", "digits-classifier", "200 generated images", "digits/train"))
+
+
+def start(sweep: Path, root: Path) -> "subprocess.Popen[str]":
+    """The sweep in a process group of its own, once a trial is training."""
+    process = subprocess.Popen(
+        [EAR, "sweep", "run", str(sweep), "--root", str(root)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.rstrip().endswith(": training"):
+            break
+    deadline = time.monotonic() + 60
+    while not list((root / "store" / ".work").glob("*/checkpoint.safetensors")):
+        assert time.monotonic() < deadline, "no checkpoint appeared"
+        time.sleep(0.2)
+    return process
+
+
+def assert_whole(root: Path) -> None:
+    """Every run once, none left RUNNING, and no curve point twice."""
+    parents, children = runs_of(root)
+    assert [run.info.status for run in [*parents, *children]] == ["FINISHED"] * 3
+    client = mlflow.MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    for run in children:
+        steps = sorted(point.step for point in client.get_metric_history(run.info.run_id, "loss"))
+        assert steps == list(range(10, 411, 10))
+
+
+def test_killed_and_run_again(tmp_path: Path) -> None:
+    sweep, root = write_sweep(tmp_path, 400), tmp_path / "runs"
+    process = start(sweep, root)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert ear("sweep", "run", sweep, "--root", root).returncode == 0
+    assert_whole(root)
+
+
+def test_interrupted_and_run_again(tmp_path: Path) -> None:
+    sweep, root = write_sweep(tmp_path, 400), tmp_path / "runs"
+    process = start(sweep, root)
+    process.send_signal(signal.SIGINT)
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"Go on with:  ear sweep run {sweep}" in messages
+    parents, children = runs_of(root)
+    assert "RUNNING" not in {run.info.status for run in [*parents, *children]}
+    assert ear("sweep", "run", sweep, "--root", root).returncode == 0
+    assert_whole(root)
