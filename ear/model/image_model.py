@@ -6,7 +6,7 @@ Dimensions: B images, L tokens, n masked tokens an image, D values a token, W wi
 from torch import Tensor, nn
 
 from ear.config.schema import RunConfig
-from ear.model.masking import mask_from_orders
+from ear.model.masking import gather_positions, mask_from_orders
 from ear.model.trunk import MaskedAutoregressiveTransformer
 from ear.random import stream_generator
 from ear.scoring import ScoringRule, build_rule
@@ -43,22 +43,14 @@ class ImageModel(nn.Module):
             train_temperature: weight of the energy score's diversity term.
         """
         mask_BL = mask_from_orders(orders, masked)
-        z_BLW = self.trunk(tokens, mask_BL, self.trunk.embed_classes(labels, dropped))
         # Every image has as many masked positions, so an index of fixed shape gathers them: the head never sees the
         # others, and nothing waits for the device to count a mask.
         positions_Bn = orders[:, :masked]
+        z_BnW = self.trunk(tokens, mask_BL, self.trunk.embed_classes(labels, dropped), positions_Bn)
+        target_BnD = gather_positions(tokens, positions_Bn)
         return self.rule.loss(
-            gather_positions(z_BLW, positions_Bn),
-            gather_positions(tokens, positions_Bn),
-            noise,
-            temperature=train_temperature,
+            z_BnW.flatten(0, 1), target_BnD.flatten(0, 1), noise, temperature=train_temperature
         ).mean()
-
-
-def gather_positions(values: Tensor, positions: Tensor) -> Tensor:
-    """Rows of values [B, L, C] at positions [B, n], image-major: [B * n, C]."""
-    index = positions.unsqueeze(2).expand(-1, -1, values.shape[2])
-    return values.gather(1, index).flatten(0, 1)
 
 
 def build_model(config: RunConfig, tokens: int, token_dim: int, classes: int) -> ImageModel:

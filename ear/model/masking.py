@@ -33,6 +33,11 @@ def mask_from_orders(orders: Tensor, count: int) -> Tensor:
     return mask.scatter_(1, orders[:, :count], True)
 
 
+def gather_positions(values: Tensor, positions: Tensor) -> Tensor:
+    """Of values [B, L, C] those at positions [B, n]: [B, n, C]."""
+    return values.gather(1, positions.unsqueeze(2).expand(-1, -1, values.shape[2]))
+
+
 def cosine_schedule(tokens: int, steps: int) -> list[int]:
     """Masked tokens before each step and after the last one, steps + 1 numbers from `tokens` to 0.
 

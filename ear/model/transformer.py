@@ -1,6 +1,6 @@
 """A pre-norm transformer block with its own attention (ViT, Dosovitskiy et al. 2021).
 
-Dimensions: B images, S positions, W width, H heads, E = W / H channels a head.
+Dimensions: B images, S positions, Q of them wanted, W width, H heads, E = W / H channels a head.
 """
 
 from typing import cast
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ear.config.schema import ModelConfig
+from ear.model.masking import gather_positions
 
 LAYER_NORM_EPS = 1e-6  # the paper's
 
@@ -24,15 +25,17 @@ class Attention(nn.Module):
         self.attention_dropout = config.attention_dropout
         self.dropout = nn.Dropout(config.projection_dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, S, W] -> [B, S, W]."""
-        batch, positions, width = x.shape
-        qkv_BS3HE = self.qkv(x).view(batch, positions, 3, self.heads, width // self.heads)
-        q_BHSE, k_BHSE, v_BHSE = qkv_BS3HE.permute(2, 0, 3, 1, 4).unbind(0)
+    def forward(self, x: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """[B, S, W] -> [B, S, W], or [B, Q, W] at the `wanted` positions [B, Q] only."""
+        q_BSW, k_BSW, v_BSW = self.qkv(x).chunk(3, dim=-1)
+        if wanted is not None:
+            q_BSW = gather_positions(q_BSW, wanted)
+        q_BHQE, k_BHSE, v_BHSE = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q_BSW, k_BSW, v_BSW)
+        )
         dropout = self.attention_dropout if self.training else 0.0
-        y_BHSE = F.scaled_dot_product_attention(q_BHSE, k_BHSE, v_BHSE, dropout_p=dropout)
-        y_BSW = y_BHSE.transpose(1, 2).reshape(batch, positions, width)
-        return cast(Tensor, self.dropout(self.output(y_BSW)))
+        y_BHQE = F.scaled_dot_product_attention(q_BHQE, k_BHSE, v_BHSE, dropout_p=dropout)
+        return cast(Tensor, self.dropout(self.output(y_BHQE.transpose(1, 2).flatten(2))))
 
 
 class MLP(nn.Module):
@@ -56,7 +59,8 @@ class Block(nn.Module):
         self.mlp_norm = nn.LayerNorm(config.width, eps=LAYER_NORM_EPS)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, S, W] -> [B, S, W]."""
-        x = x + self.attention(self.attention_norm(x))
+    def forward(self, x: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """[B, S, W] -> [B, S, W], or [B, Q, W] at the `wanted` positions [B, Q] only."""
+        residual = x if wanted is None else gather_positions(x, wanted)
+        x = residual + self.attention(self.attention_norm(x), wanted)
         return cast(Tensor, x + self.mlp(self.mlp_norm(x)))

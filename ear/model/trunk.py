@@ -1,6 +1,6 @@
-"""The masked-autoregressive transformer: known tokens and a class in, a condition vector at every position out.
+"""The masked-autoregressive transformer: known tokens and a class in, a condition vector at each wanted position out.
 
-Dimensions: B images, L tokens, P class tokens in front ("buffer"), D values a token, W width.
+Dimensions: B images, L tokens, n of them wanted, P class tokens in front ("buffer"), D values a token, W width.
 """
 
 from typing import cast
@@ -46,20 +46,22 @@ class MaskedAutoregressiveTransformer(nn.Module):
         """The unconditional condition, [images, W]."""
         return self.null_class.expand(images, -1)
 
-    def forward(self, tokens: Tensor, mask: Tensor, class_embedding: Tensor) -> Tensor:
-        """Condition vectors at all positions.
+    def forward(self, tokens: Tensor, mask: Tensor, class_embedding: Tensor, positions: Tensor) -> Tensor:
+        """Condition vectors at the positions that are to be predicted.
 
         Args:
             tokens: [B, L, D]; what stands at masked positions has no influence.
             mask: [B, L] bool, True where a token is to be predicted.
             class_embedding: [B, W].
+            positions: [B, n] int64, whose conditions are wanted; the last block leaves out the work of the others.
 
         Returns:
-            z [B, L, W].
+            z [B, n, W].
         """
         x_BLW = torch.where(mask.unsqueeze(2), self.mask_token, self.token_embedding(tokens))
         class_BPW = class_embedding.unsqueeze(1).expand(-1, self.buffer_tokens, -1)
         x = torch.cat([class_BPW, x_BLW], dim=1) + self.position_embedding
-        for block in self.blocks:
+        *earlier, last = self.blocks
+        for block in earlier:
             x = block(x)
-        return cast(Tensor, self.norm(x[:, self.buffer_tokens :]))
+        return cast(Tensor, self.norm(last(x, positions + self.buffer_tokens)))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ear.config.schema import SamplingConfig
 from ear.model import ImageModel, cosine_schedule, mask_from_orders, random_orders
-from ear.model.image_model import gather_positions
+from ear.model.masking import gather_positions
 from ear.random import stream_generator
 from ear.sampling.guidance import guidance_scales
 
@@ -58,18 +58,14 @@ def generate(
     for before, after, cfg in zip(masked[:-1], masked[1:], scales, strict=True):
         mask_BL = mask_from_orders(orders, before)
         positions_Bn = orders[:, after:before]
-        z_BLW = _conditions(model, tokens_BLD, mask_BL, condition, guided)
-        z = gather_positions(z_BLW[:images], positions_Bn)
-        z_null = gather_positions(z_BLW[images:], positions_Bn) if guided else None
+        copies = 2 if guided else 1
+        z = model.trunk(
+            tokens_BLD.repeat(copies, 1, 1), mask_BL.repeat(copies, 1), condition, positions_Bn.repeat(copies, 1)
+        ).flatten(0, 1)
+        z, z_null = z.chunk(2) if guided else (z, None)
         step_noise = gather_positions(noise_rows, positions_Bn).view(-1, *noise.shape[2:])
         new = model.rule.sample(z, step_noise, z_null=z_null, cfg=cfg, temperature=config.infer_temperature)
         index_BnD = positions_Bn.unsqueeze(2).expand(-1, -1, token_dim)
         tokens_BLD.scatter_(1, index_BnD, new.view(images, before - after, token_dim))
         on_step()
     return tokens_BLD
-
-
-def _conditions(model: ImageModel, tokens: Tensor, mask: Tensor, condition: Tensor, guided: bool) -> Tensor:
-    if not guided:
-        return model.trunk(tokens, mask, condition)  # type: ignore[no-any-return]
-    return model.trunk(tokens.repeat(2, 1, 1), mask.repeat(2, 1), condition)  # type: ignore[no-any-return]

@@ -8,6 +8,8 @@ of p but its mean: proper, not strictly.
 Dimensions: M samples, N rows, D values a token.
 """
 
+from itertools import combinations
+
 import torch
 from torch import Tensor
 
@@ -29,12 +31,11 @@ def fair_energy_score(
     Returns:
         [N] float32 (float64 for float64 input).
     """
-    members = len(samples)
-    assert members >= 2, "the diversity term needs two samples"
+    assert len(samples) >= 2, "the diversity term needs two samples"
     accuracy = powered_distance(samples - target, alpha, epsilon).mean(dim=0)
-    first, second = torch.triu_indices(members, members, offset=1, device=samples.device)
     # The mean over pairs j < k is the sum over j != k divided by M (M - 1).
-    diversity = powered_distance(samples[first] - samples[second], alpha, epsilon).mean(dim=0)
+    pairs = torch.stack([one - other for one, other in combinations(samples.unbind(), 2)])
+    diversity = powered_distance(pairs, alpha, epsilon).mean(dim=0)
     score: Tensor = accuracy - temperature / 2 * diversity
     return score
 

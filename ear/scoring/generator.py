@@ -29,11 +29,8 @@ class GeneratorBlock(nn.Module):
         shift, scale, gate = self.modulation(noise).chunk(3, dim=-1)
         if temperature != 1.0:
             shift = temperature * shift
-        # addcmul: one pass over memory instead of two, here and below.
-        x_normed = self.norm(x)
-        h = torch.addcmul(x_normed + shift, x_normed, scale)
-        h = self.contract(F.silu(self.expand(h)))
-        return torch.addcmul(x, gate, h)
+        h = self.norm(x) * (1 + scale) + shift
+        return cast(Tensor, x + gate * self.contract(F.silu(self.expand(h))))
 
 
 class MLPGenerator(nn.Module):
@@ -66,8 +63,7 @@ class MLPGenerator(nn.Module):
         for block in self.blocks:
             x = block(x, activated_noise, temperature)
         shift, scale = self.output_modulation(activated_noise).chunk(2, dim=-1)
-        x_normed = self.output_norm(x)
-        return cast(Tensor, self.output(torch.addcmul(x_normed + shift, x_normed, scale)).float())
+        return cast(Tensor, self.output(self.output_norm(x) * (1 + scale) + shift).float())
 
 
 def uniform_noise(rows: int, channels: int, generator: torch.Generator) -> Tensor:

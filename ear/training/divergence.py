@@ -11,20 +11,19 @@ class DivergenceGuard:
     """
 
     def __init__(self, device: torch.device, steps_done: int = 0) -> None:
-        self.diverged = torch.zeros((), device=device)  # 1.0 from the first non-finite step on
-        self._finite_steps = torch.full((), steps_done, dtype=torch.int64, device=device)
+        self.alive = torch.ones((), device=device)  # 0.0 from the first non-finite step on
+        self._finite_steps = torch.full((), steps_done, dtype=torch.float64, device=device)  # exact up to 2^53
 
     @property
-    def alive(self) -> Tensor:
-        """1.0 while every step was finite, else 0.0."""
-        return 1 - self.diverged
+    def diverged(self) -> Tensor:
+        """1.0 from the first non-finite step on, else 0.0."""
+        return 1 - self.alive
 
     def observe(self, loss: Tensor, gradient_norm: Tensor) -> None:
         """Takes in one step's scalars. To be called before the optimizer, which skips where `diverged` is 1."""
-        finite = torch.isfinite(loss) & torch.isfinite(gradient_norm)
-        torch.maximum(self.diverged, (~finite).to(self.diverged.dtype), out=self.diverged)
-        self._finite_steps += (self.diverged == 0).to(torch.int64)
+        self.alive *= torch.isfinite(loss + gradient_norm)  # no sum of a non-finite number is finite
+        self._finite_steps += self.alive
 
     def diverged_at(self) -> int | None:
         """The first non-finite step, counted from 1, or None where there is none. Waits for the device."""
-        return int(self._finite_steps) + 1 if self.diverged.item() else None
+        return None if self.alive.item() else int(self._finite_steps) + 1

@@ -139,9 +139,12 @@ class Trainer:
         )
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm, foreach=True)
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
         self.guard.observe(loss.detach(), norm)
-        # Gradient scalers hand a fused optimizer the flag to skip an update in this attribute.
+        # A fused optimizer takes what a gradient scaler would hand it in these attributes: the number that it divides
+        # gradients by, which clips them without a pass of its own, and the flag to skip the update.
+        self.optimizer.grad_scale = (norm / self.config.optimizer.clip_norm).clamp(min=1)  # type: ignore[attr-defined]
         self.optimizer.found_inf = self.guard.diverged  # type: ignore[attr-defined]
         self.optimizer.step()
         self.ema.update(self.guard.alive)

@@ -86,12 +86,13 @@ def test_masked_tokens_have_no_influence_and_unmasked_ones_do(model: ImageModel)
     mask = torch.zeros(2, TOKENS, dtype=torch.bool)
     mask[:, :10] = True
     embedding = model.trunk.embed_classes(torch.tensor([3, 4]))
-    z = model.trunk(tokens, mask, embedding)
+    orders = torch.arange(TOKENS).expand(2, -1)
+    z = model.trunk(tokens, mask, embedding, orders)
     other_masked, other_known = tokens.clone(), tokens.clone()
     other_masked[:, :10] += 1
     other_known[:, 12] += 1
-    assert torch.equal(model.trunk(other_masked, mask, embedding), z)
-    assert ((model.trunk(other_known, mask, embedding) - z).abs().amax(dim=2) > 0).all()
+    assert torch.equal(model.trunk(other_masked, mask, embedding, orders), z)
+    assert ((model.trunk(other_known, mask, embedding, orders) - z).abs().amax(dim=2) > 0).all()
 
 
 @torch.no_grad()

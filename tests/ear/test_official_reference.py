@@ -49,7 +49,9 @@ def test_mask(arrays: dict[str, Tensor]) -> None:
 @torch.no_grad()
 def test_trunk(official: OfficialCheckpoint, arrays: dict[str, Tensor]) -> None:
     trunk = official.model.trunk
-    z = trunk(arrays["tokens"], arrays["mask"].bool(), trunk.embed_classes(arrays["labels"]))
+    z = trunk(
+        arrays["tokens"], arrays["mask"].bool(), trunk.embed_classes(arrays["labels"]), torch.arange(16).expand(3, -1)
+    )
     assert_agrees(z, arrays["z"])
 
 
