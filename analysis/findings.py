@@ -1,7 +1,9 @@
 """In words: what of the paper's ablation reproduces, what does not, and what the numbers can't tell."""
 
-import math
+from collections.abc import Iterator
+from itertools import pairwise
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -10,19 +12,23 @@ from analysis.paper import PaperAblation
 COLLAPSE = 5.0  # a configuration's FID over the best one's from which we speak of a collapse
 
 
-def findings(summary: pd.DataFrame, axis: str, paper: PaperAblation | None) -> str:
-    """Sentences that follow from the numbers alone."""
+def findings(summary: pd.DataFrame, axes: list[str], paper: PaperAblation | None) -> str:
+    """Sentences that follow from the numbers alone. A paper's ablation is given for a single axis only."""
     seeds = int(summary["runs"].min())
     finished = summary.dropna(subset=["fid"])
+    told_apart = resolution(finished, axes, seeds)
     if paper is None:
-        return f"The paper's summary gives no numbers for this ablation. {resolution(finished, axis, seeds)}"
+        return f"The paper's summary gives no numbers for this ablation. {told_apart}"
+    axis = paper.axis
     both = finished[finished[axis].isin(paper.values)]
+    if both.empty:
+        return f"The sweep has none of the paper's values, so nothing can be compared. {told_apart}"
     theirs = pd.Series([paper.value("fid", value) for value in both[axis]], index=both.index, dtype=float)
     sentences = [
         *order(both, axis, theirs),
         *collapse(both, axis, theirs),
         *inception_score(both, axis, theirs, paper),
-        resolution(both, axis, seeds),
+        told_apart,
     ]
     return " ".join(sentences)
 
@@ -73,18 +79,29 @@ def inception_score(both: pd.DataFrame, axis: str, theirs: pd.Series, paper: Pap
     ]
 
 
-def resolution(finished: pd.DataFrame, axis: str, seeds: int) -> str:
-    """Which neighbours the seeds can tell apart."""
+def resolution(finished: pd.DataFrame, axes: list[str], seeds: int) -> str:
+    """Which neighbours, configurations one step of one axis apart, the seeds can tell apart."""
     if seeds < 2:
         return (
             "With one seed there is no interval: read only differences of the collapse's size; "
             "three seeds or more are needed to rank the others."
         )
     pairs = []
-    for (_, one), (_, other) in zip(finished.iloc[:-1].iterrows(), finished.iloc[1:].iterrows(), strict=True):
+    for one, other in neighbours(finished, axes):
         gap = abs(one["fid"] - other["fid"])
-        if gap < math.hypot(one["fid_ci"], other["fid_ci"]):
-            pairs.append(f"{one[axis]} and {other[axis]}")
+        # Without an interval (a single seed finished) nothing is told apart: a comparison with NaN is false.
+        if not gap >= np.hypot(float(one["fid_ci"]), float(other["fid_ci"])):
+            pairs.append(" and ".join(", ".join(f"{row[axis]}" for axis in axes) for row in (one, other)))
     if not pairs:
         return f"All neighbours differ by more than their 95% intervals over {seeds} seeds."
     return f"Over {seeds} seeds the FID of {'; of '.join(pairs)} can't be told apart (95% intervals)."
+
+
+def neighbours(finished: pd.DataFrame, axes: list[str]) -> Iterator[tuple[pd.Series, pd.Series]]:
+    """Pairs of rows that differ in one axis, by one of its steps."""
+    for axis in axes:
+        others = [each for each in axes if each != axis]
+        groups = [group for _, group in finished.groupby(others)] if others else [finished]
+        for group in groups:
+            rows = [row for _, row in group.sort_values(axis).iterrows()]
+            yield from pairwise(rows)

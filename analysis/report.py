@@ -37,7 +37,7 @@ def write_report(name: str, root: Path) -> Report:
     summary = summarise(results.frame, results.axes, METRICS)
     caption = describe(results.conditions, int(summary["runs"].min()))
     table = display_table(summary, results.axes, paper)
-    words = findings(summary, results.axes[0], paper)
+    words = findings(summary, results.axes, paper)
     text = markdown(table)
     paper_line = f"\nPaper: {paper.setting}.\n" if paper else ""
     write_text(folder / "table.md", f"{text}\n\n{caption}\n{paper_line}\n{words}\n")

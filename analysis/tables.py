@@ -32,11 +32,17 @@ def display_table(summary: pd.DataFrame, axes: list[str], paper: PaperAblation |
 
 
 def cell(configuration: pd.Series, metric: str, decimals: int) -> str:
-    """`12.34 ± 0.56`, without the interval for one seed; where nothing finished, when it diverged."""
+    """`12.34 ± 0.56`, without the interval for one seed; where nothing finished, when it diverged.
+
+    FID, the first column, also says how many of a configuration's seeds diverged: the mean is over the others.
+    """
     value, interval = configuration[metric], configuration[f"{metric}_ci"]
     if pd.isna(value):
         return f"diverged at step {configuration['diverged_at']:.0f}"
-    return f"{value:.{decimals}f}" + ("" if pd.isna(interval) else f" ± {interval:.{decimals}f}")
+    text = f"{value:.{decimals}f}" + ("" if pd.isna(interval) else f" ± {interval:.{decimals}f}")
+    if metric == "fid" and configuration["diverged"]:
+        text += f" ({configuration['diverged']:.0f} of {configuration['runs']:.0f} diverged)"
+    return text
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -46,13 +52,20 @@ def markdown(table: pd.DataFrame) -> str:
 def latex(table: pd.DataFrame, axes: list[str], caption: str, label: str) -> str:
     """A booktabs table."""
     renamed = table.rename(columns={symbol(axis): latex_symbol(axis) for axis in axes})
-    renamed = renamed.map(lambda text: text.replace("±", r"$\pm$"))
+    renamed = renamed.map(latex_text)
     return str(
         renamed.to_latex(
             index=False,
             escape=False,
             column_format="r" * len(table.columns),
-            caption=caption.replace("%", r"\%").replace("±", r"$\pm$"),
+            caption=latex_text(caption),
             label=label,
         )
     )
+
+
+def latex_text(text: str) -> str:
+    """Plain text as LaTeX: what the program writes holds none of its other special characters."""
+    for plain, escaped in (("%", r"\%"), ("_", r"\_"), ("&", r"\&"), ("#", r"\#"), ("±", r"$\pm$")):
+        text = text.replace(plain, escaped)
+    return text

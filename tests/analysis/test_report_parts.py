@@ -1,0 +1,159 @@
+"""Statistics, tables and findings on frames whose answers are known."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from matplotlib.image import imread
+
+from analysis.figures import save_ablation_figure
+from analysis.findings import findings
+from analysis.paper import PaperAblation, paper_ablation
+from analysis.results import METRICS
+from analysis.statistics import half_width, summarise
+from analysis.tables import display_table, latex, markdown
+
+ALPHA = "scoring.alpha"
+PAPER_FACTS = {
+    "fid": [3.55, 3.73, 4.10, 4.32, 188.1],
+    "is": [230.3, 223.1, 212.1, 204.2, 6.4],
+}
+
+
+def runs(fid: dict[float, list[float | None]], recall: dict[float, float] | None = None) -> pd.DataFrame:
+    """A frame of runs: alpha -> FID by seed, None for a diverged one."""
+    rows = []
+    for alpha, values in fid.items():
+        for seed, value in enumerate(values):
+            diverged = value is None
+            metrics = dict.fromkeys(METRICS, math.nan if diverged else 1.0) | {
+                "fid": math.nan if diverged else value,
+                "fid_null": math.nan if diverged else value,
+                "recall": math.nan if diverged else (recall or {}).get(alpha, 0.7),
+            }
+            outcome = "diverged" if diverged else "finished"
+            rows.append(
+                {
+                    ALPHA: alpha,
+                    "seed": seed,
+                    "outcome": outcome,
+                    "diverged_at": 7.0 if diverged else math.nan,
+                    **metrics,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def summary_of(fid: dict[float, list[float | None]], **more: dict[float, float]) -> pd.DataFrame:
+    return summarise(runs(fid, **more), [ALPHA], METRICS)
+
+
+@pytest.fixture
+def paper() -> PaperAblation:
+    found = paper_ablation([ALPHA])
+    assert found is not None
+    return found
+
+
+def test_half_width_is_students() -> None:
+    assert half_width([3.0]) is None
+    # t(0.975, 2) = 4.302653 (any table); the standard deviation of 1, 2, 3 is 1.
+    assert half_width([1.0, 2.0, 3.0]) == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
+
+
+def test_interval_covers_the_mean_as_often_as_it_says() -> None:
+    draws = np.random.default_rng(0).normal(size=(4000, 3))
+    covered = [abs(row.mean()) <= (half_width(list(row)) or 0) for row in draws]
+    # Binomial(4000, 0.95) has a standard deviation of 0.0034.
+    assert np.mean(covered) == pytest.approx(0.95, abs=4 * 0.0034)
+
+
+def test_summary_averages_the_finished_runs_only() -> None:
+    row = summary_of({1.0: [10.0, 14.0, None]}).iloc[0]
+    assert (row["runs"], row["diverged"], row["diverged_at"]) == (3, 1, 7)
+    assert row["fid"] == 12
+    assert row["fid_ci"] == pytest.approx(half_width([10.0, 14.0]))
+
+
+def test_paper_numbers_are_the_papers(paper: PaperAblation) -> None:
+    assert paper.values == [1.0, 1.25, 1.5, 1.75, 2.0]
+    assert paper.metrics == PAPER_FACTS
+    assert paper_ablation(["sampling.infer_temperature"]) is None  # the paper's summary has no numbers for it
+    assert paper_ablation([ALPHA, "sampling.cfg"]) is None
+
+
+def test_table_shows_intervals_divergence_and_the_paper(paper: PaperAblation) -> None:
+    table = display_table(summary_of({1.0: [10.0, 14.0], 1.1: [5.0, None], 2.0: [None, None]}), [ALPHA], paper)
+    assert list(table["α"]) == ["1.0", "1.1", "2.0"]
+    width = half_width([10.0, 14.0])
+    assert list(table["FID"]) == [f"12.00 ± {width:.2f}", "5.00 (1 of 2 diverged)", "diverged at step 7"]
+    assert list(table["FID, paper"]) == ["3.55", "", "188.1"]
+    assert markdown(table).count("\n") == 4
+    text = latex(table, [ALPHA], "100% of digits_test", "tab:x")
+    assert r"$\alpha$" in text
+    assert r"$\pm$" in text
+    assert r"100\% of digits\_test" in text
+
+
+def test_findings_reproduce_order_and_collapse(paper: PaperAblation) -> None:
+    fid: dict[float, list[float | None]] = {1.0: [17], 1.25: [20], 1.5: [21], 1.75: [26], 2.0: [160]}
+    text = findings(summary_of(fid, recall={2.0: 0.0}), [ALPHA], paper)
+    assert "order by FID reproduces" in text
+    assert "collapse at 2.0 reproduces: recall 0.000 against 0.70" in text
+    assert f"{160 / 17:.1f} times the best (paper: {188.1 / 3.55:.0f} times)" in text
+    assert "With one seed there is no interval" in text
+
+
+def test_findings_say_what_does_not_reproduce(paper: PaperAblation) -> None:
+    text = findings(summary_of({1.0: [30], 1.5: [20], 2.0: [10]}), [ALPHA], paper)
+    assert "2.0, 1.5, 1.0 here and 1.0, 1.5, 2.0 in the paper (rank correlation -1.00)" in text
+    assert "collapse at 2.0 does not reproduce" in text
+
+
+def test_findings_tell_neighbours_apart_only_where_intervals_allow(paper: PaperAblation) -> None:
+    apart = summary_of({1.0: [10.0, 10.1, 10.2], 1.5: [20.0, 20.1, 20.2]})
+    assert "All neighbours differ" in findings(apart, [ALPHA], paper)
+    close = summary_of({1.0: [10.0, 12.0, 14.0], 1.5: [11.0, 13.0, 15.0]})
+    assert "FID of 1.0 and 1.5 can't be told apart" in findings(close, [ALPHA], paper)
+
+
+def test_a_configuration_with_one_finished_seed_is_not_told_apart(paper: PaperAblation) -> None:
+    summary = summary_of({1.0: [10.0, 10.1], 1.5: [20.0, None]})
+    assert "FID of 1.0 and 1.5 can't be told apart" in findings(summary, [ALPHA], paper)
+
+
+def test_findings_without_a_value_of_the_papers(paper: PaperAblation) -> None:
+    text = findings(summary_of({0.9: [10.0], 1.1: [11.0]}), [ALPHA], paper)
+    assert "none of the paper's values" in text
+
+
+def test_findings_name_every_axis_of_a_grid() -> None:
+    rows = []
+    for alpha in (1.0, 1.5):
+        frame = runs({alpha: [10.0, 12.0]})
+        rows += [frame.assign(**{"sampling.cfg": cfg}) for cfg in (1.0, 2.0)]
+    axes = [ALPHA, "sampling.cfg"]
+    text = findings(summarise(pd.concat(rows), axes, METRICS), axes, None)
+    assert "1.0, 1.0 and 1.0, 2.0" in text, text
+    assert "1.0, 2.0 and 1.5, 1.0" not in text  # they differ in two axes
+
+
+def test_figure_is_drawn_with_and_without_the_paper(tmp_path: Path, paper: PaperAblation) -> None:
+    summary = summary_of({1.0: [10.0, 12.0], 1.5: [11.0, 13.0], 2.0: [80.0, None]})
+    for name, beside in (("with.png", paper), ("without.png", None)):
+        save_ablation_figure(tmp_path / name, summary, ALPHA, beside, "caption")
+        pixels = imread(tmp_path / name)
+        assert pixels.shape[1] == 7.2 * 200
+        assert pixels.std() > 0.01
+    assert imread(tmp_path / "with.png").tobytes() != imread(tmp_path / "without.png").tobytes()
+
+
+def test_paper_data_is_plain_yaml() -> None:
+    import analysis
+
+    for file in (Path(analysis.__file__).parent / "paper_data").glob("*.yaml"):
+        data = yaml.safe_load(file.read_text())
+        assert all(len(values) == len(data["values"]) for values in data["metrics"].values())

@@ -1,0 +1,68 @@
+"""A sweep's schema and its plan."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ear.store import Store
+from sweeps.plan import compile_plan
+from sweeps.schema import SweepConfig
+from sweeps.summary import plan_json
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).parent / "golden" / "sweep_schema.json"
+EAR = str(Path(sys.executable).parent / "ear")
+
+
+def write_sweep(folder: Path, text: str) -> Path:
+    path = folder / "sweep.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_schema_is_frozen() -> None:
+    """Whoever changes the YAML's schema changes this file too, and says so in the changelog."""
+    assert SweepConfig.model_json_schema() == json.loads(GOLDEN.read_text())
+
+
+def test_quickstart_is_the_papers_alpha_ablation() -> None:
+    plan = compile_plan(ROOT / "sweeps" / "quickstart.yaml")
+    assert [run.parameters for run in plan.runs] == [{"scoring.alpha": alpha} for alpha in (1.0, 1.25, 1.5, 1.75, 2.0)]
+    assert len(plan.trials()) == 5
+
+
+def test_evaluation_parameters_share_their_training(tmp_path: Path) -> None:
+    path = write_sweep(
+        tmp_path,
+        "name: a\nseeds: [0, 1]\nspace: {scoring.alpha: [1.0, 1.5], sampling.infer_temperature: [1.0, 0.9, 0.8]}\n",
+    )
+    planned = plan_json(compile_plan(path), Store(tmp_path / "runs"))
+    assert planned["configurations"] == 6
+    assert planned["runs"] == planned["evaluations"] == 12
+    assert planned["training_nodes"] == 4
+    assert planned["training_steps"] == 4 * 1200
+    assert planned["training_steps_without_sharing"] == 12 * 1200
+
+
+def test_base_beside_the_sweep_and_set_reach_every_run(tmp_path: Path) -> None:
+    base = subprocess.run([EAR, "schema", "run"], check=True, capture_output=True, text=True)
+    assert "properties" in json.loads(base.stdout)
+    shipped = (ROOT / "ear" / "configs" / "digits.yaml").read_text()
+    (tmp_path / "mine.yaml").write_text(shipped.replace("depth: 2, heads", "depth: 3, heads"))
+    text = "name: a\nbase: mine.yaml\nset: {training.batch_size: 32}\nspace: {scoring.alpha: [1.0, 1.5]}\n"
+    for run in compile_plan(write_sweep(tmp_path, text)).runs:
+        assert (run.config.model.depth, run.config.training.batch_size) == (3, 32)
+
+
+@pytest.mark.parametrize(
+    ("space", "message"), [("seed: [1]", "seed is no axis"), ("execution.threads: [1]", "no result")]
+)
+def test_axes_that_are_none(space: str, message: str, tmp_path: Path) -> None:
+    path = write_sweep(tmp_path, f"name: a\nspace: {{{space}}}\n")
+    done = subprocess.run([EAR, "sweep", "plan", path, "--root", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
