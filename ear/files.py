@@ -39,11 +39,11 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def require_writable(folder: Path) -> None:
+def require_writable(folder: Path, option: str = "--root DIR or EAR_ROOT") -> None:
     """Makes `folder` and proves that a file can be written in it.
 
     Raises:
-        UserError: it cannot, with the system's reason and the remedy.
+        UserError: it cannot, with the system's reason and the remedy: another place by `option`.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,6 +51,6 @@ def require_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise UserError(
-            f"The output root {folder} can't be written ({error.strerror or error}): "
-            "give another with --root DIR or EAR_ROOT, or mend its permissions."
+            f"The folder {folder} can't be written ({error.strerror or error}): "
+            f"give another with {option}, or mend its permissions."
         ) from error

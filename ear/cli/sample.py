@@ -27,8 +27,10 @@ def sample(
     from ear.cli.checkpoint import checkpoint_file, override
     from ear.cli.progress import progress_bar
     from ear.execution import set_up
+    from ear.files import require_writable
     from ear.sampling import Sampler, save_grid
 
+    require_writable(out.parent, "--out FILE")
     path = checkpoint_file(checkpoint)
     sampler = Sampler.load(path)
     config = override(sampler.config, overrides, path)
