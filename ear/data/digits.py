@@ -4,8 +4,6 @@ Source: the test half of UCI's Optical Recognition of Handwritten Digits (Alpayd
 """
 
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from ear.data.base import ImageDataset, Split
 
@@ -14,6 +12,10 @@ HELD_OUT = 500
 
 def digits() -> ImageDataset:
     """1,297 images to train on and 500 held out, stratified by class; pixels 0..16 stretched to 0..255."""
+    # Importing scikit-learn takes longer than importing torch: only whoever loads the digits pays for it.
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     bunch = load_digits()
     pixels = torch.from_numpy((bunch.images * (255 / 16)).round().astype("uint8")).unsqueeze(1)
     labels = torch.from_numpy(bunch.target.astype("int64"))
