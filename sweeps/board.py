@@ -4,12 +4,15 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
+from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
 State = Literal["pending", "training", "evaluating", "evaluated", "diverged", "failed", "stopped"]
 OVER: tuple[State, ...] = ("evaluated", "diverged", "failed")
+LINES_AROUND = 5  # of the terminal's height: the title, the head, what is not shown, the summary, the cursor
 STYLES = {"training": "cyan", "evaluating": "cyan", "evaluated": "green", "diverged": "yellow", "failed": "red"}
 
 
@@ -25,9 +28,14 @@ class Row:
 
     def eta(self, now: float) -> float | None:
         """Seconds of training left at the pace since the first report; None before there is a pace."""
-        if self.first_steps is None or self.steps <= self.first_steps or self.state in OVER:
+        if self.first_steps is None or self.steps <= self.first_steps or self.state != "training":
             return None
         return (now - self.first_time) / (self.steps - self.first_steps) * (self.total_steps - self.steps)
+
+
+def waiting_for(what: str) -> Status:
+    """A spinner with these words on a terminal, nothing elsewhere: what takes seconds says that it does."""
+    return Status(what, console=Console(stderr=True))
 
 
 class Board:
@@ -65,21 +73,33 @@ class Board:
         if changed and not self._console.is_terminal:
             self._console.print(f"{row.label}: {state}", highlight=False)
 
-    def render(self) -> Table:
-        """The table: state, step, loss and ETA of every trial, and of the sweep."""
+    def render(self) -> Group:
+        """State, step, loss and ETA of the trials that fit the terminal, and a summary of all."""
         now = time.monotonic()
-        table = Table(title=self._title, caption=self._caption(now), box=None, pad_edge=False, title_justify="left")
+        table = Table(title=self._title, box=None, pad_edge=False, title_justify="left")
         table.add_column("trial")
         table.add_column("state")
         for column in ("step", "loss", "ETA"):
             table.add_column(column, justify="right")
-        for row in self.rows.values():
+        shown = self._shown()
+        for row in shown:
             loss = "" if row.loss is None else f"{row.loss:.4f}"
             step = f"{row.steps}/{row.total_steps}" if row.steps else ""
             table.add_row(row.label, row.state, step, loss, clock(row.eta(now)), style=STYLES.get(row.state, "dim"))
-        return table
+        hidden = len(self.rows) - len(shown)
+        more = [Text(f"and {hidden} more trials", style="dim")] if hidden else []
+        return Group(table, *more, Text(self._summary(now), style="dim"))
 
-    def _caption(self, now: float) -> str:
+    def _shown(self) -> list[Row]:
+        """All rows where they fit; else those at work first, then failures, then what waits, then what is done."""
+        rows = list(self.rows.values())
+        fitting = max(self._console.height - LINES_AROUND, 1)
+        if len(rows) <= fitting:
+            return rows
+        urgency: dict[State, int] = {"training": 0, "evaluating": 0, "failed": 1, "pending": 2}
+        return sorted(rows, key=lambda row: urgency.get(row.state, 3))[:fitting]
+
+    def _summary(self, now: float) -> str:
         over = sum(row.state in OVER for row in self.rows.values())
         parts = [f"{over + self._done_before}/{len(self.rows) + self._done_before} trials have their result"]
         paces = [row.eta(now) or 0 for row in self.rows.values() if row.eta(now) is not None]

@@ -9,7 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
+from filelock import FileLock, Timeout
+
 from ear.errors import UserError, import_extra
+from sweeps.board import waiting_for
 
 OBJECT_STORE_BYTES = 100 * 2**20  # trials exchange nothing but small dictionaries
 
@@ -19,6 +22,43 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+PREFIX = "ear-"
+ALIVE = "alive"  # locked for as long as the process lives that made the folder, however it ends
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder with a short path, since Ray puts unix sockets in it, that goes with its process.
+
+    A process killed with -9 removes nothing; so the next one removes what such processes of this user left, tokens
+    among it.
+
+    Raises:
+        UserError: it can't be made.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    except OSError as error:
+        raise UserError(f"No temporary folder can be made ({error}); set TMPDIR to one that is writable.") from error
+    try:
+        with FileLock(folder / ALIVE):
+            remove_abandoned(folder.parent)
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Removes the temporary folders in `parent` whose process is gone."""
+    for lock in parent.glob(f"{PREFIX}*/{ALIVE}"):
+        try:
+            if lock.stat().st_uid == os.getuid():
+                with FileLock(lock, timeout=0):
+                    shutil.rmtree(lock.parent, ignore_errors=True)
+        except (OSError, Timeout):  # gone meanwhile, or alive
+            continue
+
+
 @contextmanager
 def local_cluster(cpus: int, gpus: int) -> Iterator[Path]:
     """Starts Ray on loopback and stops it at the end; yields its temporary folder, which goes with it.
@@ -26,12 +66,31 @@ def local_cluster(cpus: int, gpus: int) -> Iterator[Path]:
     Raises:
         UserError: Ray is not installed, or a temporary folder can't be made.
     """
-    # Read by Ray at import and by the processes that it starts. The GCS listens on all addresses whatever it is told,
-    # so every cluster gets a secret of its own.
-    try:
-        folder = Path(tempfile.mkdtemp(prefix="ear-"))  # short: it becomes part of unix sockets' paths
-    except OSError as error:
-        raise UserError(f"No temporary folder can be made ({error}); set TMPDIR to one that is writable.") from error
+    with temporary_folder() as folder:
+        set_environment(folder)
+        ray: ModuleType = import_extra("ray", "sweeps")
+        import_extra("ray.tune", "sweeps")
+        try:
+            with waiting_for("Starting Ray"):
+                ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    num_gpus=gpus,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    _node_ip_address="127.0.0.1",
+                    _temp_dir=str(folder),
+                )
+            yield folder
+        finally:
+            ray.shutdown()
+
+
+def set_environment(folder: Path) -> None:
+    """What Ray, and the processes that it starts, read from the environment when they are imported."""
+    # The GCS listens on all addresses whatever it is told, so every cluster gets a secret of its own.
     token = folder / "token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
@@ -46,21 +105,3 @@ def local_cluster(cpus: int, gpus: int) -> Iterator[Path]:
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative output root means the same in a trial
     }
-    ray: ModuleType = import_extra("ray", "sweeps")
-    import_extra("ray.tune", "sweeps")
-    try:
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            num_gpus=gpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            object_store_memory=OBJECT_STORE_BYTES,
-            _node_ip_address="127.0.0.1",
-            _temp_dir=str(folder),
-        )
-        yield folder
-    finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)

@@ -11,7 +11,7 @@ from ear.errors import UserError
 from ear.evaluation import prepare
 from ear.interrupt import on_interrupt
 from ear.store import Store
-from sweeps.board import Board, Row
+from sweeps.board import Board, Row, waiting_for
 from sweeps.plan import Plan, Trial, is_done
 from sweeps.ray_cluster import available_cpus, local_cluster
 from sweeps.tracking import Tracker
@@ -38,18 +38,20 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
     store = Store(root)
     pending = plan.pending(store)
     concurrency = trials_at_a_time(plan) if pending else 0
-    tracker = Tracker(plan, store, root)
-    for run in plan.runs:
-        if is_done(run, store):
-            tracker.finish(run)
+    with waiting_for("Opening MLflow"):
+        tracker = Tracker(plan, store, root)
+        for run in plan.runs:
+            if is_done(run, store):
+                tracker.finish(run)
     reused = len(plan.trials()) - len(pending)
     failed: dict[str, str] = {}
     interrupted = False
     try:
         if pending:
-            for run in {run.keys.reference: run for trial in pending for run in trial.runs}.values():
-                # Shared by all trials; made here so that no two make it at once.
-                prepare(run.config, run.keys, load_dataset(run.config.data), store)
+            with waiting_for("Preparing the feature extractor and the real images' features (once per dataset)"):
+                for run in {run.keys.reference: run for trial in pending for run in trial.runs}.values():
+                    # Shared by all trials; made here so that no two make it at once.
+                    prepare(run.config, run.keys, load_dataset(run.config.data), store)
             failed, interrupted = _run_trials(pending, plan, root, tracker, store, concurrency, reused)
     except BaseException:
         tracker.close(complete=False)
