@@ -1,6 +1,5 @@
 """The ablation's figure: FID and IS against the axis, the paper's curve beside ours."""
 
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +50,21 @@ def save_ablation_figure(
         figure.legend(
             [handles[label] for label in order], order, loc="outside upper center", ncols=len(order), fontsize=8
         )
-        figure.supxlabel(textwrap.fill(caption, CAPTION_WIDTH), fontsize=6, color="0.35")
+        figure.supxlabel(wrap_caption(caption, CAPTION_WIDTH), fontsize=6, color="0.35")
         write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
+
+
+def wrap_caption(caption: str, width: int) -> str:
+    """Lines of at most `width` characters where its clauses allow, broken after a semicolon."""
+    lines = [""]
+    for clause in caption.split("; "):
+        longer = f"{lines[-1]}; {clause}" if lines[-1] else clause
+        if len(longer) > width and lines[-1]:
+            lines[-1] += ";"
+            lines.append(clause)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)
 
 
 def draw(panel: Axes, summary: pd.DataFrame, axis: str, metric: str, paper: PaperAblation | None) -> None:

@@ -1,7 +1,6 @@
 """A sheet of what each configuration's samples look like."""
 
 import tempfile
-import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
+from analysis.figures import wrap_caption
 from analysis.notation import latex_symbol
 from analysis.results import SweepResults
 from ear.files import write_atomically
@@ -33,7 +33,7 @@ def save_sample_sheet(path: Path, results: SweepResults, caption: str) -> None:
             fid, recall = configuration["fid"], configuration["recall"]
             panel.set_title(f"{values}\nFID {fid:.1f}, recall {recall:.2f}", fontsize=8)
         note = f"A row a class; the last row without a class label. {caption}"
-        figure.supxlabel(textwrap.fill(note, 40 * columns), fontsize=6, color="0.35")
+        figure.supxlabel(wrap_caption(note, 40 * columns), fontsize=6, color="0.35")
         write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
 
 

@@ -83,7 +83,14 @@ class Tracker:
             # Without a location of its own, artifacts would go to the folder that the command was called from.
             artifacts = (root / "mlartifacts" / self.plan.sweep.name).resolve()
             local = "MLFLOW_TRACKING_URI" not in os.environ
-            return str(self.client.create_experiment(self.plan.sweep.name, artifacts.as_uri() if local else None))
+            return str(
+                self.client.create_experiment(
+                    self.plan.sweep.name,
+                    artifacts.as_uri() if local else None,
+                    # MLflow's page then opens on runs and curves instead of on traces of language models.
+                    tags={"mlflow.experimentKind": "custom_model_development"},
+                )
+            )
         if experiment.lifecycle_stage == "deleted":
             raise UserError(
                 f"The experiment {self.plan.sweep.name!r} was deleted in MLflow: restore it there, "

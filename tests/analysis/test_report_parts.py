@@ -9,7 +9,7 @@ import pytest
 import yaml
 from matplotlib.image import imread
 
-from analysis.figures import save_ablation_figure
+from analysis.figures import save_ablation_figure, wrap_caption
 from analysis.findings import findings
 from analysis.paper import PaperAblation, paper_ablation
 from analysis.results import METRICS
@@ -149,6 +149,12 @@ def test_figure_is_drawn_with_and_without_the_paper(tmp_path: Path, paper: Paper
         assert pixels.shape[1] == 7.2 * 200
         assert pixels.std() > 0.01
     assert imread(tmp_path / "with.png").tobytes() != imread(tmp_path / "without.png").tobytes()
+
+
+def test_captions_break_after_clauses_only() -> None:
+    assert wrap_caption("two words; CFG 1.0; end", 19) == "two words; CFG 1.0;\nend"
+    assert wrap_caption("two words; CFG 1.0; end", 5) == "two words;\nCFG 1.0;\nend"
+    assert wrap_caption("one clause", 3) == "one clause"
 
 
 def test_paper_data_is_plain_yaml() -> None:
