@@ -20,8 +20,14 @@ app = typer.Typer(
     name="ear",
     help="Energy-based AutoRegression: train, sample and evaluate continuous autoregressive image models, "
     "and run the ablation sweeps of such a paper.",
-    epilog="First steps:  ear sweep run sweeps/quickstart.yaml  ·  ear report quickstart  ·  ear ui      "
-    "Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted.  --debug shows tracebacks.",
+    epilog="""\b
+First steps:
+  ear sweep run sweeps/quickstart.yaml
+  ear report quickstart
+  ear ui
+
+Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted. With --debug, errors show their traceback.
+""",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -26,10 +26,12 @@ def sample(
 
     from ear.cli.checkpoint import checkpoint_file, override
     from ear.cli.progress import progress_bar
+    from ear.errors import import_extra
     from ear.execution import set_up
     from ear.files import require_writable
     from ear.sampling import Sampler, save_grid
 
+    import_extra("torchvision.utils", "evaluation")  # before the work whose result it writes
     require_writable(out.parent, "--out FILE")
     path = checkpoint_file(checkpoint)
     sampler = Sampler.load(path)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ear.config import RunConfig
 from ear.data import ImageDataset
-from ear.errors import UserError
+from ear.errors import UserError, import_extra
 from ear.evaluation.extractors import Extractor, load_extractor
 from ear.evaluation.metrics import Metrics, compute_metrics
 from ear.evaluation.reference import load_reference
@@ -56,6 +56,8 @@ def evaluate(
     """
     if keys.evaluation in store:
         return load_evaluation(keys.evaluation, store)
+    for module in ("torch_fidelity", "torchvision"):
+        import_extra(module, "evaluation")  # before minutes of sampling, not after
     extractor = load_extractor(config.evaluation.extractor, keys.extractor, dataset, store)
     real = load_reference(keys.reference, dataset.split(config.evaluation.reference), extractor, store)
     sampler = Sampler.load(checkpoint).to(choose_device(config.execution))
