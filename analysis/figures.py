@@ -1,5 +1,6 @@
 """The ablation's figure: FID and IS against the axis, the paper's curve beside ours."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ear.files import write_atomically
 OURS, OURS_NULL, PAPER = "#0072B2", "#56B4E9", "#D55E00"
 OURS_LABEL, OURS_NULL_LABEL = "ours", "ours, no class label"
 CAPTION_WIDTH = 150  # characters of 6 points across the figure
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 LOG_FROM = 4.0  # ratio of largest to smallest from which an axis is logarithmic
 
 STYLE = {
@@ -55,16 +57,9 @@ def save_ablation_figure(
 
 
 def wrap_caption(caption: str, width: int) -> str:
-    """Lines of at most `width` characters where its clauses allow, broken after a semicolon."""
-    lines = [""]
-    for clause in caption.split("; "):
-        longer = f"{lines[-1]}; {clause}" if lines[-1] else clause
-        if len(longer) > width and lines[-1]:
-            lines[-1] += ";"
-            lines.append(clause)
-        else:
-            lines[-1] = longer
-    return "\n".join(lines)
+    """Lines of at most `width` characters where its clauses allow, broken after a semicolon only."""
+    clauses = (clause.replace(" ", NO_BREAK_SPACE) for clause in caption.split("; "))
+    return textwrap.fill("; ".join(clauses), width, break_long_words=False, break_on_hyphens=False)
 
 
 def draw(panel: Axes, summary: pd.DataFrame, axis: str, metric: str, paper: PaperAblation | None) -> None:
@@ -81,8 +76,9 @@ def draw(panel: Axes, summary: pd.DataFrame, axis: str, metric: str, paper: Pape
         shown += values.dropna().tolist()
     if paper:
         style = {"color": PAPER, "marker": "D", "markersize": 4, "linestyle": "--"}
-        panel.plot(paper.values, paper.metrics[metric], label=f"paper ({paper.setting})", **style)
-        shown += paper.metrics[metric]
+        theirs = [float(text) for text in paper.printed[metric]]
+        panel.plot(paper.values, theirs, label=f"paper ({paper.setting})", **style)
+        shown += theirs
     panel.set_xticks(sorted(set(summary[axis])))
     if min(shown) > 0 and max(shown) > LOG_FROM * min(shown):
         panel.set_yscale("log")

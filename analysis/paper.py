@@ -13,12 +13,17 @@ class PaperAblation:
     axis: str  # the dotted parameter that it varies
     setting: str
     values: list[float]
-    metrics: dict[str, list[float]]
+    printed: dict[str, list[str]]  # metric -> as many numbers as values, with the paper's digits
+
+    def text(self, metric: str, at: float) -> str | None:
+        """The number as the paper prints it, or None where it gives none."""
+        known = dict(zip(self.values, self.printed[metric], strict=True))
+        return known.get(at)
 
     def value(self, metric: str, at: float) -> float | None:
         """The paper's number, or None where it gives none."""
-        known = dict(zip(self.values, self.metrics[metric], strict=True))
-        return known.get(at)
+        text = self.text(metric, at)
+        return None if text is None else float(text)
 
 
 def paper_ablation(axes: list[str]) -> PaperAblation | None:

@@ -24,9 +24,8 @@ def display_table(summary: pd.DataFrame, axes: list[str], paper: PaperAblation |
         for metric, (heading, decimals) in COLUMNS.items():
             row[heading] = cell(configuration, metric, decimals)
         if paper:
-            for metric in paper.metrics:
-                value = paper.value(metric, configuration[axes[0]])
-                row[f"{COLUMNS[metric][0]}, paper"] = "" if value is None else f"{value}"
+            for metric in paper.printed:
+                row[f"{COLUMNS[metric][0]}, paper"] = paper.text(metric, configuration[axes[0]]) or ""
         rows.append(row)
     return pd.DataFrame(rows)
 
