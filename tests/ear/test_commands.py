@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from ear.cli.sample import parse_classes
+from ear.errors import UserError
+
 EAR = str(Path(sys.executable).parent / "ear")
 SHORT = ["training.stages.0.steps=20", "training.stages.1.steps=10", "execution.log_every=10"]
 FEW = ["--set", "evaluation.images=100", "--set", "evaluation.null_images=100"]
@@ -51,7 +54,8 @@ def test_sampling_settings_matter_and_repeat(checkpoint: Path, tmp_path: Path) -
 
     plain = draw("a.png")
     assert np.array_equal(draw("b.png", "--set", "execution.batch_size=1"), plain)
-    assert not np.array_equal(draw("d.png", "--seed", "1", "--set", "sampling.steps=2"), plain)
+    assert not np.array_equal(draw("c.png", "--seed", "1"), plain)
+    assert not np.array_equal(draw("d.png", "--set", "sampling.steps=2"), plain)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +67,14 @@ def test_sampling_settings_matter_and_repeat(checkpoint: Path, tmp_path: Path) -
 )
 def test_sample_refuses(arguments: list[str], message: str, checkpoint: Path) -> None:
     assert message in ear("sample", checkpoint, *arguments, code=2).stderr
+
+
+def test_classes_are_numbers_with_commas_null_or_all() -> None:
+    assert parse_classes("3,8", 10) == [3, 8]
+    assert parse_classes(None, 3) == [0, 1, 2]
+    assert parse_classes("null", 3) is None
+    with pytest.raises(UserError, match="numbers with commas"):
+        parse_classes("three", 10)
 
 
 def test_sample_finds_an_unwritable_place_before_it_samples(checkpoint: Path, tmp_path: Path) -> None:

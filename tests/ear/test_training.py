@@ -86,6 +86,29 @@ def test_golden_losses() -> None:
     assert losses == pytest.approx(golden, rel=1e-4)
 
 
+@pytest.mark.parametrize("clip_norm", [0.5, 1e6])
+def test_gradients_are_clipped_as_pytorch_clips(clip_norm: float) -> None:
+    """AdamW's first moment after one step is 0.1 of the clipped gradient; its update alone would not show the norm."""
+    config = short(f"optimizer.clip_norm={clip_norm}", "execution.log_every=1")
+    trainer, expected = make_trainer(config), make_trainer(config)
+    trainer.advance()
+    random, indices = expected.step_randomness(0), expected.order.batch(0)
+    expected.model.loss(
+        expected.tokens[indices],
+        expected.labels[indices],
+        orders=random.orders,
+        masked=random.masked,
+        dropped=random.dropped,
+        noise=random.noise,
+        train_temperature=1.0,
+    ).backward()
+    norm = torch.nn.utils.clip_grad_norm_(expected.model.parameters(), clip_norm)
+    assert 0.5 < norm < 1e6, "one case clips, the other does not"
+    assert trainer.history[0].gradient_norm == pytest.approx(norm.item())
+    for ours, theirs in zip(trainer.model.parameters(), expected.model.parameters(), strict=True):
+        torch.testing.assert_close(trainer.optimizer.state[ours]["exp_avg"], 0.1 * theirs.grad)
+
+
 def test_average_follows_its_formula() -> None:
     weight = nn.Parameter(torch.tensor([1.0, 2.0]))
     average = ExponentialMovingAverage([("w", weight)], decay=0.9)
