@@ -1,17 +1,19 @@
 """The live state of a sweep's trials, and how it looks in a terminal."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
 State = Literal["pending", "training", "evaluating", "evaluated", "diverged", "failed", "stopped"]
 OVER: tuple[State, ...] = ("evaluated", "diverged", "failed")
+SECONDS_BETWEEN_SUMMARIES = 60  # where no terminal shows them all the time
 LINES_AROUND = 5  # of the terminal's height: the title, the head, what is not shown, the summary, the cursor
 STYLES = {"training": "cyan", "evaluating": "cyan", "evaluated": "green", "diverged": "yellow", "failed": "red"}
 
@@ -33,13 +35,20 @@ class Row:
         return (now - self.first_time) / (self.steps - self.first_steps) * (self.total_steps - self.steps)
 
 
-def waiting_for(what: str) -> Status:
-    """A spinner with these words on a terminal, nothing elsewhere: what takes seconds says that it does."""
-    return Status(what, console=Console(stderr=True))
+@contextmanager
+def waiting_for(what: str) -> Iterator[None]:
+    """A spinner with these words on a terminal, a line elsewhere: what takes seconds says that it does."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with console.status(what):
+            yield
+    else:
+        console.print(f"{what} ...", highlight=False, soft_wrap=True)
+        yield
 
 
 class Board:
-    """Rows of trials: redrawn in place on a terminal, a line for each change elsewhere."""
+    """Rows of trials: redrawn in place on a terminal; elsewhere a line for each change and a summary every minute."""
 
     def __init__(self, title: str, rows: dict[str, Row], concurrency: int, done_before: int) -> None:
         """`rows` by trial key; `done_before` trials had their results before this sweep began."""
@@ -48,6 +57,7 @@ class Board:
         self._concurrency = concurrency
         self._done_before = done_before
         self._console = Console(stderr=True)
+        self._summarised = time.monotonic()
         self._live = Live(get_renderable=self.render, console=self._console, refresh_per_second=2)
 
     def __enter__(self) -> "Board":
@@ -70,8 +80,16 @@ class Board:
                 row.first_steps, row.first_time = steps, time.monotonic()
         if loss is not None:
             row.loss = loss
-        if changed and not self._console.is_terminal:
-            self._console.print(f"{row.label}: {state}", highlight=False)
+        if not self._console.is_terminal:
+            self._log(row, changed)
+
+    def _log(self, row: Row, changed: bool) -> None:
+        now = time.monotonic()
+        if changed:
+            self._console.print(f"{row.label}: {row.state}", highlight=False, soft_wrap=True)
+        if now - self._summarised >= SECONDS_BETWEEN_SUMMARIES:
+            self._console.print(self._summary(now), highlight=False, soft_wrap=True)
+            self._summarised = now
 
     def render(self) -> Group:
         """State, step, loss and ETA of the trials that fit the terminal, and a summary of all."""

@@ -43,16 +43,19 @@ def run(file: SweepFile, root: Root = DEFAULT_ROOT) -> None:
     from sweeps.plan import compile_plan
     from sweeps.runner import run_sweep
 
-    outcome = run_sweep(compile_plan(file), root)
+    compiled = compile_plan(file)
+    outcome = run_sweep(compiled, root)
     for label, traceback in outcome.failed.items():
         typer.echo(f"failed: {label}\n{traceback}", err=True)
     if outcome.interrupted:
-        typer.echo(f"Stopped. Go on with:  ear sweep run {file}", err=True)
-        raise typer.Exit(130)
+        raise KeyboardInterrupt  # the command line says how to go on
     if outcome.failed:
         typer.echo(f"{len(outcome.failed)} trials failed; run the same command again to retry them.", err=True)
         raise typer.Exit(1)
     typer.echo(f"{outcome.trained} trials done now, {outcome.reused} were in the store already.")
+    at_root = "" if root == DEFAULT_ROOT else f" --root {root}"
+    typer.echo(f"Next:  ear report {compiled.sweep.name}{at_root}    table, figure and samples beside the paper's")
+    typer.echo(f"       ear ui{at_root}    MLflow's pages on every run")
 
 
 def ui(

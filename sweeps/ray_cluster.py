@@ -4,6 +4,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,18 +13,16 @@ from types import ModuleType
 from filelock import FileLock, Timeout
 
 from ear.errors import UserError, import_extra
-from sweeps.board import waiting_for
 
 OBJECT_STORE_BYTES = 100 * 2**20  # trials exchange nothing but small dictionaries
+PREFIX = "ear-"  # of temporary folders
+ALIVE = "alive"  # locked for as long as the process lives that made the folder, however it ends
+SETTLED_SECONDS = 60
 
 
 def available_cpus() -> int:
     """CPUs that this process may use, which in a container or a job are fewer than the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-PREFIX = "ear-"
-ALIVE = "alive"  # locked for as long as the process lives that made the folder, however it ends
 
 
 @contextmanager
@@ -52,7 +51,9 @@ def remove_abandoned(parent: Path) -> None:
     """Removes the temporary folders in `parent` whose process is gone."""
     for lock in parent.glob(f"{PREFIX}*/{ALIVE}"):
         try:
-            if lock.stat().st_uid == os.getuid():
+            status = lock.stat()
+            # A folder that is just being made has its lock file for an instant before the lock.
+            if status.st_uid == os.getuid() and time.time() - status.st_mtime > SETTLED_SECONDS:
                 with FileLock(lock, timeout=0):
                     shutil.rmtree(lock.parent, ignore_errors=True)
         except (OSError, Timeout):  # gone meanwhile, or alive
@@ -71,18 +72,17 @@ def local_cluster(cpus: int, gpus: int) -> Iterator[Path]:
         ray: ModuleType = import_extra("ray", "sweeps")
         import_extra("ray.tune", "sweeps")
         try:
-            with waiting_for("Starting Ray"):
-                ray.init(
-                    address="local",
-                    num_cpus=cpus,
-                    num_gpus=gpus,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level="ERROR",
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    _node_ip_address="127.0.0.1",
-                    _temp_dir=str(folder),
-                )
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                num_gpus=gpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                object_store_memory=OBJECT_STORE_BYTES,
+                _node_ip_address="127.0.0.1",
+                _temp_dir=str(folder),
+            )
             yield folder
         finally:
             ray.shutdown()

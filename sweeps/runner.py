@@ -2,6 +2,7 @@
 
 import logging
 import math
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,10 @@ def _run_trials(
     resources = plan.sweep.resources
     rows = {trial.key: Row(trial.label, trial.config.training.total_steps) for trial in pending}
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it logs, the board shows and the runner reports
-    with local_cluster(concurrency * resources.cpus, math.ceil(concurrency * resources.gpus)) as folder:
+    with ExitStack() as stack:
+        with waiting_for("Starting Ray"):
+            cluster = local_cluster(concurrency * resources.cpus, math.ceil(concurrency * resources.gpus))
+            folder = stack.enter_context(cluster)
         # Here, since importing Tune reads the environment that the cluster has set.
         from ray import tune
 

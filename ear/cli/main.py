@@ -1,5 +1,6 @@
 """Builds the command line out of this package's commands and those that other packages register."""
 
+import shlex
 import sys
 import traceback
 import warnings
@@ -55,10 +56,12 @@ def main() -> None:
     add_registered_commands()
     try:
         app(args=[argument for argument in arguments if argument != "--debug"], prog_name="ear")
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
+            print(f"Interrupted. Go on with:  {shlex.join(['ear', *arguments])}", file=sys.stderr)
+        raise
     except UserError as error:
         fail(str(error), WRONG_INPUT, debug)
-    except KeyboardInterrupt:
-        fail("interrupted. Run the same command again to go on.", INTERRUPTED, debug)
     except Exception as error:
         fail(f"{type(error).__name__}: {error}\nThis is a fault of the program; --debug shows where.", FAILURE, debug)
 

@@ -1,5 +1,6 @@
 """Progress bars on stderr."""
 
+import time
 from types import TracebackType
 
 from rich.console import Console
@@ -20,13 +21,17 @@ def progress_bar() -> Progress:
     )
 
 
+SECONDS_BETWEEN_LINES = 60  # in a log, where no bar can be redrawn
+
+
 class TrainingBar(Callback):
-    """Shows steps, loss and ETA of a training."""
+    """Shows steps, loss and ETA of a training: a bar on a terminal, a line every minute elsewhere."""
 
     def __init__(self, total_steps: int) -> None:
         self._progress = progress_bar()
         self._total_steps = total_steps
         self._task: TaskID | None = None
+        self._next_line = 0.0
 
     def __enter__(self) -> "TrainingBar":
         self._progress.start()
@@ -42,3 +47,7 @@ class TrainingBar(Callback):
             # Started at the first record, so that a resumed training's ETA counts only what was done now.
             self._task = self._progress.add_task("training", total=self._total_steps, completed=record.step, note="")
         self._progress.update(self._task, completed=record.step, note=f"loss {record.loss:.4f}")
+        console = self._progress.console
+        if not console.is_terminal and time.monotonic() >= self._next_line:
+            console.print(self._progress.get_renderable(), soft_wrap=True)
+            self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES

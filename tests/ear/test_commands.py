@@ -1,6 +1,7 @@
 """`ear train`, `ear sample` and `ear evaluate` as a researcher types them, on one short training."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from matplotlib.image import imread
 
 from ear.cli.sample import parse_classes
 from ear.errors import UserError
+from ear.training.checkpoint import load_header
 
 EAR = str(Path(sys.executable).parent / "ear")
 SHORT = ["training.stages.0.steps=20", "training.stages.1.steps=10", "execution.log_every=10"]
@@ -37,6 +39,21 @@ def checkpoint(root: Path) -> Path:
     assert (first["step"], first["reused"], again["reused"]) == (30, False, True)
     assert first["checkpoint"] == again["checkpoint"]
     return Path(first["checkpoint"]).parent
+
+
+def test_an_interrupted_training_says_how_to_go_on_and_loses_nothing(tmp_path: Path) -> None:
+    arguments = [EAR, "train", "digits", "--root", str(tmp_path), "--set", "execution.log_every=10"]
+    training = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+    assert training.stderr is not None
+    for line in training.stderr:  # the bar's first line comes with the first steps
+        if "training" in line:
+            break
+    training.send_signal(signal.SIGINT)
+    said = training.stderr.read()
+    assert training.wait(30) == 130
+    assert f"Go on with:  ear train digits --root {tmp_path} --set execution.log_every=10" in said
+    (saved,) = (tmp_path / "store" / ".work").glob("*/checkpoint.safetensors")
+    assert 0 < load_header(saved).step < 1200
 
 
 def test_sample_draws_a_grid_with_a_row_a_class(checkpoint: Path, tmp_path: Path) -> None:

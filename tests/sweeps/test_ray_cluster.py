@@ -1,14 +1,16 @@
 """The temporary folder of a cluster, which holds its token."""
 
+import os
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
-from sweeps.ray_cluster import temporary_folder
+from sweeps.ray_cluster import ALIVE, SETTLED_SECONDS, temporary_folder
 
 HOLD = """
 import time
@@ -36,5 +38,9 @@ def test_a_killed_process_s_folder_goes_when_the_next_one_starts(tmp_path: Path)
     assert not ours.exists()
     other.send_signal(signal.SIGKILL)
     other.wait()
+    with temporary_folder():
+        assert left.exists()  # it might just be being made
+    minutes_ago = time.time() - 2 * SETTLED_SECONDS
+    os.utime(left / ALIVE, (minutes_ago, minutes_ago))
     with temporary_folder():
         assert not left.exists()
