@@ -77,8 +77,8 @@ def _open(path: Path) -> Any:
         raise UserError(f"There is no checkpoint {path}.") from error
     except (SafetensorError, OSError) as error:
         raise UserError(
-            f"The checkpoint {path} is damaged or no safetensors file ({error}): "
-            "delete it and run the same command again; training goes on from what is left."
+            f"The checkpoint {path} is damaged or no safetensors file ({error}). Is the path right? "
+            "One that `ear train` wrote can be deleted: the same command again goes on from what is left."
         ) from error
 
 
