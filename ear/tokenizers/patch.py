@@ -1,4 +1,6 @@
-"""Square pixel patches as tokens, standardised per dimension."""
+"""Square pixel patches as tokens, standardised per dimension or reduced to their principal components."""
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -24,37 +26,84 @@ def unpatchify(tokens: Tensor, patch_size: int, image_shape: tuple[int, int, int
 
 
 class PatchTokenizer(Tokenizer):
-    """token = (patch - mean) / std, with mean and std [D] over all positions of the training images."""
+    """token = (patch - mean) / std, or with `components` = k: token = (patch - mean) V / std.
 
-    mean: Tensor
-    std: Tensor
+    The statistics are those of all positions of the training images together. The columns of V [P, k] are the k
+    leading eigenvectors of the patches' covariance and std [k] the roots of its eigenvalues: principal components of
+    unit variance. Decoding gives the patch back, up to the components left out.
+    """
 
-    def __init__(self, image_shape: tuple[int, int, int], patch_size: int) -> None:
+    mean: Tensor  # [P], P = channels * patch_size^2
+    std: Tensor  # [D]
+    directions: Tensor  # V [P, D]; only with `components`
+
+    def __init__(self, image_shape: tuple[int, int, int], patch_size: int, components: int | None = None) -> None:
         """
         Raises:
-            UserError: the patch does not divide the image.
+            UserError: the patch does not divide the image, or has fewer values than `components`.
         """
         super().__init__()
         channels, height, width = image_shape
         if height % patch_size or width % patch_size:
             raise UserError(f"tokenizer.patch_size: {patch_size} does not divide the image's {height}x{width} pixels.")
+        values = channels * patch_size**2
+        if components is not None and components > values:
+            raise UserError(
+                f"tokenizer.components: {components} are more than the {values} values of a patch "
+                f"({channels} x {patch_size} x {patch_size}); give at most {values}, or leave it out to keep all."
+            )
         self.image_shape = image_shape
         self.patch_size = patch_size
+        self.components = components
         self.tokens = (height // patch_size) * (width // patch_size)
-        self.token_dim = channels * patch_size**2
-        self.register_buffer("mean", torch.zeros(self.token_dim))
+        self.token_dim = components or values
+        self.register_buffer("mean", torch.zeros(values))
         self.register_buffer("std", torch.ones(self.token_dim))
+        if components is not None:
+            self.register_buffer("directions", torch.eye(values, components))
 
     def fit(self, images: Tensor) -> "PatchTokenizer":
-        """Takes mean and std from images [N, C, H, W] in [-1, 1]; a constant dimension is only centred."""
+        """Takes its statistics from images [N, C, H, W] in [-1, 1]; a constant dimension is only centred."""
+        if self.components is not None:
+            return self._fit_components(images, self.components)
         patches = patchify(images, self.patch_size).flatten(0, 1).double()
         std, mean = torch.std_mean(patches, dim=0, correction=0)
         self.mean.copy_(mean)
         self.std.copy_(torch.where(std > 0, std, torch.ones_like(std)))
         return self
 
+    def _fit_components(self, images: Tensor, components: int) -> "PatchTokenizer":
+        mean, covariance = _moments(images, self.patch_size)
+        variances, directions = torch.linalg.eigh(covariance)  # ascending
+        variances, directions = variances.flip(0)[:components], directions.flip(1)[:, :components]
+        # An eigenvector's sign is arbitrary: the entry of largest magnitude is made positive.
+        largest = directions.gather(0, directions.abs().argmax(dim=0, keepdim=True))
+        # What rounding leaves of a variance of zero is not blown up to one.
+        rounding = len(mean) * torch.finfo(variances.dtype).eps * variances[0]
+        self.mean.copy_(mean)
+        self.directions.copy_(directions * largest.sign())
+        self.std.copy_(torch.where(variances > rounding, variances, torch.ones_like(variances)).sqrt())
+        return self
+
     def encode(self, images: Tensor) -> Tensor:
-        return (patchify(images, self.patch_size) - self.mean) / self.std
+        centred = patchify(images, self.patch_size) - self.mean
+        return (centred if self.components is None else centred @ self.directions) / self.std
 
     def decode(self, tokens: Tensor) -> Tensor:
-        return unpatchify(tokens * self.std + self.mean, self.patch_size, self.image_shape)
+        centred = tokens * self.std
+        if self.components is not None:
+            centred = centred @ self.directions.T
+        return unpatchify(centred + self.mean, self.patch_size, self.image_shape)
+
+
+def _moments(images: Tensor, patch_size: int, batch_size: int = 5000) -> tuple[Tensor, Tensor]:
+    """Mean [P] and covariance [P, P] of all patches, in float64, a batch of images at a time."""
+
+    def batches() -> Iterator[Tensor]:
+        for batch in torch.split(images, batch_size):
+            yield patchify(batch, patch_size).flatten(0, 1).double()
+
+    count = sum(len(patches) for patches in batches())
+    mean = torch.stack([patches.sum(dim=0) for patches in batches()]).sum(dim=0) / count
+    products = [(patches - mean).T @ (patches - mean) for patches in batches()]
+    return mean, torch.stack(products).sum(dim=0) / count

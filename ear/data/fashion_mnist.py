@@ -1,0 +1,77 @@
+"""Zalando's Fashion-MNIST (Xiao et al. 2017): 70,000 grey images of 28x28 pixels in 10 classes, as four idx files."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ear.data.base import ImageDataset, Split
+from ear.data.idx import read_idx
+from ear.errors import UserError
+
+DEBIAN_FOLDER = "/usr/share/datasets/fashion-mnist"  # where the package dataset-fashion-mnist puts the files
+CLASSES = 10
+SIDE = 28
+
+
+def fashion_mnist(path: str | None = None) -> ImageDataset:
+    """60,000 images to train on and 10,000 held out, as published.
+
+    Args:
+        path: folder of the files, gzipped or not; Debian's where not given.
+
+    Raises:
+        UserError: a file is missing or is not what it should be.
+    """
+    folder = Path(path or DEBIAN_FOLDER)
+    return ImageDataset(
+        name="fashion_mnist",
+        classes=CLASSES,
+        train=read_split(folder, "train", images=60_000),
+        test=read_split(folder, "t10k", images=10_000),
+    )
+
+
+def read_split(folder: Path, prefix: str, images: int) -> Split:
+    """The split whose files start with `prefix` (`train`, `t10k`), which must hold this many images.
+
+    Raises:
+        UserError: as `fashion_mnist`.
+    """
+    images_path = _find(folder, f"{prefix}-images-idx3-ubyte")
+    labels_path = _find(folder, f"{prefix}-labels-idx1-ubyte")
+    pixels = _read(images_path, 3)
+    labels = _read(labels_path, 1)
+    if pixels.shape[1:] != (SIDE, SIDE):
+        raise _wrong(images_path, f"its images have {pixels.shape[1]}x{pixels.shape[2]} pixels, not {SIDE}x{SIDE}")
+    if len(pixels) != len(labels):
+        raise _wrong(labels_path, f"it holds {len(labels)} labels for the {len(pixels)} images of {images_path.name}")
+    if len(pixels) != images:
+        raise _wrong(images_path, f"it holds {len(pixels)} images, not Fashion-MNIST's {images}")
+    if labels.max() >= CLASSES:
+        raise _wrong(labels_path, f"it holds the label {labels.max()}; the classes are 0 to {CLASSES - 1}")
+    return Split(torch.tensor(pixels).unsqueeze(1), torch.tensor(labels, dtype=torch.int64))
+
+
+def _find(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.exists():
+            return path
+    raise _wrong(folder / name, "it is missing, and so is the same name with .gz")
+
+
+def _read(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    try:
+        return read_idx(path, dimensions)
+    except OSError as error:
+        raise _wrong(path, f"it can't be read ({error.strerror or error})") from error
+    except ValueError as error:
+        raise _wrong(path, str(error)) from error
+
+
+def _wrong(path: Path, fault: str) -> UserError:
+    return UserError(
+        f"{path}: {fault}. Fashion-MNIST's files come with `apt-get install dataset-fashion-mnist`; "
+        "files elsewhere: `--set data.path=FOLDER`."
+    )

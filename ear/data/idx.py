@@ -1,0 +1,41 @@
+"""The idx format of MNIST and its descendants: a magic number, the sizes, the values, all big-endian."""
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+UNSIGNED_BYTE = 0x08  # the format's code of the only value type that these datasets use
+
+
+def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """The array of a plain or gzipped idx file of unsigned bytes with this number of dimensions.
+
+    Raises:
+        OSError: the file can't be read.
+        ValueError: its content is not such an array; the message says what is wrong and leaves out the path.
+    """
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except EOFError:
+            raise ValueError("it is truncated: the gzip stream ends early") from None
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(f"it is not a gzip file or a damaged one ({error})") from None
+    header = 4 + 4 * dimensions
+    magic = bytes([0, 0, UNSIGNED_BYTE, dimensions])
+    if len(content) < header:
+        raise ValueError(f"it is truncated: {len(content)} bytes, where the header alone has {header}")
+    if content[:4] != magic:
+        raise ValueError(f"its magic number is {content[:4].hex()}, not {magic.hex()}")
+    shape = tuple(int(size) for size in np.frombuffer(content, dtype=">u4", count=dimensions, offset=4))
+    values = len(content) - header
+    if values != math.prod(shape):
+        fault = "it is truncated" if values < math.prod(shape) else "it is too long"
+        sizes = " x ".join(map(str, shape))
+        raise ValueError(f"{fault}: {values} bytes of values, where {sizes} are announced")
+    return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
