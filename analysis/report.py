@@ -65,9 +65,14 @@ def describe(conditions: dict[str, Any], seeds: int) -> str:
         )
         if name in conditions
     )
+    real = conditions["reference"]
+    if conditions["reference_images"] is not None:  # a file of statistics does not tell
+        real = f"{conditions['reference_images']:.0f} of {real}"
+    weights = f"weights {conditions['extractor_hash']}"
+    if conditions["extractor_accuracy"] is not None:
+        weights = f"{conditions['extractor_accuracy']:.1%} accurate, {weights}"
     return (
-        f"{conditions['images']:.0f} generated images ({conditions['null_images']:.0f} without label) against "
-        f"{conditions['reference_images']:.0f} of {conditions['reference']}; extractor {conditions['extractor']} "
-        f"({conditions['extractor_accuracy']:.1%} accurate, weights {conditions['extractor_hash']}); {settings}; "
+        f"{conditions['images']:.0f} generated images ({conditions['null_images']:.0f} without label) against {real}; "
+        f"extractor {conditions['extractor']} ({weights}); {settings}; "
         f"{seeds} seed{'s, mean ± 95% interval' if seeds > 1 else ''}."
     )

@@ -107,7 +107,7 @@ def common_conditions(runs: list[Any], axes: list[str]) -> dict[str, Any]:
         if len(values) > 1 and f"evaluation.{name}" not in axes:
             raise UserError(f"The sweep's runs were measured with different {name}s: {sorted(map(str, values))}.")
         conditions[name] = values.pop()
-    conditions["extractor_accuracy"] = finished[0].data.metrics["extractor_accuracy"]
+    conditions["extractor_accuracy"] = finished[0].data.metrics.get("extractor_accuracy")
     for name in ("sampling.cfg", "sampling.steps", "sampling.infer_temperature"):
         if name not in axes:
             conditions[name] = finished[0].data.params[name]

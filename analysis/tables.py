@@ -37,7 +37,8 @@ def cell(configuration: pd.Series, metric: str, decimals: int) -> str:
     """
     value, interval = configuration[metric], configuration[f"{metric}_ci"]
     if pd.isna(value):
-        return f"diverged at step {configuration['diverged_at']:.0f}"
+        diverged_at = configuration["diverged_at"]
+        return "not measured" if pd.isna(diverged_at) else f"diverged at step {diverged_at:.0f}"
     text = f"{value:.{decimals}f}" + ("" if pd.isna(interval) else f" ± {interval:.{decimals}f}")
     if metric == "fid" and configuration["diverged"]:
         text += f" ({configuration['diverged']:.0f} of {configuration['runs']:.0f} diverged)"

@@ -1,6 +1,7 @@
 """How a run is carried out on this machine: device and threads."""
 
 import torch
+from torch import Tensor
 
 from ear.config.schema import ExecutionConfig
 from ear.errors import UserError
@@ -21,3 +22,16 @@ def choose_device(config: ExecutionConfig) -> torch.device:
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("execution.device: cuda, but torch sees no GPU here; use auto or cpu.")
     return torch.device("cpu" if config.device == "cpu" or not torch.cuda.is_available() else "cuda")
+
+
+def autocast(config: ExecutionConfig, device: torch.device) -> torch.autocast:
+    """The context in which models run: bfloat16 matrix products where the configuration says so."""
+    lower = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=lower)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copies to a GPU without waiting for it, which needs pinned memory."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)

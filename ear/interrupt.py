@@ -6,17 +6,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C, a stop, and what SLURM sends before a time limit
+
 
 @contextmanager
 def on_interrupt(ask: Callable[[], None]) -> Iterator[None]:
-    """Within it, the first SIGINT or SIGTERM calls `ask` instead of interrupting."""
+    """Within it, the first SIGINT, SIGTERM or SIGUSR1 calls `ask` instead of interrupting."""
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         ask()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         print("Stopping, and saving what is being trained; Ctrl-C again stops at once.", file=sys.stderr)
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, handle) for number in SIGNALS}
     try:
         yield
     finally:

@@ -8,16 +8,30 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ear.config.schema import GeneratorConfig, ModelConfig, SamplingConfig, ScoringConfig
+from ear.config import RunConfig
+from ear.config.schema import (
+    EnergyConfig,
+    EvaluationConfig,
+    ExecutionConfig,
+    GeneratorConfig,
+    ImageFolderData,
+    KLTokenizerConfig,
+    ModelConfig,
+    SamplingConfig,
+    StageConfig,
+    TrainingConfig,
+)
 from ear.errors import UserError
-from ear.model import ImageModel
-from ear.model.trunk import MaskedAutoregressiveTransformer
-from ear.scoring import build_rule
+from ear.files import write_atomically
+from ear.model import ImageModel, empty_model
+from ear.tokenizers import build_tokenizer
+
+IMAGENET_IMAGES = 1_281_167  # of the training split
 
 # Ours on the left, theirs on the right. Shapes agree but for the leading 1s of three of their parameters.
 TRUNK_NAMES = {
@@ -48,18 +62,23 @@ GENERATOR_BLOCK_NAMES = {
     "expand": "mlp.0",
     "contract": "mlp.2",
 }
+OFFICIAL_LEADING_ONES = {"fake_latent": (1,), "mask_token": (1, 1), "decoder_pos_embed_learned": (1,)}
 
 
 @dataclass(frozen=True)
 class OfficialCheckpoint:
-    model: ImageModel  # in eval mode
-    sampling: SamplingConfig  # the settings that the checkpoint was trained to be sampled with
-    tokens: int
-    token_dim: int
+    config: RunConfig  # what the checkpoint says of itself; the paper's recipe where it does not say
+    model: ImageModel  # in eval mode, with the weights to sample with: the average's where there is one
+    weights: dict[str, Tensor]  # those that training would go on from, under our names
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """The settings that the model was trained to be sampled with."""
+        return self.config.sampling
 
 
-def load_official(path: Path, weights: Literal["model_ema", "model"] = "model_ema") -> OfficialCheckpoint:
-    """The model in an official checkpoint, sized by its `args`.
+def load_official(path: Path) -> OfficialCheckpoint:
+    """The model in an official checkpoint, sized by its `args` and its weights.
 
     Raises:
         UserError: the file can't be read safely, or has missing, unexpected or misshapen weights.
@@ -67,37 +86,146 @@ def load_official(path: Path, weights: Literal["model_ema", "model"] = "model_em
     try:
         # The one class besides tensors that the file needs; anything else in it is refused, not executed.
         with torch.serialization.safe_globals([argparse.Namespace]):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         args: dict[str, Any] = vars(checkpoint["args"])
-        state: Mapping[str, Tensor] = checkpoint[weights]
-    except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no checkpoint of the official EAR project: {error}") from error
-    side = args["img_size"] // args["vae_stride"] // args["patch_size"]
-    token_dim = args["vae_embed_dim"] * args["patch_size"] ** 2
-    trunk_config = ModelConfig(
-        width=args["decoder_embed_dim"],
-        depth=args["decoder_depth"],
-        heads=args["decoder_num_heads"],
-        buffer_tokens=args["buffer_size"],
-        attention_dropout=args.get("attn_dropout", 0.1),
-        projection_dropout=args.get("proj_dropout", 0.1),
-    )
-    rule_config = ScoringConfig(
-        alpha=args["alpha"],
-        generator=GeneratorConfig(
-            width=args["scoreloss_w"], depth=args["scoreloss_d"], noise_channels=args["noise_channels"]
+        weights: Mapping[str, Tensor] = checkpoint["model"]
+        averages: Mapping[str, Tensor] = checkpoint.get("model_ema", weights)
+        config = _config(args, averages)
+    except FileNotFoundError as error:
+        raise UserError(f"There is no file {path}.") from error
+    except KeyError as error:
+        raise UserError(f"{path} is no checkpoint of the official EAR project: it has no {error}.") from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, UserError):
+            raise UserError(f"{path}: {error}") from error
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path} is no checkpoint of the official EAR project: {reason}") from error
+    tokenizer = build_tokenizer(config)
+    model = empty_model(config, tokenizer.tokens, tokenizer.token_dim, config.data.classes)
+    model.load_state_dict(translate(averages, model.state_dict(), str(path)))
+    return OfficialCheckpoint(model=model.eval(), config=config, weights=translate(weights, model.state_dict(), str(path)))
+
+
+def save_official(path: Path, config: RunConfig, weights: Mapping[str, Tensor], averages: Mapping[str, Tensor]) -> None:
+    """Writes weights under our names as a checkpoint that the official code loads.
+
+    Raises:
+        UserError: the model is of a kind that the official code does not have.
+    """
+    if not isinstance(config.scoring, EnergyConfig) or not isinstance(config.tokenizer, KLTokenizerConfig):
+        raise UserError(
+            f"The official project has energy-scored models of autoencoder latents only, not {config.scoring.name} on "
+            f"{config.data.name}."
+        )
+    checkpoint = {
+        "model": _official_state(weights),
+        "model_ema": _official_state(averages),
+        "epoch": round(config.total_steps * config.training.batch_size / config.data.images) - 1,
+        "args": argparse.Namespace(**_args(config)),
+    }
+    write_atomically(path, lambda temporary: torch.save(checkpoint, temporary))
+
+
+def _official_state(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        official_name(name): tensor.reshape(OFFICIAL_LEADING_ONES.get(official_name(name), ()) + tuple(tensor.shape)).clone()
+        for name, tensor in ours.items()
+    }
+
+
+def _config(args: Mapping[str, Any], weights: Mapping[str, Tensor]) -> RunConfig:
+    """The run that a checkpoint's `args` describe, in sizes that its weights agree with."""
+    sizes = _sizes(weights)
+    wrong = [f"{name} {args[name]} (the weights: {size})" for name, size in sizes.items() if args.get(name, size) != size]
+    if wrong:
+        raise UserError(f"the args disagree with the weights: {', '.join(wrong)}.")
+    sizes = {**sizes, **args}
+    width = sizes["decoder_embed_dim"]
+    return RunConfig(
+        data=ImageFolderData(size=args["img_size"], classes=sizes["class_num"], images=IMAGENET_IMAGES),
+        tokenizer=KLTokenizerConfig(
+            patch_size=args["patch_size"], latent_channels=args["vae_embed_dim"], stride=args["vae_stride"]
         ),
+        model=ModelConfig(
+            width=width,
+            depth=sizes["decoder_depth"],
+            heads=args["decoder_num_heads"],
+            mlp_ratio=weights["decoder_blocks.0.mlp.fc1.weight"].shape[0] / width,
+            buffer_tokens=args["buffer_size"],
+            attention_dropout=args.get("attn_dropout", 0.1),
+            projection_dropout=args.get("proj_dropout", 0.1),
+        ),
+        scoring=EnergyConfig(
+            alpha=args["alpha"],
+            generator=GeneratorConfig(
+                width=sizes["scoreloss_w"], depth=sizes["scoreloss_d"], noise_channels=sizes["noise_channels"]
+            ),
+        ),
+        training=TrainingConfig(
+            batch_size=2048,
+            mask_group=32,
+            stages=(
+                StageConfig(
+                    epochs=args.get("epochs", 800),
+                    learning_rate_per_256=args.get("blr", 1e-4),
+                    train_temperature=args["train_temperature"],
+                ),
+            ),
+        ),
+        sampling=SamplingConfig(
+            steps=args["num_iter"],
+            cfg=args["cfg"],
+            cfg_schedule=args["cfg_schedule"],
+            infer_temperature=args["infer_temperature"],
+        ),
+        evaluation=EvaluationConfig(extractor="inception-v3-compat", reference="train", images=50_000),
+        execution=ExecutionConfig(batch_size=64),
     )
-    trunk = MaskedAutoregressiveTransformer(trunk_config, side * side, token_dim, args["class_num"])
-    model = ImageModel(trunk, build_rule(rule_config, trunk_config.width, token_dim))
-    model.load_state_dict(translate(state, model.state_dict(), str(path)))
-    sampling = SamplingConfig(
-        steps=args["num_iter"],
-        cfg=args["cfg"],
-        cfg_schedule=args["cfg_schedule"],
-        infer_temperature=args["infer_temperature"],
-    )
-    return OfficialCheckpoint(model.eval(), sampling, side * side, token_dim)
+
+
+def _sizes(weights: Mapping[str, Tensor]) -> dict[str, int]:
+    """What the weights' shapes alone say, under the names of `args`."""
+    return {
+        "decoder_embed_dim": weights["z_proj.weight"].shape[0],
+        "decoder_depth": sum(name.startswith("decoder_blocks.") and name.endswith("norm1.weight") for name in weights),
+        "class_num": weights["class_emb.weight"].shape[0],
+        "scoreloss_w": weights["scoreloss.net.noise_embed.weight"].shape[0],
+        "noise_channels": weights["scoreloss.net.noise_embed.weight"].shape[1],
+        "scoreloss_d": sum(
+            name.startswith("scoreloss.net.res_blocks.") and name.endswith("in_ln.weight") for name in weights
+        ),
+    }
+
+
+def _args(config: RunConfig) -> dict[str, Any]:
+    """The inverse of `_config`."""
+    assert isinstance(config.scoring, EnergyConfig)
+    assert isinstance(config.tokenizer, KLTokenizerConfig)
+    last = config.training.stages[-1]
+    return {
+        "img_size": config.data.image_shape[1],
+        "vae_stride": config.tokenizer.stride,
+        "patch_size": config.tokenizer.patch_size,
+        "vae_embed_dim": config.tokenizer.latent_channels,
+        "class_num": config.data.classes,
+        "decoder_embed_dim": config.model.width,
+        "decoder_depth": config.model.depth,
+        "decoder_num_heads": config.model.heads,
+        "buffer_size": config.model.buffer_tokens,
+        "attn_dropout": config.model.attention_dropout,
+        "proj_dropout": config.model.projection_dropout,
+        "scoreloss_w": config.scoring.generator.width,
+        "scoreloss_d": config.scoring.generator.depth,
+        "noise_channels": config.scoring.generator.noise_channels,
+        "alpha": config.scoring.alpha,
+        "train_temperature": last.train_temperature,
+        "blr": config.peak_learning_rate(last) * 256 / config.training.batch_size,
+        "epochs": round(config.total_steps * config.training.batch_size / config.data.images),
+        "num_iter": config.sampling.steps,
+        "cfg": config.sampling.cfg,
+        "cfg_schedule": config.sampling.cfg_schedule,
+        "infer_temperature": config.sampling.infer_temperature,
+    }
 
 
 def translate(official: Mapping[str, Tensor], ours: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:

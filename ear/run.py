@@ -8,7 +8,8 @@ from pathlib import Path
 import yaml
 
 from ear.config import RunConfig
-from ear.data import ImageDataset, load_dataset
+from ear.data import Dataset, load_dataset
+from ear.distributed import ALONE, Processes
 from ear.evaluation import Evaluation, evaluate, load_evaluation
 from ear.execution import set_up
 from ear.files import write_text
@@ -16,6 +17,7 @@ from ear.store import RunKeys, Store, run_keys
 from ear.training import Callback, PeriodicCheckpoint, Trainer, TrainingRecord
 from ear.training.checkpoint import load_part
 from ear.training.history import from_tensors
+from ear.training.token_data import load_token_data
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -36,9 +38,10 @@ class Run:
     config: RunConfig
     store: Store
     callbacks: Sequence[Callback] = field(default=())
+    processes: Processes = ALONE
 
     @cached_property
-    def dataset(self) -> ImageDataset:
+    def dataset(self) -> Dataset:
         return load_dataset(self.config.data)
 
     @cached_property
@@ -64,7 +67,8 @@ class Run:
         As it advances it publishes each stage that it ends, and saves checkpoints in between.
         """
         device = set_up(self.config.execution)
-        trainer = Trainer(self.config, self.dataset, device=device)
+        data = load_token_data(self.config, self.dataset)
+        trainer = Trainer(self.config, data, device=device, processes=self.processes)
         for stage, key in enumerate(self.keys.stages):
             if key in self.store:
                 trainer.restore(self.store.path(key) / CHECKPOINT)
@@ -72,11 +76,12 @@ class Run:
             if self._unfinished(stage).exists():
                 trainer.restore(self._unfinished(stage))
             break
-        trainer.callbacks += [
-            PublishStages(self.store, self.keys),
-            PeriodicCheckpoint(self._unfinished, self.config.execution.checkpoint_every),
-            *self.callbacks,
-        ]
+        if self.processes.is_main:
+            trainer.callbacks += [
+                PublishStages(self.store, self.keys),
+                PeriodicCheckpoint(self._unfinished, self.config.execution.checkpoint_every),
+                *self.callbacks,
+            ]
         return trainer
 
     def _unfinished(self, stage: int) -> Path:
@@ -88,15 +93,17 @@ class Run:
         `stop` is asked at every record of the curve; where it says yes, the training is saved so that the next call
         goes on from there, and None is returned.
         """
-        if (outcome := self.training_outcome()) is None:
+        # Processes act on what all of them know: one alone may be told to stop, or see a result first.
+        if not self.processes.any(self.training_outcome() is not None):
             trainer = self.trainer()
             while not trainer.finished:
-                if stop():
+                if self.processes.any(stop()):
                     self.save_unfinished(trainer)
                     return None
                 trainer.advance()
-            outcome = self.training_outcome()
-            assert outcome is not None
+            self.processes.wait()  # for the main one to publish
+        outcome = self.training_outcome()
+        assert outcome is not None
         return outcome
 
     def save_unfinished(self, trainer: Trainer) -> None:
@@ -107,12 +114,20 @@ class Run:
         """The published evaluation, or None while there is none."""
         return load_evaluation(self.keys.evaluation, self.store) if self.keys.evaluation in self.store else None
 
-    def evaluate(self, on_images: Callable[[int], object] = int) -> Evaluation:
+    def evaluate(self, on_images: Callable[[float], object] = float) -> Evaluation:
         """Evaluates the finished training, unless that is in the store."""
         outcome = self.training_outcome()
         assert outcome is not None, "only a finished training can be evaluated"
         assert outcome.diverged_at is None, "a diverged training has nothing to evaluate"
-        return evaluate(outcome.checkpoint, self.config, self.keys, self.dataset, self.store, on_images)
+        return evaluate(
+            outcome.checkpoint,
+            self.config,
+            self.keys,
+            self.dataset,
+            self.store,
+            processes=self.processes,
+            on_images=on_images,
+        )
 
     def history(self) -> list[TrainingRecord]:
         """The training curve up to the published end."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ear.data import load_dataset
 from ear.errors import UserError
 from ear.evaluation import prepare
 from ear.interrupt import on_interrupt
@@ -52,7 +51,7 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
             with waiting_for("Preparing the feature extractor and the real images' features (once per dataset)"):
                 for run in {run.keys.reference: run for trial in pending for run in trial.runs}.values():
                     # Shared by all trials; made here so that no two make it at once.
-                    prepare(run.config, run.keys, load_dataset(run.config.data), store)
+                    prepare(run.config, run.keys, run.dataset, store)
             failed, interrupted = _run_trials(pending, plan, root, tracker, store, concurrency, reused)
     except BaseException:
         tracker.close(complete=False)
@@ -92,7 +91,7 @@ def _run_trials(
 ) -> tuple[dict[str, str], bool]:
     """Returns the failed trials with their tracebacks, and whether the sweep was interrupted."""
     resources = plan.sweep.resources
-    rows = {trial.key: Row(trial.label, trial.config.training.total_steps) for trial in pending}
+    rows = {trial.key: Row(trial.label, trial.config.total_steps) for trial in pending}
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it logs, the board shows and the runner reports
     with ExitStack() as stack:
         with waiting_for("Starting Ray"):

@@ -28,8 +28,8 @@ def plan_json(plan: Plan, store: Store) -> dict[str, Any]:
         "runs": len(plan.runs),
         "training_nodes": len(plan.trials()),
         "evaluations": len({run.keys.evaluation for run in plan.runs}),
-        "training_steps": sum(trial.config.training.total_steps for trial in plan.trials()),
-        "training_steps_without_sharing": sum(run.config.training.total_steps for run in plan.runs),
+        "training_steps": sum(trial.config.total_steps for trial in plan.trials()),
+        "training_steps_without_sharing": sum(run.config.total_steps for run in plan.runs),
         "run_list": [
             {
                 "parameters": run.parameters,
@@ -54,7 +54,7 @@ def plan_table(plan: Plan, store: Store) -> None:
     console.print(table)
     pending = plan.pending(store)
     to_train = [trial for trial in pending if Run(trial.config, store).training_outcome() is None]
-    steps = sum(trial.config.training.total_steps for trial in to_train)
+    steps = sum(trial.config.total_steps for trial in to_train)
     console.print(
         f"\n{plan.sweep.name}: {len(plan.runs)} runs, {len(plan.trials())} trainings. To do: {len(to_train)} trainings "
         f"({steps} steps) and {sum(len(trial.runs) for trial in pending)} evaluations.",

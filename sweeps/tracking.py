@@ -190,13 +190,14 @@ class Tracker:
             metrics["diverged_at"] = float(outcome.diverged_at or 0)
         else:
             metrics |= evaluation.metrics
-            metrics |= {
+            conditions = {
                 "evaluate_seconds": evaluation.seconds,
                 "extractor_accuracy": evaluation.extractor_accuracy,
-                "images": float(evaluation.images),
-                "null_images": float(evaluation.null_images),
-                "reference_images": float(evaluation.reference_images),
+                "images": evaluation.images,
+                "null_images": evaluation.null_images,
+                "reference_images": evaluation.reference_images,
             }
+            metrics |= {name: float(value) for name, value in conditions.items() if value is not None}
             tags |= {
                 "ear.extractor": evaluation.extractor,
                 "ear.extractor_hash": evaluation.extractor_hash,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ear.config import RunConfig
+from ear.config import Reach, RunConfig
 from ear.config.loading import apply_overrides, validate
 from ear.errors import UserError
 from ear.run import CHECKPOINT
@@ -29,11 +29,12 @@ def override(config: RunConfig, overrides: Sequence[str], checkpoint: Path) -> R
     """
     values = config.model_dump(mode="json")
     apply_overrides(values, overrides)
-    for text in overrides:
-        section = text.split("=")[0].split(".")[0]
-        if section not in ("sampling", "evaluation", "execution"):
-            raise UserError(
-                f"--set {text}: {checkpoint} was trained with its own {section}; "
-                "only sampling.*, evaluation.* and execution.* can be changed now."
-            )
-    return validate(RunConfig, values, source=str(checkpoint))
+    changed = validate(RunConfig, values, source=str(checkpoint))
+    if changed.part(Reach.TRAINING) != config.part(Reach.TRAINING):
+        sections = {text.split("=")[0].split(".")[0] for text in overrides}
+        trained = ", ".join(sorted(section for section in sections if RunConfig.reach(section) is Reach.TRAINING))
+        raise UserError(
+            f"--set: {checkpoint} was trained with its own {trained}; only sampling.*, evaluation.*, execution.* and "
+            "where files lie (data.path, tokenizer.checkpoint) can be changed now."
+        )
+    return changed

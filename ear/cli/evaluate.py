@@ -1,6 +1,10 @@
 """ear evaluate"""
 
 import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from ear.cli.options import DEFAULT_ROOT, Checkpoint, Json, Overrides, Root
 
@@ -8,20 +12,27 @@ from ear.cli.options import DEFAULT_ROOT, Checkpoint, Json, Overrides, Root
 def evaluate(
     checkpoint: Checkpoint,
     overrides: Overrides = [],  # noqa: B006 (typer copies it)
+    keep_images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write the generated images there, as PNG files.")
+    ] = None,
     root: Root = DEFAULT_ROOT,
     as_json: Json = False,
 ) -> None:
     """Measure FID, IS, precision and recall of a checkpoint, with and without class labels.
 
-    What the store holds already is not measured again.
+    What the store holds already is not measured again. Started by torchrun, its processes share the sampling.
 
-    Example:  ear evaluate runs/store/KEY --set sampling.cfg=1.5 --set evaluation.images=4000
+    \b
+    Examples:
+      ear evaluate runs/store/KEY --set sampling.cfg=1.5 --set evaluation.images=4000
+      ear evaluate runs/store/KEY --set evaluation.statistics=VIRTUAL_imagenet256_labeled.npz
     """
     from dataclasses import asdict
 
     from ear.cli.checkpoint import checkpoint_file, override
     from ear.cli.progress import progress_bar
     from ear.data import load_dataset
+    from ear.distributed import joined_processes
     from ear.evaluation import evaluate as evaluate_checkpoint
     from ear.execution import set_up
     from ear.store import Store, checkpoint_keys
@@ -32,13 +43,21 @@ def evaluate(
     set_up(config.execution)
     dataset, store = load_dataset(config.data), Store(root)
     keys = checkpoint_keys(config, dataset, path)
-    with progress_bar() as progress:
-        task = progress.add_task(
-            "sampling", total=config.evaluation.images + config.evaluation.null_images, note="preparing the extractor"
-        )
+    with joined_processes() as processes, progress_bar(disable=not processes.is_main) as progress:
+        images = config.evaluation.images + config.evaluation.null_images
+        task = progress.add_task("sampling", total=images // processes.count, note="preparing the extractor")
         evaluation = evaluate_checkpoint(
-            path, config, keys, dataset, store, lambda done: progress.update(task, completed=done, note="")
+            path,
+            config,
+            keys,
+            dataset,
+            store,
+            processes=processes,
+            on_images=lambda done: progress.update(task, completed=round(done), note=""),
+            keep_images=keep_images,
         )
+    if not processes.is_main:
+        return
     if as_json:
         print(json.dumps(asdict(evaluation)))
         return
@@ -46,15 +65,13 @@ def evaluate(
         ("class labels", "", evaluation.images),
         ("no label", "_null", evaluation.null_images),
     ):
-        fid, score, precision, recall = (
-            evaluation.metrics[name + suffix] for name in ("fid", "is", "precision", "recall")
+        values = "   ".join(
+            f"{shown} {evaluation.metrics[name + suffix]:.3f}"
+            for name, shown in (("fid", "FID"), ("is", "IS"), ("precision", "precision"), ("recall", "recall"))
+            if name + suffix in evaluation.metrics
         )
-        print(
-            f"{title:>12}:  FID {fid:.3f}   IS {score:.3f}   precision {precision:.3f}   recall {recall:.3f}"
-            f"   ({images} images)"
-        )
-    print(
-        f"against {evaluation.reference_images} images of {evaluation.reference}, extractor {evaluation.extractor} "
-        f"({evaluation.extractor_accuracy:.1%} on held-out images)"
-    )
+        print(f"{title:>12}:  {values}   ({images} images)")
+    real = f"{evaluation.reference_images} images of " if evaluation.reference_images else ""
+    accuracy = f" ({evaluation.extractor_accuracy:.1%} on held-out images)" if evaluation.extractor_accuracy else ""
+    print(f"against {real}{evaluation.reference}, extractor {evaluation.extractor}{accuracy}")
     print(f"Samples: {store.path(keys.evaluation) / 'samples.png'}")

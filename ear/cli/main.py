@@ -9,7 +9,10 @@ from typing import Any
 
 import typer
 
+from ear.cli.convert import convert
+from ear.cli.encode import encode
 from ear.cli.evaluate import evaluate
+from ear.cli.info import info
 from ear.cli.sample import sample
 from ear.cli.schema import schema
 from ear.cli.train import train
@@ -34,7 +37,7 @@ Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted. With --debug, erro
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich draws prettier help, for 0.1 s of imports
 )
-for command in (train, sample, evaluate, schema):
+for command in (train, sample, evaluate, encode, info, convert, schema):
     app.command()(command)
 
 
@@ -63,6 +66,8 @@ def main() -> None:
     except UserError as error:
         fail(str(error), WRONG_INPUT, debug)
     except Exception as error:
+        if ran_out_of_memory(error):
+            fail(f"{OUT_OF_MEMORY} ({str(error).splitlines()[0]})", FAILURE, debug)
         fail(f"{type(error).__name__}: {error}\nThis is a fault of the program; --debug shows where.", FAILURE, debug)
 
 
@@ -71,6 +76,17 @@ def fail(message: str, code: int, debug: bool) -> None:
         traceback.print_exc()
     print(f"error: {message}", file=sys.stderr)
     sys.exit(code)
+
+
+OUT_OF_MEMORY = (
+    "Out of memory. In training, lower execution.micro_batch (the result stays the same) or set "
+    "execution.activation_checkpointing=true; in sampling and evaluation, lower execution.batch_size."
+)
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    # torch is not imported here, so its error is known by name; on a CPU it is a RuntimeError of the allocator.
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:

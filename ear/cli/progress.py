@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from ear.training import Callback, Trainer, TrainingRecord
 
 
-def progress_bar() -> Progress:
+def progress_bar(disable: bool = False) -> Progress:
     """Description, bar, count, whatever the task's `note` says, and the time remaining."""
     return Progress(
         TextColumn("{task.description}"),
@@ -18,6 +18,7 @@ def progress_bar() -> Progress:
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
+        disable=disable,
     )
 
 

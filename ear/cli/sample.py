@@ -30,13 +30,13 @@ def sample(
     from ear.execution import set_up
     from ear.files import require_writable
     from ear.sampling import Sampler, save_grid
+    from ear.training.checkpoint import load_header
 
     import_extra("torchvision.utils", "evaluation")  # before the work whose result it writes
     require_writable(out.parent, "--out FILE")
     path = checkpoint_file(checkpoint)
-    sampler = Sampler.load(path)
-    config = override(sampler.config, overrides, path)
-    sampler = sampler.to(set_up(config.execution))
+    config = override(load_header(path).config, overrides, path)
+    sampler = Sampler.load(path, config).to(set_up(config.execution))
     labels = parse_classes(classes, sampler.classes)
     rows = len(labels) if labels else 1
     with progress_bar() as progress:
@@ -47,7 +47,7 @@ def sample(
             config.sampling,
             seed=seed,
             batch_size=config.execution.batch_size,
-            on_images=lambda done: progress.update(task, completed=done),
+            on_step=lambda done: progress.advance(task, done),
         )
     save_grid(images, out, columns=num)
     print(f"{rows * num} images in {out}")

@@ -16,26 +16,37 @@ def train(
 ) -> None:
     """Train one configuration; what the store holds already is not trained again.
 
-    Ctrl-C saves the training, and the same command goes on from there.
+    Ctrl-C saves the training, and the same command goes on from there. Started by torchrun, it trains on all of its
+    processes.
 
-    Example:  ear train digits --set scoring.alpha=1.25 --set seed=1
+    \b
+    Examples:
+      ear train digits --set scoring.alpha=1.25 --set seed=1
+      torchrun --nproc-per-node 8 -m ear train imagenet256_base --set data.latents=CACHE
     """
+    from contextlib import ExitStack
     from threading import Event
 
     from ear.cli.progress import TrainingBar
     from ear.config import load_config
+    from ear.distributed import joined_processes
     from ear.interrupt import on_interrupt
     from ear.run import Run
     from ear.store import Store
 
     resolved = load_config(config, overrides)
     stop = Event()
-    with on_interrupt(stop.set), TrainingBar(resolved.training.total_steps) as bar:
-        run = Run(resolved, Store(root), callbacks=[bar])
+    with ExitStack() as stack:
+        processes = stack.enter_context(joined_processes())
+        stack.enter_context(on_interrupt(stop.set))
+        bars = [stack.enter_context(TrainingBar(resolved.total_steps))] if processes.is_main else []
+        run = Run(resolved, Store(root), bars, processes)
         known = run.training_outcome() is not None
         outcome = run.train(stop.is_set)
     if outcome is None:
         raise KeyboardInterrupt
+    if not processes.is_main:
+        return
     if as_json:
         print(json.dumps({**vars(outcome), "checkpoint": str(outcome.checkpoint), "reused": known}))
         return

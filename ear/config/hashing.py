@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ear.config.schema import Reach, RunConfig
+from ear.errors import UserError
 
 
 def digest(value: Any) -> str:
@@ -22,6 +25,26 @@ def array_digest(*arrays: np.ndarray) -> str:
         state.update(f"{array.dtype.str}{array.shape}".encode())
         state.update(np.ascontiguousarray(array).tobytes())
     return state.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, or of a folder's files; read once as long as size and time stay.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    try:
+        stats = [file.stat() for file in files]
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror}): check the path.") from error
+    return digest([_file_digest(file, stat.st_size, stat.st_mtime_ns) for file, stat in zip(files, stats, strict=True)])
+
+
+@cache
+def _file_digest(path: Path, _size: int, _time: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def config_hash(config: RunConfig) -> str:

@@ -171,33 +171,51 @@ def validate(schema: type[Schema], values: Mapping[str, Any], source: str) -> Sc
 
 
 def _explain(schema: type[BaseModel], details: ErrorDetails) -> str:
-    path = ".".join(str(part) for part in details["loc"])
+    keys, section = _place(schema, details["loc"])
+    path = ".".join(keys)
     if details["type"] == "extra_forbidden":
-        valid = _fields_at(schema, details["loc"][:-1])
-        return f"unknown key {path!r}{_did_you_mean(str(details['loc'][-1]), valid)}. Valid here: {', '.join(valid)}."
+        valid = list(section.model_fields)
+        return f"unknown key {path!r}{_did_you_mean(keys[-1], valid)}. Valid here: {', '.join(valid)}."
     if details["type"] == "missing":
         return f"{path} is missing; add it."
+    if details["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        context = details["ctx"]
+        given = str(context.get("tag", ""))
+        valid = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")] if given else []
+        known = f"{given!r} is none of {', '.join(valid)}{_did_you_mean(given, valid)}" if given else "is missing; add it"
+        return f"{path}.name: {known}."
     message = details["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     given = "" if isinstance(details["input"], dict | list) else f" (given: {details['input']!r})"
     return f"{path + ': ' if path else ''}{message}{given}."
 
 
-def _fields_at(schema: type[BaseModel], path: Iterable[int | str]) -> list[str]:
-    current: Any = schema
-    for part in path:
+def _place(schema: type[BaseModel], location: Iterable[int | str]) -> tuple[list[str], type[BaseModel]]:
+    """Where an error stands: its dotted path's parts, and the section that holds the last of them.
+
+    Pydantic's own location has the name of a union's member between the union and the member's key; a YAML has not.
+    """
+    keys: list[str] = []
+    section, inner = schema, [schema]
+    for part in location:
+        named = {str(member.model_fields["name"].default): member for member in inner if "name" in member.model_fields}
+        if len(inner) > 1 and part in named:
+            inner = [named[str(part)]]
+            continue
+        keys.append(str(part))
         if isinstance(part, int):
             continue
-        current = _inner_model(current.model_fields[part].annotation)
-    return list(current.model_fields)
+        section = inner[0] if inner else section
+        field = section.model_fields.get(part)
+        inner = _models_in(field.annotation) if field else []
+    return keys, section
 
 
-def _inner_model(annotation: Any) -> Any:
-    # A section stands bare or as the item of a tuple, `tuple[StageConfig, ...]`.
-    for candidate in (annotation, *getattr(annotation, "__args__", ())):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    raise AssertionError(annotation)
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The sections in a field's type: bare, as a tuple's item, or as a union's members."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in _models_in(argument)]
 
 
 def _did_you_mean(name: str, valid: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
 
 
 class Reach(Enum):
@@ -29,6 +30,7 @@ def _refuse_bool(value: Any) -> Any:
 
 Number = Annotated[float, BeforeValidator(_refuse_bool), Field(allow_inf_nan=False)]
 Count = Annotated[int, BeforeValidator(_refuse_bool), Field(gt=0)]
+NonNegative = Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0)]
 Probability = Annotated[Number, Field(ge=0, le=1)]
 
 
@@ -36,16 +38,97 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
 
 
-class DataConfig(Section):
+Location = Annotated[str | None, Field(json_schema_extra={"reach": "nothing"})]
+"""A path. Where something lies has no influence on results; the hash of what lies there enters the keys instead."""
+
+
+class DigitsData(Section):
+    """scikit-learn's 1,797 grey images of 8x8 pixels in 10 classes, embedded in that library."""
+
     name: Literal["digits"] = "digits"
-    """Dataset. `digits`: scikit-learn's 1,797 images of 8x8 grey pixels in 10 classes, embedded in that library."""
+
+    @property
+    def classes(self) -> int:
+        return 10
+
+    @property
+    def images(self) -> int:
+        return 1297
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return 1, 8, 8
 
 
-class TokenizerConfig(Section):
+class FashionMnistData(Section):
+    """Zalando's 70,000 grey images of 28x28 pixels in 10 classes (Xiao et al. 2017), as idx files."""
+
+    name: Literal["fashion_mnist"] = "fashion_mnist"
+    path: Location = None
+    """Folder of the four idx files, gzipped or not; where Debian's dataset-fashion-mnist puts them by default."""
+
+    @property
+    def classes(self) -> int:
+        return 10
+
+    @property
+    def images(self) -> int:
+        return 60_000
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return 1, 28, 28
+
+
+class ImageFolderData(Section):
+    """RGB images in one folder a class (ImageNet's layout), trained on as cached latents."""
+
+    name: Literal["image_folder"] = "image_folder"
+    path: Location = None
+    """The folder of class folders: read by `ear encode`, and by evaluations against its images."""
+    latents: Location = None
+    """The folder of cached latents that `ear encode` writes and `ear train` reads."""
+    size: Count = 256
+    """Side in pixels that images are cropped to."""
+    classes: Count
+    images: Count
+    """Training images: an epoch. Those that could not be decoded do not count."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return 3, self.size, self.size
+
+
+DataConfig = Annotated[DigitsData | FashionMnistData | ImageFolderData, Field(discriminator="name")]
+
+
+class PatchTokenizerConfig(Section):
+    """Square patches of pixels, standardised per dimension."""
+
     name: Literal["patch"] = "patch"
-    """`patch`: square patches of pixels, standardised per dimension; no information is lost."""
     patch_size: Count = 2
     """Side of a patch in pixels; divides the image's side."""
+    components: Count | None = None
+    """Keep this many principal components of a patch, each of unit variance; all pixels, uncorrelated or not, where
+    not given."""
+
+
+class KLTokenizerConfig(Section):
+    """A variational autoencoder's latents (LDM, Rombach et al. 2022; KL-16 as MAR trained it)."""
+
+    name: Literal["kl"] = "kl"
+    checkpoint: Location = None
+    """A checkpoint in LDM's layout, or a folder in diffusers' format. Needed to encode and decode, not to train."""
+    patch_size: Count = 1
+    """Side in latents of a token."""
+    latent_channels: Count = 16
+    stride: Count = 16
+    """Pixels a latent, in each direction."""
+    scale: Annotated[Number, Field(gt=0)] = 0.2325
+    """Multiplies latents, to about unit variance; `ear encode --measure-scale` measures it."""
+
+
+TokenizerConfig = Annotated[PatchTokenizerConfig | KLTokenizerConfig, Field(discriminator="name")]
 
 
 class ModelConfig(Section):
@@ -80,9 +163,10 @@ class GeneratorConfig(Section):
     """Channels of the uniform noise on [-0.5, 0.5] that drives it."""
 
 
-class ScoringConfig(Section):
+class EnergyConfig(Section):
+    """The energy score, estimated from samples of the generator."""
+
     name: Literal["energy"] = "energy"
-    """Scoring rule. `energy`: the energy score, estimated from samples of the generator."""
     alpha: Annotated[Number, Field(gt=0, le=2)] = 1.0
     """Exponent of the distance. Strictly proper for 0 < alpha < 2 (energy score, Gneiting & Raftery 2007)."""
     samples: Annotated[Count, Field(ge=2)] = 2
@@ -108,6 +192,28 @@ class ScoringConfig(Section):
         return self
 
 
+class DenoiserConfig(Section):
+    """MAR's MLP that predicts the noise in a token, given its condition and the time."""
+
+    width: Count
+    depth: Count
+    """Residual blocks."""
+
+
+class HyvarinenConfig(Section):
+    """The Hyvarinen score, as MAR's diffusion loss estimates it (Li et al. 2024)."""
+
+    name: Literal["hyvarinen"] = "hyvarinen"
+    diffusion_steps: Annotated[Count, Field(ge=2)] = 1000
+    """Steps of the cosine noise schedule that the denoiser is trained on."""
+    repeats: Count = 4
+    """Noise levels drawn for each position of a training step (4 in MAR)."""
+    denoiser: DenoiserConfig
+
+
+ScoringConfig = Annotated[EnergyConfig | HyvarinenConfig, Field(discriminator="name")]
+
+
 class OptimizerConfig(Section):
     """AdamW and what is done to gradients and weights around it."""
 
@@ -117,36 +223,58 @@ class OptimizerConfig(Section):
     generator_lr_scale: Annotated[Number, Field(gt=0)] = 0.25
     """Learning rate of the head's matrices as a multiple of the trunk's (0.25 in the paper). As in the official code,
     the head's biases and norms train at the full rate."""
-    warmup_steps: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0)] = 0
-    """Steps over which the learning rate rises linearly from 0."""
+    warmup_steps: NonNegative | None = None
+    """Steps over which the learning rate rises linearly from 0; or `warmup_epochs`; none where neither is given."""
+    warmup_epochs: Annotated[Number, Field(ge=0)] | None = None
     clip_norm: Annotated[Number, Field(gt=0)] = 3.0
     """Global gradient norm above which gradients are scaled down."""
     ema_decay: Annotated[Number, Field(ge=0, lt=1)] = 0.9999
     """Decay per step of the exponential moving average that sampling and evaluation use."""
 
+    @model_validator(mode="after")
+    def _one_warmup(self) -> Self:
+        if self.warmup_steps is not None and self.warmup_epochs is not None:
+            raise ValueError("give warmup_steps or warmup_epochs, not both")
+        return self
+
 
 class StageConfig(Section):
     """A stretch of training with its own length, train temperature and learning rate."""
 
-    steps: Count
-    learning_rate: Annotated[Number, Field(gt=0)]
+    steps: Count | None = None
+    """Length in optimizer steps; or `epochs`."""
+    epochs: Annotated[Number, Field(gt=0)] | None = None
+    """Length in passes over the training images, rounded to whole steps."""
+    learning_rate: Annotated[Number, Field(gt=0)] | None = None
+    """The trunk's, at this batch size; or `learning_rate_per_256`."""
+    learning_rate_per_256: Annotated[Number, Field(gt=0)] | None = None
+    """The trunk's for a batch of 256 images; scaled in proportion to `batch_size` (Goyal et al. 2017)."""
     train_temperature: Annotated[Number, Field(gt=0, le=1)] = 1.0
     """Weight of the energy score's diversity term; below 1 trades diversity for fidelity."""
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        for names in (("steps", "epochs"), ("learning_rate", "learning_rate_per_256")):
+            if sum(getattr(self, name) is not None for name in names) != 1:
+                raise ValueError(f"give exactly one of {' and '.join(names)}")
+        return self
 
 
 class TrainingConfig(Section):
     batch_size: Count
-    """Images a step."""
+    """Images a step, over all processes."""
     label_drop: Probability = 0.1
     """Probability of replacing an image's class by the null class, which makes guidance possible."""
     mask_ratio_min: Annotated[Number, Field(gt=0, le=1)] = 0.7
-    """Lower end of the masked share, drawn once a step from normal(1, mask_ratio_std) truncated to [this, 1]."""
+    """Lower end of the masked share, drawn from normal(1, mask_ratio_std) truncated to [this, 1]."""
     mask_ratio_std: Annotated[Number, Field(gt=0)] = 0.25
+    mask_group: Count | None = None
+    """Images of a step that share one draw of the masked share (32 in the paper); all of them where not given."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """What the learning rate does after the warm-up: stay, or fall to 0 over each stage along half a cosine."""
+    initial_checkpoint: Location = None
+    """Averaged weights to start from, as in fine-tuning; random ones where not given."""
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
-
-    @property
-    def total_steps(self) -> int:
-        return sum(stage.steps for stage in self.stages)
 
 
 class SamplingConfig(Section):
@@ -158,21 +286,33 @@ class SamplingConfig(Section):
     """Classifier-free guidance scale at the last step; 1 is no guidance."""
     cfg_schedule: Literal["linear", "constant"] = "linear"
     infer_temperature: Annotated[Number, Field(ge=0)] = 1.0
-    """Multiplies the shift of the generator's residual blocks (0.7 in the paper)."""
+    """`energy`: multiplies the shift of the generator's residual blocks (0.7 in the paper). `hyvarinen`: multiplies
+    the noise of each denoising step."""
+    denoising_steps: Count = 100
+    """`hyvarinen` only: denoising steps a token."""
 
 
 class EvaluationConfig(Section):
-    extractor: Literal["digits-classifier"] = "digits-classifier"
-    """Network whose features FID, precision and recall compare, and whose class probabilities IS uses."""
+    extractor: Literal[
+        "classifier", "inception-v3-compat", "vgg16", "clip-vit-b-32", "clip-vit-l-14", "dinov2-vit-b-14", "dinov2-vit-l-14"
+    ] = "classifier"
+    """Network whose features FID, precision and recall compare, and whose class probabilities IS uses. `classifier`: a
+    small one trained on the dataset itself, kept in the store. The others are torch-fidelity's; ImageNet papers use
+    inception-v3-compat."""
+    extractor_weights: Location = None
+    """File of the extractor's weights; torch-fidelity downloads them where not given."""
     reference: Literal["train", "test"] = "test"
     """Real images compared with. The training split follows the FID protocol of ImageNet papers."""
+    statistics: Location = None
+    """An npz file that replaces `reference`: `mu` and `sigma` of the real features (ADM's layout) for FID and, if it
+    has them, real images under `arr_0` [N, H, W, 3] uint8 for precision and recall."""
     images: Annotated[Count, Field(ge=100)] = 2000
     """Images generated with class labels, balanced over classes; IS splits them in ten."""
     null_images: Annotated[Count, Field(ge=100)] = 1000
     """Images generated without a label."""
     neighbours: Count = 3
     """k of the k-nearest-neighbour balls of precision and recall."""
-    seed: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0)] = 0
+    seed: NonNegative = 0
     """Seeds orders and noise of the evaluated images: equal seeds are common random numbers."""
 
 
@@ -182,8 +322,19 @@ class ExecutionConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Count = 1
     """CPU threads of torch. Results are bit for bit reproducible at an equal number of threads."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of matrix products in training and sampling (autocast). `auto`: bfloat16 on a GPU, float32 on a CPU."""
+    micro_batch: Count | None = None
+    """Images that a process trains on at once; gradients of the rest of its share of a step are accumulated. Its whole
+    share where not given."""
+    compile: bool = False
+    """torch.compile the model's blocks and head."""
+    activation_checkpointing: bool = False
+    """Recompute the blocks' activations in the backward pass: less memory for a third more work."""
+    workers: NonNegative = 0
+    """Processes that decode images."""
     batch_size: Count = 500
-    """Images generated or encoded at once."""
+    """Images generated, encoded or measured at once."""
     log_every: Count = 25
     """Steps between two records of the training curve."""
     checkpoint_every: Annotated[Number, Field(gt=0)] = 60.0
@@ -194,8 +345,8 @@ class RunConfig(Section):
     """Everything that a run is: the same RunConfig gives the same result."""
 
     seed: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0, json_schema_extra={"reach": "training"})] = 0
-    data: Annotated[DataConfig, Field(json_schema_extra={"reach": "training"})] = DataConfig()
-    tokenizer: Annotated[TokenizerConfig, Field(json_schema_extra={"reach": "training"})] = TokenizerConfig()
+    data: Annotated[DataConfig, Field(json_schema_extra={"reach": "training"})] = DigitsData()
+    tokenizer: Annotated[TokenizerConfig, Field(json_schema_extra={"reach": "training"})] = PatchTokenizerConfig()
     model: Annotated[ModelConfig, Field(json_schema_extra={"reach": "training"})]
     scoring: Annotated[ScoringConfig, Field(json_schema_extra={"reach": "training"})]
     optimizer: Annotated[OptimizerConfig, Field(json_schema_extra={"reach": "training"})] = OptimizerConfig()
@@ -204,10 +355,46 @@ class RunConfig(Section):
     evaluation: Annotated[EvaluationConfig, Field(json_schema_extra={"reach": "evaluation"})] = EvaluationConfig()
     execution: Annotated[ExecutionConfig, Field(json_schema_extra={"reach": "nothing"})] = ExecutionConfig()
 
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if isinstance(self.scoring, HyvarinenConfig) and any(
+            stage.train_temperature != 1 for stage in self.training.stages
+        ):
+            raise ValueError("train_temperature weighs a term of the energy score: hyvarinen admits none but 1")
+        if isinstance(self.tokenizer, KLTokenizerConfig) != isinstance(self.data, ImageFolderData):
+            raise ValueError("the tokenizer kl goes with image_folder data, and image_folder data with kl")
+        return self
+
+    @property
+    def stage_steps(self) -> tuple[int, ...]:
+        """Optimizer steps of each stage; epochs are rounded to whole steps."""
+        return tuple(stage.steps or self._steps(stage.epochs or 0) for stage in self.training.stages)
+
+    @property
+    def total_steps(self) -> int:
+        return sum(self.stage_steps)
+
+    @property
+    def warmup_steps(self) -> int:
+        optimizer = self.optimizer
+        if optimizer.warmup_epochs is not None:
+            return round(optimizer.warmup_epochs * self.data.images / self.training.batch_size)
+        return optimizer.warmup_steps or 0
+
+    def peak_learning_rate(self, stage: StageConfig) -> float:
+        """The trunk's learning rate in this stage after the warm-up and before any decay."""
+        if stage.learning_rate_per_256 is not None:
+            return stage.learning_rate_per_256 * self.training.batch_size / 256
+        assert stage.learning_rate is not None
+        return stage.learning_rate
+
+    def _steps(self, epochs: float) -> int:
+        return max(1, round(epochs * self.data.images / self.training.batch_size))
+
     def part(self, reach: Reach) -> dict[str, Any]:
-        """The sections with this reach, as plain JSON values."""
-        names = {name for name in type(self).model_fields if self.reach(name) is reach}
-        return self.model_dump(mode="json", include=names)
+        """The sections with this reach, as plain JSON values, without the fields that only say where something lies."""
+        names = [name for name in type(self).model_fields if self.reach(name) is reach]
+        return {name: _influential(getattr(self, name)) for name in names}
 
     @classmethod
     def reach(cls, section: str) -> Reach:
@@ -215,3 +402,15 @@ class RunConfig(Section):
         extra = cls.model_fields[section].json_schema_extra
         assert isinstance(extra, dict), section
         return Reach(extra["reach"])
+
+
+def _influential(value: Any) -> Any:
+    if not isinstance(value, Section):
+        return value
+    locations = {name for name, field in type(value).model_fields.items() if _is_location(field)}
+    return value.model_dump(mode="json", exclude=locations)
+
+
+def _is_location(field: FieldInfo) -> bool:
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and extra.get("reach") == Reach.NOTHING.value

@@ -2,16 +2,28 @@
 
 from functools import cache
 
-from ear.config.schema import DataConfig
+from ear.config.schema import DataConfig, DigitsData, FashionMnistData, ImageFolderData
 from ear.data.base import ImageDataset, Split, to_uint8, to_unit_range
 from ear.data.digits import digits
+from ear.data.fashion_mnist import fashion_mnist
+from ear.data.folder_dataset import FolderDataset
 
-__all__ = ["ImageDataset", "Split", "load_dataset", "to_uint8", "to_unit_range"]
+__all__ = ["Dataset", "FolderDataset", "ImageDataset", "Split", "load_dataset", "to_uint8", "to_unit_range"]
 
-_DATASETS = {"digits": digits}
+Dataset = ImageDataset | FolderDataset
 
 
 @cache
-def load_dataset(config: DataConfig) -> ImageDataset:
-    """The dataset that the configuration names."""
-    return _DATASETS[config.name]()
+def load_dataset(config: DataConfig) -> Dataset:
+    """The dataset that the configuration names.
+
+    Raises:
+        UserError: its files are missing or damaged.
+    """
+    match config:
+        case DigitsData():
+            return digits()
+        case FashionMnistData():
+            return fashion_mnist(config.path)
+        case ImageFolderData():
+            return FolderDataset(config)

@@ -1,5 +1,6 @@
 """What a dataset is to the rest of the code."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +36,17 @@ class ImageDataset:
 
     def split(self, name: str) -> Split:
         return {"train": self.train, "test": self.test}[name]
+
+    def split_hash(self, name: str) -> str:
+        """Hash of the real images that evaluations compare with."""
+        return self.split(name).content_hash()
+
+    def split_size(self, name: str) -> int:
+        return len(self.split(name))
+
+    def image_batches(self, name: str, batch_size: int, workers: int) -> Iterator[Tensor]:
+        """The split's uint8 images [b, channels, H, W], in order; nothing here needs worker processes."""
+        return iter(self.split(name).images.split(batch_size))
 
     def content_hash(self) -> str:
         """Hash of everything that training can see: names do not enter, contents do."""

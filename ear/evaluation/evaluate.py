@@ -2,8 +2,9 @@
 
 import json
 import time
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +12,39 @@ import torch
 from torch import Tensor
 
 from ear.config import RunConfig
-from ear.data import ImageDataset
+from ear.data import Dataset
+from ear.distributed import ALONE, Processes
 from ear.errors import UserError, import_extra
-from ear.evaluation.extractors import Extractor, load_extractor
-from ear.evaluation.metrics import Metrics, compute_metrics
-from ear.evaluation.reference import load_reference
+from ear.evaluation.extractors import Extractor, Features, load_extractor
+from ear.evaluation.image_files import ImageFiles
+from ear.evaluation.metrics import (
+    feature_statistics,
+    frechet_bias,
+    frechet_distance,
+    inception_score,
+    precision_recall,
+)
+from ear.evaluation.reference import Reference, load_reference
 from ear.execution import choose_device
 from ear.files import write_json
 from ear.sampling import Sampler, balanced_labels, save_grid
 from ear.store import RunKeys, Store
 
 GRID_COLUMNS = 10  # images of a class in the sample sheet
+GRID_ROWS = 10  # classes in it
+FEW_IMAGES = 5  # images a feature, below which FID's bias is worth a warning
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Metrics, never without what they were measured with."""
 
-    metrics: dict[str, float]  # fid, is, precision, recall; the same with _null for samples without a label
+    metrics: dict[str, float]  # fid, is, precision, recall, as far as they could be measured; with _null without labels
     extractor: str
-    extractor_accuracy: float
+    extractor_accuracy: float | None  # on held-out images, of an extractor trained on the dataset
     extractor_hash: str
-    reference: str  # dataset and split
-    reference_images: int
+    reference: str  # dataset and split, or the statistics file's name
+    reference_images: int | None  # None where the file does not tell
     images: int  # generated with labels
     null_images: int  # generated without
     seconds: float  # of sampling and measuring
@@ -43,64 +54,133 @@ def evaluate(
     checkpoint: Path,
     config: RunConfig,
     keys: RunKeys,
-    dataset: ImageDataset,
+    dataset: Dataset,
     store: Store,
-    on_images: Callable[[int], object] = int,
+    *,
+    processes: Processes = ALONE,
+    on_images: Callable[[float], object] = float,
+    keep_images: Path | None = None,
 ) -> Evaluation:
     """The evaluation that `keys.evaluation` names, from the store or computed and published there.
 
+    Several processes share the sampling; the main one measures.
+
     Args:
         checkpoint: the weights to sample from; its EMA is used.
-        config: gives sampling and evaluation settings.
-        on_images: called with the number of images generated so far.
+        config: gives sampling, evaluation and execution settings.
+        on_images: called with the number of images generated so far by this process.
+        keep_images: a folder for the generated images as PNG files; they are generated even if the metrics are known.
     """
-    if keys.evaluation in store:
+    if keys.evaluation in store and keep_images is None:
         return load_evaluation(keys.evaluation, store)
     for module in ("torch_fidelity", "torchvision"):
         import_extra(module, "evaluation")  # before minutes of sampling, not after
-    extractor = load_extractor(config.evaluation.extractor, keys.extractor, dataset, store)
-    real = load_reference(keys.reference, dataset.split(config.evaluation.reference), extractor, store)
-    sampler = Sampler.load(checkpoint).to(choose_device(config.execution))
+    if processes.is_main:
+        prepare(config, keys, dataset, store)
+    processes.wait()
+    extractor = load_extractor(config.evaluation, keys.extractor, dataset, store, choose_device(config.execution))
+    sampler = Sampler.load(checkpoint, config).to(choose_device(config.execution))
     started = time.perf_counter()
     settings = config.evaluation
-    labels = balanced_labels(settings.images, dataset.classes)
+    labels = balanced_labels(settings.images, sampler.classes)
+    files = ImageFiles(keep_images) if keep_images else None
+    done = 0.0
 
-    def sample(labels: Tensor | None, images: int, done_before: int) -> Tensor:
-        return sampler.sample(
-            labels,
-            range(images),
-            config.sampling,
-            seed=settings.seed,
-            batch_size=config.execution.batch_size,
-            on_images=lambda done: on_images(done_before + done),
+    def progress(images: float) -> None:
+        nonlocal done
+        done += images
+        on_images(done)
+
+    labelled = _sampled_features(sampler, config, labels, extractor, processes, files, progress)
+    unlabelled = _sampled_features(sampler, config, None, extractor, processes, files, progress)
+    if processes.is_main:
+        real = load_reference(config, keys, dataset, extractor, store)
+        evaluation = Evaluation(
+            metrics=_metrics(labelled, real, settings.neighbours, "") | _metrics(unlabelled, real, settings.neighbours, "_null"),
+            extractor=extractor.name,
+            extractor_accuracy=extractor.accuracy,
+            extractor_hash=extractor.weights_hash,
+            reference=real.name,
+            reference_images=real.images,
+            images=settings.images,
+            null_images=settings.null_images,
+            seconds=time.perf_counter() - started,
         )
+        _warn_of_bias(labelled, real, evaluation)
+        _publish(evaluation, sampler, config, keys, store)
+    processes.wait()
+    return load_evaluation(keys.evaluation, store)
 
-    labelled = sample(labels, settings.images, 0)
-    unlabelled = sample(None, settings.null_images, settings.images)
-    metrics = {
-        **named_metrics(compute_metrics(extractor.extract(labelled), real, neighbours=settings.neighbours)),
-        **named_metrics(compute_metrics(extractor.extract(unlabelled), real, neighbours=settings.neighbours), "_null"),
-    }
-    evaluation = Evaluation(
-        metrics=metrics,
-        extractor=extractor.name,
-        extractor_accuracy=extractor.accuracy,
-        extractor_hash=extractor.weights_hash,
-        reference=f"{dataset.name}/{settings.reference}",
-        reference_images=len(real),
-        images=settings.images,
-        null_images=settings.null_images,
-        seconds=time.perf_counter() - started,
+
+def _sampled_features(
+    sampler: Sampler,
+    config: RunConfig,
+    labels: Tensor | None,
+    extractor: Extractor,
+    processes: Processes,
+    files: ImageFiles | None,
+    progress: Callable[[float], object],
+) -> Features:
+    """Features of this evaluation's images with these labels, or without any; of all processes' images."""
+    total = config.evaluation.null_images if labels is None else len(labels)
+    share = processes.share(total)
+    parts = []
+    for images in sampler.batches(
+        None if labels is None else labels[share.start : share.stop],
+        share,
+        config.sampling,
+        seed=config.evaluation.seed,
+        batch_size=config.execution.batch_size,
+        on_step=progress,
+    ):
+        parts.append(extractor.extract(images))
+        if files is not None:
+            files.write(images, labels, share.start + sum(len(part) for part in parts[:-1]))
+    features = processes.gather_rows(torch.cat([part.features for part in parts]))
+    if parts[0].logits is None:
+        return Features(features, None)
+    return Features(features, processes.gather_rows(torch.cat([part.logits for part in parts if part.logits is not None])))
+
+
+def _metrics(generated: Features, real: Reference, neighbours: int, suffix: str) -> dict[str, float]:
+    """Under the names that tables, MLflow and sweeps use."""
+    metrics = {"fid": frechet_distance(feature_statistics(generated.features), real.statistics)}
+    if generated.logits is not None:
+        metrics |= inception_score(generated.logits)
+    if real.features is not None:
+        metrics |= precision_recall(generated.features, real.features, neighbours)
+    return {f"{name}{suffix}": value for name, value in metrics.items()}
+
+
+def _warn_of_bias(generated: Features, real: Reference, evaluation: Evaluation) -> None:
+    images, features = generated.features.shape
+    if images >= FEW_IMAGES * features:
+        return
+    bias = frechet_bias(generated.features, real.statistics)
+    warnings.warn(
+        f"FID {evaluation.metrics['fid']:.2f} comes from {images} images of {features} features each: with so few it is "
+        f"too high, here by about {bias:.1f}. Compare it only with values from as many images; ImageNet papers take "
+        "50,000 (--set evaluation.images=50000).",
+        stacklevel=2,
     )
 
+
+def _publish(evaluation: Evaluation, sampler: Sampler, config: RunConfig, keys: RunKeys, store: Store) -> None:
+    rows = min(GRID_ROWS, sampler.classes)
+    classes = torch.arange(rows) * sampler.classes // rows
+    # The same images as were measured: number i has class i modulo classes.
+    numbers = (classes.unsqueeze(1) + sampler.classes * torch.arange(GRID_COLUMNS)).flatten()
+    draw = {"seed": config.evaluation.seed, "batch_size": config.execution.batch_size}
+    labelled = sampler.sample(numbers % sampler.classes, numbers.tolist(), config.sampling, **draw)
+    unlabelled = sampler.sample(None, range(GRID_COLUMNS), config.sampling, **draw)
+    pixel = -(-32 // labelled.shape[-1])  # small images are enlarged
+
     def fill(folder: Path) -> None:
-        write_json(folder / "evaluation.json", vars(evaluation))
-        by_class = [labelled[labels == label][:GRID_COLUMNS] for label in range(dataset.classes)]
-        save_grid(torch.cat(by_class), folder / "samples.png", columns=GRID_COLUMNS)
-        save_grid(unlabelled[:GRID_COLUMNS], folder / "samples_null.png", columns=GRID_COLUMNS)
+        write_json(folder / "evaluation.json", asdict(evaluation))
+        save_grid(labelled, folder / "samples.png", columns=GRID_COLUMNS, scale=pixel)
+        save_grid(unlabelled, folder / "samples_null.png", columns=GRID_COLUMNS, scale=pixel)
 
     store.publish(keys.evaluation, "evaluation", fill, {"training": keys.training})
-    return evaluation
 
 
 def load_evaluation(key: str, store: Store) -> Evaluation:
@@ -117,19 +197,7 @@ def load_evaluation(key: str, store: Store) -> Evaluation:
         raise UserError(f"{path} is damaged ({error}): delete its folder and evaluate again.") from error
 
 
-def prepare(config: RunConfig, keys: RunKeys, dataset: ImageDataset, store: Store) -> Extractor:
+def prepare(config: RunConfig, keys: RunKeys, dataset: Dataset, store: Store) -> None:
     """Makes what evaluations share, the extractor and the real features, unless the store holds them."""
-    extractor = load_extractor(config.evaluation.extractor, keys.extractor, dataset, store)
-    load_reference(keys.reference, dataset.split(config.evaluation.reference), extractor, store)
-    return extractor
-
-
-def named_metrics(metrics: Metrics, suffix: str = "") -> dict[str, float]:
-    """Under the names that tables, MLflow and sweeps use."""
-    return {
-        f"fid{suffix}": metrics.fid,
-        f"is{suffix}": metrics.inception_score,
-        f"is_std{suffix}": metrics.inception_score_std,
-        f"precision{suffix}": metrics.precision,
-        f"recall{suffix}": metrics.recall,
-    }
+    extractor = load_extractor(config.evaluation, keys.extractor, dataset, store, choose_device(config.execution))
+    load_reference(config, keys, dataset, extractor, store)

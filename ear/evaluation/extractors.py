@@ -1,7 +1,6 @@
 """Feature extractors by name.
 
-An extractor takes uint8 images [N, channels, H, W] and returns (features [N, F], logits [N, K]); FID, precision and
-recall compare features, IS uses the softmax of the logits.
+FID, precision and recall compare features; IS uses the softmax of the logits.
 """
 
 import json
@@ -14,19 +13,21 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ear.config.hashing import array_digest
-from ear.data import ImageDataset
+from ear.config.schema import EvaluationConfig
+from ear.data import Dataset, ImageDataset
 from ear.errors import UserError
-from ear.evaluation.digits_classifier import DigitsClassifier, accuracy, train_digits_classifier
+from ear.evaluation.classifier import RECIPES, ClassifierRecipe, accuracy, build_classifier, train_classifier
+from ear.evaluation.fidelity_networks import load_fidelity_network
 from ear.files import write_json
 from ear.store import Store
 
-MINIMUM_ACCURACY = 0.985
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Features:
     features: Tensor  # [N, F]
-    logits: Tensor  # [N, K]
+    logits: Tensor | None  # [N, K]; None of a network without classes
 
     def __len__(self) -> int:
         return len(self.features)
@@ -35,33 +36,55 @@ class Features:
 @dataclass(frozen=True)
 class Extractor:
     name: str
-    network: nn.Module
-    accuracy: float  # on held-out images
+    network: nn.Module  # uint8 images [N, channels, H, W] -> features [N, F] and logits [N, K] or None
+    device: torch.device
+    accuracy: float | None  # on held-out images, of a network trained on the dataset
     weights_hash: str  # values of two extractors of one name and different weights can't be compared
 
     @torch.inference_mode()
     def extract(self, images: Tensor, batch_size: int = 500) -> Features:
-        """Features of uint8 images [N, channels, H, W]."""
-        outputs = [self.network(batch) for batch in torch.split(images, batch_size)]
-        features, logits = (torch.cat(column) for column in zip(*outputs, strict=True))
-        return Features(features, logits)
+        """Features of uint8 images [N, channels, H, W], on the CPU."""
+        outputs = [self.network(batch.to(self.device)) for batch in torch.split(images, batch_size)]
+        features = torch.cat([features for features, _ in outputs]).cpu()
+        if outputs[0][1] is None:
+            return Features(features, None)
+        return Features(features, torch.cat([logits for _, logits in outputs]).cpu())
 
 
-def load_extractor(name: str, key: str, dataset: ImageDataset, store: Store) -> Extractor:
-    """The extractor of this name, trained now if the store does not hold it under `key`."""
-    folder = store.get_or_create(key, "extractor", lambda temporary: _build_digits_classifier(temporary, dataset))
-    return _load_digits_classifier(name, folder, dataset.classes)
+def load_extractor(
+    config: EvaluationConfig, key: str, dataset: Dataset, store: Store, device: torch.device = CPU
+) -> Extractor:
+    """The configured extractor; one that is trained on the dataset is kept in the store under `key`.
+
+    Raises:
+        UserError: there is no such extractor for this dataset, or its weights are missing or damaged.
+    """
+    if config.extractor != "classifier":
+        network = load_fidelity_network(config)
+        return Extractor(config.extractor, network.to(device), device, None, network.weights_hash()[:16])
+    if not isinstance(dataset, ImageDataset) or dataset.name not in RECIPES:
+        raise UserError(
+            f"evaluation.extractor: the classifier is made for {' and '.join(RECIPES)}, not for {dataset.name}; "
+            "name one of torch-fidelity's extractors, for example inception-v3-compat."
+        )
+    recipe = RECIPES[dataset.name]
+    folder = store.get_or_create(key, "extractor", lambda temporary: _make_classifier(temporary, recipe, dataset))
+    return _load_classifier(folder, recipe, dataset, device)
 
 
-def _build_digits_classifier(folder: Path, dataset: ImageDataset) -> None:
-    classifier = train_digits_classifier(dataset)
+def _make_classifier(folder: Path, recipe: ClassifierRecipe, dataset: ImageDataset) -> None:
+    classifier = train_classifier(recipe, dataset)
     measured = accuracy(classifier, dataset.test)
-    assert measured >= MINIMUM_ACCURACY, f"the digits classifier reaches only {measured:.3f} on held-out digits"
+    assert measured >= recipe.minimum_accuracy, (
+        f"the classifier of {dataset.name} reaches only {measured:.3f} on held-out images"
+    )
     save_file(classifier.state_dict(), folder / "weights.safetensors")
     write_json(folder / "extractor.json", {"accuracy": round(measured, 4)})
 
 
-def _load_digits_classifier(name: str, folder: Path, classes: int) -> Extractor:
+def _load_classifier(
+    folder: Path, recipe: ClassifierRecipe, dataset: ImageDataset, device: torch.device
+) -> Extractor:
     try:
         state = load_file(folder / "weights.safetensors")
         measured = json.loads((folder / "extractor.json").read_text(encoding="utf-8"))["accuracy"]
@@ -69,7 +92,9 @@ def _load_digits_classifier(name: str, folder: Path, classes: int) -> Extractor:
         raise UserError(
             f"The extractor in {folder} is damaged ({error}): delete the folder, it is made anew."
         ) from error
-    classifier = DigitsClassifier(classes)
+    classifier = build_classifier(recipe, dataset)
     classifier.load_state_dict(state)
     weights_hash = array_digest(*(state[weight].numpy() for weight in sorted(state)))
-    return Extractor(name, classifier.eval(), measured, weights_hash[:16])
+    return Extractor(
+        f"{dataset.name}-classifier", classifier.eval().to(device), device, measured, weights_hash[:16]
+    )

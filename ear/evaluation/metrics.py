@@ -2,52 +2,102 @@
 
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ear.errors import import_extra
-from ear.evaluation.extractors import Features
 
 IS_SPLITS = 10  # the customary ten; fewer images a split bias the score down
 
 
 @dataclass(frozen=True)
-class Metrics:
-    fid: float  # Frechet distance of Gaussians fitted to features; lower is better (Heusel et al. 2017)
-    inception_score: float  # exp of the mutual information of image and class; higher is better (Salimans et al. 2016)
-    inception_score_std: float  # over the splits
-    precision: float  # share of generated images inside the real manifold (Kynkaanniemi et al. 2019)
-    recall: float  # share of real images inside the generated manifold
+class FeatureStatistics:
+    """What FID compares: the Gaussian fitted to features."""
+
+    mean: NDArray[np.float64]  # [F]
+    covariance: NDArray[np.float64]  # [F, F], unbiased
+
+    def __post_init__(self) -> None:
+        assert self.covariance.shape == (len(self.mean), len(self.mean))
 
 
-def compute_metrics(generated: Features, real: Features, *, neighbours: int = 3) -> Metrics:
-    """All metrics of N generated images against M real ones.
+class StatisticsAccumulator:
+    """Mean and covariance of features that arrive batch by batch, in float64 around the first batch's mean."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._origin = torch.empty(0)
+        self._sum = torch.empty(0)
+        self._products = torch.empty(0)
+
+    def add(self, features: Tensor) -> None:
+        """Takes in [N, F]."""
+        features = features.double().cpu()
+        if self.count == 0:
+            self._origin = features.mean(dim=0)
+            self._sum = torch.zeros_like(self._origin)
+            self._products = torch.zeros(2 * self._origin.shape, dtype=torch.float64)
+        centred = features - self._origin
+        self.count += len(features)
+        self._sum += centred.sum(dim=0)
+        self._products += centred.T @ centred
+
+    def statistics(self) -> FeatureStatistics:
+        """
+        (sum x x^T - n m m^T) / (n - 1), with x and m seen from the origin.
+        """
+        mean = self._sum / self.count
+        covariance = (self._products - self.count * torch.outer(mean, mean)) / (self.count - 1)
+        return FeatureStatistics((mean + self._origin).numpy(), covariance.numpy())
+
+
+def feature_statistics(features: Tensor) -> FeatureStatistics:
+    """Of features [N, F] at once."""
+    accumulator = StatisticsAccumulator()
+    accumulator.add(features)
+    return accumulator.statistics()
+
+
+def frechet_distance(generated: FeatureStatistics, real: FeatureStatistics) -> float:
+    """|mu_1 - mu_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2)), the FID (Heusel et al. 2017); lower is better."""
+    statistics = [{"mu": each.mean, "sigma": each.covariance} for each in (generated, real)]
+    metric = _torch_fidelity("metric_fid").fid_statistics_to_metric(*statistics, verbose=False)
+    # Rounding makes the distance of a set from itself about -1e-9.
+    return max(float(metric["frechet_inception_distance"]), 0.0)
+
+
+def inception_score(logits: Tensor) -> dict[str, float]:
+    """exp of the mutual information of image and class, mean and spread over splits; higher is better (Salimans et al.
+    2016)."""
+    score = _torch_fidelity("metric_isc").isc_features_to_metric(logits, splits=IS_SPLITS)
+    return {"is": score["inception_score_mean"], "is_std": score["inception_score_std"]}
+
+
+def precision_recall(generated: Tensor, real: Tensor, neighbours: int) -> dict[str, float]:
+    """Share of generated images inside the real manifold, and of real ones inside the generated (Kynkaanniemi et al.
+    2019).
 
     `neighbours` is the k of the balls that make up a manifold.
-
-    Raises:
-        UserError: torch-fidelity is not installed.
     """
-    isc = _torch_fidelity("metric_isc").isc_features_to_metric(generated.logits, splits=IS_SPLITS)
     # Convention of torch-fidelity since 0.4: generated first, real second.
-    prc = _torch_fidelity("metric_prc").prc_features_to_metric(
-        generated.features, real.features, prc_neighborhood=neighbours, save_cpu_ram=True, verbose=False
+    metric: dict[str, Any] = _torch_fidelity("metric_prc").prc_features_to_metric(
+        generated, real, prc_neighborhood=neighbours, save_cpu_ram=True, verbose=False
     )
-    return Metrics(
-        fid=frechet_distance(generated.features, real.features),
-        inception_score=isc["inception_score_mean"],
-        inception_score_std=isc["inception_score_std"],
-        precision=prc["precision"],
-        recall=prc["recall"],
-    )
+    return {"precision": metric["precision"], "recall": metric["recall"]}
 
 
-def frechet_distance(generated: Tensor, real: Tensor) -> float:
-    """|mu_1 - mu_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2)) of features [N, F] and [M, F], in float64."""
-    fid = _torch_fidelity("metric_fid")
-    statistics = [fid.fid_features_to_statistics(features.double().cpu()) for features in (generated, real)]
-    value: float = fid.fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
-    return max(value, 0.0)  # rounding makes the distance of a set from itself about -1e-9
+def frechet_bias(generated: Tensor, real: FeatureStatistics) -> float:
+    """How much higher the FID of these N images is than that of endlessly many, about.
+
+    The bias falls as 1/N (Chong & Forsyth 2020), so the step from N/2 images to N is as large as the bias that is left.
+    """
+    halves = generated[::2], generated[1::2]
+    of_halves = sum(frechet_distance(feature_statistics(half), real) for half in halves) / 2
+    return of_halves - frechet_distance(feature_statistics(generated), real)
 
 
 def _torch_fidelity(module: str) -> ModuleType:

@@ -27,10 +27,13 @@ def sample_mask_ratio(minimum: float, std: float, generator: torch.Generator) ->
     return min(1.0, max(minimum, normal.inv_cdf(max(probability, 1e-300))))
 
 
-def mask_from_orders(orders: Tensor, count: int) -> Tensor:
-    """True at the first `count` positions of each order: [B, L] bool. The last of an order is generated first."""
-    mask = torch.zeros_like(orders, dtype=torch.bool)
-    return mask.scatter_(1, orders[:, :count], True)
+def mask_from_orders(orders: Tensor, count: int | Tensor) -> Tensor:
+    """True at the first `count` positions of each order: [B, L] bool. The last of an order is generated first.
+
+    `count` is one number or, [B, 1], one for each order.
+    """
+    first = torch.arange(orders.shape[1], device=orders.device) < count
+    return torch.zeros_like(orders, dtype=torch.bool).scatter_(1, orders, first.expand_as(orders))
 
 
 def gather_positions(values: Tensor, positions: Tensor) -> Tensor:

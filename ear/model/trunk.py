@@ -7,6 +7,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ear.config.schema import ModelConfig
 from ear.initialisation import initialise_linears
@@ -21,6 +22,7 @@ class MaskedAutoregressiveTransformer(nn.Module):
     def __init__(self, config: ModelConfig, tokens: int, token_dim: int, classes: int) -> None:
         super().__init__()
         self.buffer_tokens = config.buffer_tokens
+        self.recompute = False  # the blocks' activations in the backward pass, instead of keeping them
         self.token_embedding = nn.Linear(token_dim, config.width)
         self.class_embedding = nn.Embedding(classes, config.width)
         self.null_class = nn.Parameter(torch.empty(config.width))
@@ -63,5 +65,5 @@ class MaskedAutoregressiveTransformer(nn.Module):
         x = torch.cat([class_BPW, x_BLW], dim=1) + self.position_embedding
         *earlier, last = self.blocks
         for block in earlier:
-            x = block(x)
+            x = checkpoint(block, x, use_reentrant=False) if self.recompute and self.training else block(x)
         return cast(Tensor, self.norm(last(x, positions + self.buffer_tokens)))

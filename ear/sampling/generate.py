@@ -3,7 +3,7 @@
 Dimensions: B images, L tokens, n tokens predicted in this step, D values a token, W width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -15,15 +15,17 @@ from ear.random import stream_generator
 from ear.sampling.guidance import guidance_scales
 
 
-def image_randomness(model: ImageModel, tokens: int, seed: int, images: range) -> tuple[Tensor, Tensor]:
-    """An order [B, L] and the rule's noise [B, L, ...] for each image of a range of image numbers.
+def image_randomness(
+    model: ImageModel, tokens: int, seed: int, images: Sequence[int], settings: SamplingConfig
+) -> tuple[Tensor, Tensor]:
+    """An order [B, L] and the rule's noise [B, L, ...] for each of these image numbers.
 
     Image i always gets the same, however images are batched and whatever the guidance, temperature or number of steps:
     values compared across those settings share their noise.
     """
     generators = [stream_generator(seed, "image", number) for number in images]
     orders = [random_orders(1, tokens, generator)[0] for generator in generators]
-    noise = [model.rule.sampling_noise(tokens, generator) for generator in generators]
+    noise = [model.rule.sampling_noise(tokens, generator, settings) for generator in generators]
     return torch.stack(orders), torch.stack(noise)
 
 
@@ -35,7 +37,9 @@ def generate(
     noise: Tensor,
     config: SamplingConfig,
     token_dim: int,
-    on_step: Callable[[], None] = lambda: None,
+    *,
+    static_shapes: bool = False,
+    on_step: Callable[[], object] = lambda: None,
 ) -> Tensor:
     """Tokens [B, L, D] of B images.
 
@@ -43,6 +47,8 @@ def generate(
         labels: [B] classes, or None for the null class.
         orders: [B, L] int64, a permutation of positions an image; generated from its last entry to its first.
         noise: [B, L, ...], the rule's noise by position (each is predicted exactly once).
+        static_shapes: every step predicts as many positions as the largest one, and throws away the rest: one compiled
+            graph serves all steps.
         on_step: called after each autoregressive step.
     """
     images, length = orders.shape
@@ -52,20 +58,25 @@ def generate(
     guided = config.cfg != 1 and labels is not None
     if guided:
         condition = torch.cat([condition, model.trunk.embed_null(images)])
+    copies = 2 if guided else 1
     tokens_BLD = torch.zeros(images, length, token_dim, device=orders.device)
     noise_rows = noise.flatten(2)
+    most = max(before - after for before, after in zip(masked[:-1], masked[1:], strict=True))
     # The number of tokens of each step is known beforehand: nothing here waits for the device.
     for before, after, cfg in zip(masked[:-1], masked[1:], scales, strict=True):
+        first = max(0, before - most) if static_shapes else after
+        positions_Bn = orders[:, first : first + most if static_shapes else before]
         mask_BL = mask_from_orders(orders, before)
-        positions_Bn = orders[:, after:before]
-        copies = 2 if guided else 1
         z = model.trunk(
             tokens_BLD.repeat(copies, 1, 1), mask_BL.repeat(copies, 1), condition, positions_Bn.repeat(copies, 1)
         ).flatten(0, 1)
         z, z_null = z.chunk(2) if guided else (z, None)
-        step_noise = gather_positions(noise_rows, positions_Bn).view(-1, *noise.shape[2:])
+        step_noise = gather_positions(noise_rows, positions_Bn).reshape(-1, *noise.shape[2:])
         new = model.rule.sample(z, step_noise, z_null=z_null, cfg=cfg, temperature=config.infer_temperature)
-        index_BnD = positions_Bn.unsqueeze(2).expand(-1, -1, token_dim)
-        tokens_BLD.scatter_(1, index_BnD, new.view(images, before - after, token_dim))
+        new = new.view(*positions_Bn.shape, token_dim)
+        if first + new.shape[1] > before:  # static shapes, at the end: of the tokens that are there already
+            new = torch.cat([new[:, : before - first], gather_positions(tokens_BLD, positions_Bn[:, before - first :])], 1)
+        # Static shapes may also fill masked positions whose turn comes later: they count as masked until then.
+        tokens_BLD.scatter_(1, positions_Bn.unsqueeze(2).expand(-1, -1, token_dim), new)
         on_step()
     return tokens_BLD

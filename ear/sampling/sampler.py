@@ -1,6 +1,6 @@
 """Images from a checkpoint: its averaged weights, its tokenizer, its settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from ear.config.schema import RunConfig, SamplingConfig
-from ear.data import load_dataset, to_uint8
-from ear.model import ImageModel, build_model
+from ear.data import to_uint8
+from ear.errors import UserError
+from ear.execution import autocast, to_device
+from ear.model import ImageModel, empty_model
 from ear.sampling.generate import generate, image_randomness
-from ear.tokenizers import Tokenizer, build_tokenizer
-from ear.training.checkpoint import load_header, load_part
+from ear.tokenizers import KLTokenizer, Tokenizer, build_tokenizer
+from ear.training.checkpoint import load_header, load_part, load_weights
 
 
 @dataclass(frozen=True)
@@ -22,58 +24,85 @@ class Sampler:
     model: ImageModel
     tokenizer: Tokenizer
     config: RunConfig
-    classes: int
     device: torch.device
 
     @classmethod
-    def load(cls, checkpoint: Path) -> "Sampler":
-        """On the CPU.
+    def load(cls, checkpoint: Path, config: RunConfig | None = None) -> "Sampler":
+        """On the CPU. `config` is the checkpoint's own where not given; it may differ in what weights do not depend on.
 
         Raises:
-            UserError: the checkpoint is missing, damaged or foreign.
+            UserError: the checkpoint is missing, damaged or foreign, or the autoencoder is not the one trained with.
         """
-        config = load_header(checkpoint).config
-        dataset = load_dataset(config.data)
-        tokenizer = build_tokenizer(config.tokenizer, dataset)
-        tokenizer.load_state_dict(load_part(checkpoint, "tokenizer"))
-        model = build_model(config, tokenizer.tokens, tokenizer.token_dim, dataset.classes)
-        model.load_state_dict(load_part(checkpoint, "ema"))
-        return cls(model.eval(), tokenizer.eval(), config, dataset.classes, torch.device("cpu"))
+        header = load_header(checkpoint)
+        config = config or header.config
+        tokenizer = build_tokenizer(config)
+        tokenizer.load_saved_state(load_part(checkpoint, "tokenizer"))
+        if isinstance(tokenizer, KLTokenizer) and header.tokenizer_hash not in ("", tokenizer.content_hash()):
+            raise UserError(
+                f"{checkpoint} was trained on latents of another autoencoder than {tokenizer.config.checkpoint}: "
+                "give the one that its latents were encoded with by --set tokenizer.checkpoint=PATH."
+            )
+        model = empty_model(config, tokenizer.tokens, tokenizer.token_dim, config.data.classes)
+        load_weights(model, checkpoint, "ema")
+        if config.execution.compile:
+            model.compile_parts()
+        return cls(model.eval(), tokenizer.eval(), config, torch.device("cpu"))
+
+    @property
+    def classes(self) -> int:
+        return self.config.data.classes
 
     def to(self, device: torch.device) -> "Sampler":
         return replace(self, model=self.model.to(device), tokenizer=self.tokenizer.to(device), device=device)
 
-    def sample(
+    def batches(
         self,
         labels: Tensor | None,
-        images: range,
+        images: Sequence[int],
         settings: SamplingConfig,
         *,
         seed: int,
         batch_size: int = 500,
-        on_images: Callable[[int], object] = int,
-    ) -> Tensor:
-        """uint8 images [N, channels, H, W] of these image numbers.
+        on_step: Callable[[float], object] = lambda _: None,
+    ) -> Iterator[Tensor]:
+        """uint8 images [b, channels, H, W] on the CPU of these image numbers, batch after batch.
 
         Args:
-            labels: [N] classes, or None for the null class.
-            on_images: called with the number of images done after each batch.
+            labels: [N] classes, one for each image number, or None for the null class.
+            on_step: called after each autoregressive step with the number of images that it amounts to.
         """
-        done = []
+        steps = min(settings.steps, self.tokenizer.tokens)
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
-            orders, noise = image_randomness(self.model, self.tokenizer.tokens, seed, batch)
-            tokens = generate(
-                self.model,
-                None if labels is None else labels[start : start + batch_size].to(self.device),
-                orders.to(self.device),
-                noise.to(self.device),
-                settings,
-                self.tokenizer.token_dim,
-            )
-            done.append(to_uint8(self.tokenizer.decode(tokens)).cpu())
-            on_images(start + len(batch))
-        return torch.cat(done)
+            orders, noise = image_randomness(self.model, self.tokenizer.tokens, seed, batch, settings)
+            with autocast(self.config.execution, self.device):
+                tokens = generate(
+                    self.model,
+                    None if labels is None else to_device(labels[start : start + batch_size], self.device),
+                    to_device(orders, self.device),
+                    to_device(noise, self.device),
+                    settings,
+                    self.tokenizer.token_dim,
+                    static_shapes=self.config.execution.compile,
+                    on_step=lambda: on_step(len(batch) / steps),  # noqa: B023 (called within this turn)
+                )
+            with torch.inference_mode():
+                yield to_uint8(self.tokenizer.decode(tokens)).cpu()
+
+    def sample(
+        self,
+        labels: Tensor | None,
+        images: Sequence[int],
+        settings: SamplingConfig,
+        *,
+        seed: int,
+        batch_size: int = 500,
+        on_step: Callable[[float], object] = lambda _: None,
+    ) -> Tensor:
+        """All of `batches` at once, [N, channels, H, W]."""
+        return torch.cat(
+            list(self.batches(labels, images, settings, seed=seed, batch_size=batch_size, on_step=on_step))
+        )
 
 
 def balanced_labels(images: int, classes: int) -> Tensor:

@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from ear.config.schema import SamplingConfig
+
 
 class ScoringRule(nn.Module, ABC):
     """A proper scoring rule in negative orientation: lower is better, best in expectation at the true distribution.
@@ -21,7 +23,7 @@ class ScoringRule(nn.Module, ABC):
 
     @abstractmethod
     def training_noise(self, rows: int, generator: torch.Generator) -> Tensor:
-        """What `loss` needs of randomness for N rows, drawn on the CPU."""
+        """What `loss` needs of randomness for N rows, [M, N, ...], drawn on the generator's device."""
 
     @abstractmethod
     def loss(self, z: Tensor, target: Tensor, noise: Tensor, *, temperature: float = 1.0) -> Tensor:
@@ -31,8 +33,8 @@ class ScoringRule(nn.Module, ABC):
         """
 
     @abstractmethod
-    def sampling_noise(self, rows: int, generator: torch.Generator) -> Tensor:
-        """What `sample` needs of randomness for N rows, [N, ...], drawn on the CPU."""
+    def sampling_noise(self, rows: int, generator: torch.Generator, settings: SamplingConfig) -> Tensor:
+        """What `sample` needs of randomness for N rows, [N, ...], drawn on the generator's device."""
 
     @abstractmethod
     def sample(

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ear.config.schema import ScoringConfig
+from ear.config.schema import EnergyConfig, SamplingConfig
 from ear.initialisation import initialise_linears
 from ear.scoring.base import ScoringRule
 from ear.scoring.energy_score import fair_energy_score
@@ -16,7 +16,7 @@ class EnergyRule(ScoringRule):
     Classifier-free guidance acts on the condition, z = cfg z_class + (1 - cfg) z_null, before the generator.
     """
 
-    def __init__(self, config: ScoringConfig, condition_dim: int, token_dim: int) -> None:
+    def __init__(self, config: EnergyConfig, condition_dim: int, token_dim: int) -> None:
         super().__init__()
         self.alpha = config.alpha
         self.samples = config.samples
@@ -36,7 +36,7 @@ class EnergyRule(ScoringRule):
         samples = self.generator(z, noise)
         return 2.0 * fair_energy_score(samples, target, alpha=self.alpha, temperature=temperature, epsilon=self.epsilon)
 
-    def sampling_noise(self, rows: int, generator: torch.Generator) -> Tensor:
+    def sampling_noise(self, rows: int, generator: torch.Generator, settings: SamplingConfig) -> Tensor:
         """[N, C]."""
         return uniform_noise(rows, self.generator.noise_channels, generator)
 

@@ -68,4 +68,4 @@ class MLPGenerator(nn.Module):
 
 def uniform_noise(rows: int, channels: int, generator: torch.Generator) -> Tensor:
     """U[-0.5, 0.5], [rows, channels] float32."""
-    return torch.rand(rows, channels, generator=generator) - 0.5
+    return torch.rand(rows, channels, generator=generator, device=generator.device) - 0.5

@@ -1,21 +1,21 @@
 """The keys under which results are kept: hashes of everything that can influence them.
 
-    training, stage i    configuration up to stage i, the dataset's content, and through the parent all stages before
-    extractor            its recipe and the dataset's content
+    training, stage i    configuration up to stage i, the dataset's content, initial weights, and through the parent all stages before
+    extractor            its recipe and the dataset's content, or its weights
     reference            extractor and the real images' content
     evaluation           training's last stage, sampling, evaluation, reference
 
 A key is known before anything is computed, so that a plan can say what is there already.
 """
 
-import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ear.config import Reach, RunConfig
-from ear.config.hashing import digest
-from ear.data import ImageDataset
+from ear.config.hashing import digest, file_digest
+from ear.config.schema import KLTokenizerConfig
+from ear.data import Dataset
 
 RECIPE_VERSION = 1
 """Raised whenever the same configuration starts to give other numbers (the golden losses change): a store must not
@@ -37,43 +37,55 @@ class RunKeys:
         return self.stages[-1]
 
 
-def run_keys(config: RunConfig, dataset: ImageDataset) -> RunKeys:
+def run_keys(config: RunConfig, dataset: Dataset) -> RunKeys:
     """All keys of a run, none of which needs anything to be computed."""
-    stages = stage_keys(config, dataset.content_hash())
-    extractor = _key("extractor", config.evaluation.extractor, dataset.content_hash())
-    reference = _key("reference", extractor, dataset.split(config.evaluation.reference).content_hash())
-    evaluation = evaluation_key(stages[-1], config, reference)
-    return RunKeys(stages, extractor, reference, evaluation)
+    return _keys(config, dataset, stage_keys(config, dataset.content_hash()))
 
 
-def checkpoint_keys(config: RunConfig, dataset: ImageDataset, checkpoint: Path) -> RunKeys:
-    """The keys under which a checkpoint file is evaluated.
+def checkpoint_keys(config: RunConfig, dataset: Dataset, checkpoint: Path) -> RunKeys:
+    """The keys under which a checkpoint file is evaluated; training data is not needed.
 
-    A published training counts as what its configuration says; any other file as its content, so that a changed file
+    A published training counts as what it was published as; any other file as its content, so that a changed file
     never meets the old one's metrics.
     """
-    keys = run_keys(config, dataset)
-    if checkpoint.parent.name in keys.stages:
-        training = checkpoint.parent.name
-    else:
-        with checkpoint.open("rb") as file:
-            training = _key("file", hashlib.file_digest(file, "sha256").hexdigest())
-    return replace(keys, stages=(training,), evaluation=evaluation_key(training, config, keys.reference))
+    if (checkpoint.parent / "entry.json").exists():
+        return _keys(config, dataset, (checkpoint.parent.name,))
+    return _keys(config, dataset, (_key("file", file_digest(checkpoint)),))
 
 
 def stage_keys(config: RunConfig, dataset_hash: str) -> tuple[str, ...]:
     """A key for each stage; configurations that agree up to a stage share the keys up to it."""
     shared = config.part(Reach.TRAINING)
     stages = shared["training"].pop("stages")
+    if config.training.initial_checkpoint is not None:
+        shared["initial_checkpoint"] = file_digest(Path(config.training.initial_checkpoint))
     keys = [_key("training", shared, dataset_hash, stages[0])]
     for stage in stages[1:]:
         keys.append(_key("training", keys[-1], stage))
     return tuple(keys)
 
 
+def _keys(config: RunConfig, dataset: Dataset, stages: tuple[str, ...]) -> RunKeys:
+    settings = config.evaluation
+    if settings.extractor == "classifier":
+        extractor = _key("extractor", settings.extractor, dataset.content_hash())
+    else:
+        extractor = _key("extractor", settings.extractor, _content(settings.extractor_weights))
+    if settings.statistics is not None:
+        reference = _key("reference", extractor, _content(settings.statistics))
+    else:
+        reference = _key("reference", extractor, dataset.split_hash(settings.reference))
+    return RunKeys(stages, extractor, reference, evaluation_key(stages[-1], config, reference))
+
+
 def evaluation_key(training: str, config: RunConfig, reference: str) -> str:
     """The key of evaluating the weights that `training` identifies by this configuration."""
-    return _key("evaluation", training, config.part(Reach.EVALUATION), reference)
+    decoder = _content(config.tokenizer.checkpoint) if isinstance(config.tokenizer, KLTokenizerConfig) else None
+    return _key("evaluation", training, config.part(Reach.EVALUATION), reference, decoder)
+
+
+def _content(location: str | None) -> str | None:
+    return None if location is None else file_digest(Path(location))
 
 
 def _key(kind: str, *parts: Any) -> str:

@@ -1,14 +1,25 @@
 """Tokenizers: images to continuous tokens and back."""
 
-from ear.config.schema import TokenizerConfig
+from ear.config.schema import KLTokenizerConfig, RunConfig
 from ear.data.base import ImageDataset, to_unit_range
 from ear.tokenizers.base import Tokenizer
+from ear.tokenizers.kl import KLTokenizer
 from ear.tokenizers.patch import PatchTokenizer
 
-__all__ = ["Tokenizer", "build_tokenizer"]
+__all__ = ["KLTokenizer", "Tokenizer", "build_tokenizer", "fitted_tokenizer"]
 
 
-def build_tokenizer(config: TokenizerConfig, dataset: ImageDataset) -> Tokenizer:
-    """The tokenizer that the configuration names, fitted to the training images where it learns from them."""
-    tokenizer = PatchTokenizer(dataset.image_shape, config.patch_size)
-    return tokenizer.fit(to_unit_range(dataset.train.images))
+def build_tokenizer(config: RunConfig) -> Tokenizer:
+    """The tokenizer that the configuration names. One that learns from images still has to: see `fitted_tokenizer`,
+    or load what a checkpoint saved of it."""
+    if isinstance(config.tokenizer, KLTokenizerConfig):
+        return KLTokenizer(config.tokenizer, config.data.image_shape)
+    return PatchTokenizer(config.data.image_shape, config.tokenizer.patch_size, config.tokenizer.components)
+
+
+def fitted_tokenizer(config: RunConfig, dataset: ImageDataset) -> Tokenizer:
+    """The same, fitted to the training images where it learns from them."""
+    tokenizer = build_tokenizer(config)
+    if isinstance(tokenizer, PatchTokenizer):
+        tokenizer.fit(to_unit_range(dataset.train.images))
+    return tokenizer

@@ -21,3 +21,11 @@ class Tokenizer(nn.Module, ABC):
     @abstractmethod
     def decode(self, tokens: Tensor) -> Tensor:
         """Tokens [B, L, D] -> images [B, channels, height, width], in [-1, 1] up to the model's error."""
+
+    def saved_state(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps of it."""
+        return self.state_dict()
+
+    def load_saved_state(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `saved_state`."""
+        self.load_state_dict(state)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ear.config import RunConfig
 from ear.config.loading import validate
@@ -20,6 +20,7 @@ from ear.errors import UserError
 from ear.files import write_atomically
 
 FORMAT = "ear-checkpoint-1"
+MOST_FAULTS = 10  # named in one message
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class CheckpointHeader:
     config: RunConfig
     step: int  # steps done
     dataset_hash: str  # of the data that it was trained on
+    tokenizer_hash: str = ""  # of the autoencoder behind cached latents; "" where the tokenizer is saved here or unknown
 
 
 def save_checkpoint(path: Path, header: CheckpointHeader, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -41,6 +43,7 @@ def save_checkpoint(path: Path, header: CheckpointHeader, parts: Mapping[str, Ma
         "config": json.dumps(header.config.model_dump(mode="json")),
         "step": str(header.step),
         "dataset_hash": header.dataset_hash,
+        "tokenizer_hash": header.tokenizer_hash,
     }
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
 
@@ -56,7 +59,7 @@ def load_header(path: Path) -> CheckpointHeader:
     if metadata.get("format") != FORMAT:
         raise UserError(f"{path} is a safetensors file, but no checkpoint of this program (format {FORMAT}).")
     config = validate(RunConfig, json.loads(metadata["config"]), source=f"{path} (its configuration)")
-    return CheckpointHeader(config, int(metadata["step"]), metadata["dataset_hash"])
+    return CheckpointHeader(config, int(metadata["step"]), metadata["dataset_hash"], metadata.get("tokenizer_hash", ""))
 
 
 def load_part(path: Path, part: str) -> dict[str, Tensor]:
@@ -68,6 +71,28 @@ def load_part(path: Path, part: str) -> dict[str, Tensor]:
             for name in checkpoint.keys()  # noqa: SIM118 (safe_open is no mapping)
             if name.startswith(prefix)
         }
+
+
+def load_weights(model: nn.Module, path: Path, part: str) -> None:
+    """Loads a checkpoint's "model" or "ema" into a model.
+
+    Raises:
+        UserError: naming every weight that is missing, unexpected or of another size.
+    """
+    found, wanted = load_part(path, part), model.state_dict()
+    faults = [f"missing {name}" for name in wanted if name not in found]
+    faults += [f"unexpected {name}" for name in found if name not in wanted]
+    faults += [
+        f"{name} is {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in found and found[name].shape != wanted[name].shape
+    ]
+    if faults:
+        raise UserError(
+            f"{path} does not hold the weights of the configured model: {'; '.join(faults[:MOST_FAULTS])}"
+            + (f"; and {len(faults) - MOST_FAULTS} more." if len(faults) > MOST_FAULTS else ".")
+        )
+    model.load_state_dict(found)
 
 
 def _open(path: Path) -> Any:

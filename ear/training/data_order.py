@@ -24,9 +24,11 @@ class EpochOrder:
             epoch: self._epochs[epoch] if epoch in self._epochs else self._permutation(epoch)
             for epoch in range(first_epoch, last_epoch + 1)
         }
-        row = torch.cat(list(self._epochs.values()))
-        offset = start - first_epoch * self.images
-        return row[offset : offset + self.batch_size]
+        parts = [
+            order[max(start - epoch * self.images, 0) : stop - epoch * self.images]
+            for epoch, order in self._epochs.items()
+        ]
+        return torch.cat(parts)
 
     def _permutation(self, epoch: int) -> Tensor:
         return torch.randperm(self.images, generator=stream_generator(self.seed, "epoch", epoch))

@@ -5,74 +5,75 @@ Dimensions: B images a step, L tokens, n masked tokens an image, D values a toke
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ear.config import RunConfig
-from ear.data import ImageDataset, to_unit_range
+from ear.distributed import ALONE, Processes
 from ear.errors import UserError
-from ear.model import ImageModel, build_model, random_orders
-from ear.model.masking import masked_count, sample_mask_ratio
-from ear.random import stream_generator, stream_seed
-from ear.tokenizers import Tokenizer, build_tokenizer
+from ear.execution import autocast, to_device
+from ear.model import ImageModel, build_model
+from ear.random import stream_seed
+from ear.tokenizers import Tokenizer
 from ear.training.callbacks import Callback
 from ear.training.checkpoint import (
     CheckpointHeader,
     load_header,
     load_part,
+    load_weights,
     optimizer_tensors,
     restore_optimizer,
     save_checkpoint,
 )
 from ear.training.data_order import EpochOrder
 from ear.training.divergence import DivergenceGuard
+from ear.training.draws import step_draws
 from ear.training.ema import ExponentialMovingAverage
 from ear.training.history import TrainingRecord, from_tensors, to_tensors
 from ear.training.optimizer import build_optimizer, set_learning_rate
 from ear.training.schedule import learning_rate, stage_at, stage_ends
-
-
-@dataclass(frozen=True)
-class StepRandomness:
-    """Everything random about one step, keyed by (seed, step), drawn on the CPU."""
-
-    orders: Tensor  # [B, L]
-    masked: int  # n
-    dropped: Tensor  # [B] bool
-    noise: Tensor  # the rule's, for B * n rows
+from ear.training.token_data import TokenData
 
 
 class Trainer:
-    """Trains one configuration, in as many pieces as the caller likes.
+    """Trains one configuration, in as many pieces as the caller likes, in one process or as one of several.
 
-    Equal configurations give equal weights on a CPU, whether or not the training was interrupted in between.
+    Equal configurations give equal weights on a CPU, whether or not the training was interrupted in between; several
+    processes, or gradients accumulated over parts of a batch, give the same up to rounding.
     """
 
     def __init__(
         self,
         config: RunConfig,
-        dataset: ImageDataset,
+        data: TokenData,
         *,
         device: torch.device | None = None,
+        processes: Processes = ALONE,
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self.config = config
+        self.data = data
         self.callbacks = list(callbacks)
         self.device = device or torch.device("cpu")
-        self.dataset_hash = dataset.content_hash()
-        self.tokenizer: Tokenizer = build_tokenizer(config.tokenizer, dataset)
-        self.tokens = self.tokenizer.encode(to_unit_range(dataset.train.images)).to(self.device)
-        self.labels = dataset.train.labels.to(self.device)
-        self.model: ImageModel = build_model(config, self.tokenizer.tokens, self.tokenizer.token_dim, dataset.classes)
+        self.processes = processes
+        self.tokenizer: Tokenizer = data.tokenizer
+        self.model: ImageModel = build_model(config, self.tokenizer.tokens, self.tokenizer.token_dim, data.classes)
+        if config.training.initial_checkpoint is not None:
+            load_weights(self.model, Path(config.training.initial_checkpoint), "ema")
         self.model.to(self.device).train()
+        self.model.trunk.recompute = config.execution.activation_checkpointing
+        if config.execution.compile:
+            self.model.compile_parts()
+        self._replica: nn.Module = DistributedDataParallel(self.model) if processes.count > 1 else self.model
         self.optimizer = build_optimizer(self.model, config.optimizer)
         self.ema = ExponentialMovingAverage(self.model.named_parameters(), config.optimizer.ema_decay)
         self.guard = DivergenceGuard(self.device)
-        self.order = EpochOrder(len(self.labels), config.training.batch_size, config.seed)
+        self.order = EpochOrder(len(data), config.training.batch_size, config.seed)
         self.step = 0
         self.diverged_at: int | None = None  # counted from 1
         self.seconds = 0.0  # of training since the run's beginning, interruptions left out
@@ -81,17 +82,17 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        return self.diverged_at is not None or self.step == self.config.training.total_steps
+        return self.diverged_at is not None or self.step == self.config.total_steps
 
     @property
     def stage(self) -> int:
         """Index of the stage that the next step belongs to."""
-        return sum(end <= self.step for end in stage_ends(self.config.training))
+        return sum(end <= self.step for end in stage_ends(self.config))
 
     def advance(self) -> None:
         """Trains up to the next record of the curve: a multiple of `execution.log_every` steps, or the stage's end."""
         assert not self.finished
-        stage, stage_end = self.stage, stage_ends(self.config.training)[self.stage]
+        stage, stage_end = self.stage, stage_ends(self.config)[self.stage]
         log_every = self.config.execution.log_every
         target = min(stage_end, (self.step // log_every + 1) * log_every)
         started = time.perf_counter()
@@ -122,61 +123,72 @@ class Trainer:
 
     def _train_step(self) -> tuple[Tensor, Tensor]:
         """One update. Returns the loss and the gradient's norm before clipping, scalars on the device."""
-        stage = stage_at(self.config.training, self.step)
         set_learning_rate(self.optimizer, learning_rate(self.config, self.step))
-        indices = self.order.batch(self.step).to(self.device)
-        random = self.step_randomness(self.step)
-        if self._has_dropout:  # attention's dropout draws from torch's global generator and can't be given another
-            torch.manual_seed(stream_seed(self.config.seed, "dropout", self.step))
-        loss = self.model.loss(
-            self.tokens[indices],
-            self.labels[indices],
-            orders=random.orders.to(self.device),
-            masked=random.masked,
-            dropped=random.dropped.to(self.device),
-            noise=random.noise.to(self.device),
-            train_temperature=stage.train_temperature,
-        )
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = self.processes.sum_(self._accumulate_gradients())
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
-        self.guard.observe(loss.detach(), norm)
+        self.guard.observe(loss, norm)
         # A fused optimizer takes what a gradient scaler would hand it in these attributes: the number that it divides
         # gradients by, which clips them without a pass of its own, and the flag to skip the update.
         self.optimizer.grad_scale = (norm / self.config.optimizer.clip_norm).clamp(min=1)  # type: ignore[attr-defined]
         self.optimizer.found_inf = self.guard.diverged  # type: ignore[attr-defined]
         self.optimizer.step()
         self.ema.update(self.guard.alive)
-        return loss.detach(), norm
+        return loss, norm
 
-    def step_randomness(self, step: int) -> StepRandomness:
-        """What step `step` draws; it depends on the seed and the step only."""
-        training = self.config.training
-        generator = stream_generator(self.config.seed, "step", step)
-        ratio = sample_mask_ratio(training.mask_ratio_min, training.mask_ratio_std, generator)
-        masked = masked_count(self.tokenizer.tokens, ratio)
-        return StepRandomness(
-            orders=random_orders(training.batch_size, self.tokenizer.tokens, generator),
-            masked=masked,
-            dropped=torch.rand(training.batch_size, generator=generator) < training.label_drop,
-            noise=self.model.rule.training_noise(training.batch_size * masked, generator),
-        )
+    def _accumulate_gradients(self) -> Tensor:
+        """Gradients of the step's mean loss, averaged over processes; returns this process's share of that loss."""
+        batch = self.config.training.batch_size
+        share = self.processes.share(batch)
+        size = self.config.execution.micro_batch or len(share)
+        parts = [share[start : start + size] for start in range(0, len(share), size)]
+        total = torch.zeros((), device=self.device)
+        for part in parts:
+            # Gradients are exchanged once a step, with the last part's backward pass.
+            exchange = part is parts[-1] or not isinstance(self._replica, DistributedDataParallel)
+            with nullcontext() if exchange else cast(DistributedDataParallel, self._replica).no_sync():
+                loss = self._loss(part) / batch
+                (loss * self.processes.count).backward()  # DDP averages over processes; this is a sum
+            total += loss.detach()
+        return total
+
+    def _loss(self, images: range) -> Tensor:
+        """The summed losses of a range of the step's images."""
+        step, device = self.step, self.device
+        indices = self.order.batch(step)[images.start : images.stop]
+        groups = step_draws(self.config, self.model.rule, self.data, step, images, device)
+        augmentation = tuple(torch.cat(parts) for parts in zip(*(group.augmentation for group in groups), strict=True))
+        if self._has_dropout:  # attention's dropout draws from torch's global generator and can't be given another
+            torch.manual_seed(stream_seed(self.config.seed, "dropout", step * self.config.training.batch_size + images.start))
+        with autocast(self.config.execution, device):
+            loss: Tensor = self._replica(
+                self.data.tokens(indices, augmentation, device),
+                to_device(self.data.labels[indices], device),
+                orders=to_device(torch.cat([group.orders for group in groups]), device),
+                masked=[(len(group), group.masked) for group in groups],
+                dropped=to_device(torch.cat([group.dropped for group in groups]), device),
+                noise=torch.cat([group.noise for group in groups], dim=1),
+                train_temperature=stage_at(self.config, step).train_temperature,
+            )
+        return loss
 
     def _call(self, hook: str, *arguments: Any) -> None:
         for callback in self.callbacks:
             getattr(callback, hook)(self, *arguments)
 
     def save(self, path: Path) -> None:
-        """Writes a checkpoint that `restore` goes on from."""
+        """Writes a checkpoint that `restore` goes on from; of several processes the main one does."""
+        if not self.processes.is_main:
+            return
         save_checkpoint(
             path,
-            CheckpointHeader(self.config, self.step, self.dataset_hash),
+            CheckpointHeader(self.config, self.step, self.data.content_hash, self.data.tokenizer_hash),
             {
                 "model": self.model.state_dict(),
                 "ema": self.ema.averages,
                 "optimizer": optimizer_tensors(self.optimizer, dict(self.model.named_parameters())),
-                "tokenizer": self.tokenizer.state_dict(),
+                "tokenizer": self.tokenizer.saved_state(),
                 "history": to_tensors(self.history),
             },
         )
@@ -188,9 +200,9 @@ class Trainer:
             UserError: the checkpoint is damaged, or was trained on other data.
         """
         header = load_header(path)
-        if header.dataset_hash != self.dataset_hash:
+        if header.dataset_hash != self.data.content_hash:
             raise UserError(f"{path} was trained on other data than {self.config.data.name} is now.")
-        self.model.load_state_dict(load_part(path, "model"))
+        load_weights(self.model, path, "model")
         for name, average in load_part(path, "ema").items():
             self.ema.averages[name].copy_(average)
         restore_optimizer(self.optimizer, dict(self.model.named_parameters()), load_part(path, "optimizer"))

@@ -13,7 +13,7 @@ from ear.model.masking import cosine_schedule, mask_from_orders, masked_count, r
 from ear.random import stream_generator
 from ear.sampling import generate, image_randomness
 from ear.sampling.guidance import guidance_scales
-from ear.tokenizers import build_tokenizer
+from ear.tokenizers import fitted_tokenizer
 
 TOKENS, TOKEN_DIM = 16, 4
 
@@ -36,7 +36,7 @@ def model(config: RunConfig) -> ImageModel:
 
 def test_tokenizer_is_exactly_inverted(config: RunConfig) -> None:
     dataset = load_dataset(config.data)
-    tokenizer = build_tokenizer(config.tokenizer, dataset)
+    tokenizer = fitted_tokenizer(config, dataset)
     tokens = tokenizer.encode(to_unit_range(dataset.train.images))
     assert tokens.shape == (1297, TOKENS, TOKEN_DIM)
     assert torch.equal(to_uint8(tokenizer.decode(tokens)), dataset.train.images)
@@ -97,7 +97,7 @@ def test_masked_tokens_have_no_influence_and_unmasked_ones_do(model: ImageModel)
 
 @torch.no_grad()
 def test_permuting_the_batch_permutes_the_result(model: ImageModel) -> None:
-    orders, noise = image_randomness(model, TOKENS, 0, range(4))
+    orders, noise = image_randomness(model, TOKENS, 0, range(4), SamplingConfig())
     labels, order = torch.tensor([1, 2, 3, 4]), torch.tensor([2, 0, 3, 1])
     settings = SamplingConfig(steps=8, cfg=2.0)
     tokens = generate(model, labels, orders, noise, settings, TOKEN_DIM)
@@ -105,9 +105,43 @@ def test_permuting_the_batch_permutes_the_result(model: ImageModel) -> None:
     torch.testing.assert_close(permuted, tokens[order], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("steps", "cfg"), [(1, 1.0), (5, 2.0), (8, 2.0), (16, 1.0)])
+def test_static_shapes_change_nothing(model: ImageModel, steps: int, cfg: float) -> None:
+    orders, noise = image_randomness(model, TOKENS, 0, range(4), SamplingConfig())
+    labels, settings = torch.tensor([1, 2, 3, 4]), SamplingConfig(steps=steps, cfg=cfg)
+    tokens = generate(model, labels, orders, noise, settings, TOKEN_DIM)
+    static = generate(model, labels, orders, noise, settings, TOKEN_DIM, static_shapes=True)
+    torch.testing.assert_close(static, tokens, rtol=1e-4, atol=1e-4)
+
+
+def test_groups_with_their_own_mask_ratio_add_up(model: ImageModel) -> None:
+    """The loss of two groups in one pass is the sum of each group's alone: what masks one does not reach the other."""
+    generator = torch.Generator().manual_seed(5)
+    tokens = torch.randn(5, TOKENS, TOKEN_DIM, generator=generator)
+    labels, orders = torch.tensor([1, 2, 3, 4, 5]), random_orders(5, TOKENS, generator)
+    dropped = torch.tensor([True, False, False, False, True])
+    groups = [(2, 12), (3, 15)]
+    noises = [model.rule.training_noise(images * masked, generator) for images, masked in groups]
+
+    def loss(images: slice, masked: list[tuple[int, int]], noise: torch.Tensor) -> torch.Tensor:
+        return model(
+            tokens[images],
+            labels[images],
+            orders=orders[images],
+            masked=masked,
+            dropped=dropped[images],
+            noise=noise,
+            train_temperature=0.9,
+        )
+
+    together = loss(slice(5), groups, torch.cat(noises, dim=1))
+    alone = loss(slice(2), groups[:1], noises[0]) + loss(slice(2, 5), groups[1:], noises[1])
+    torch.testing.assert_close(together, alone)
+
+
 def test_an_image_does_not_depend_on_its_batch(model: ImageModel) -> None:
-    orders, noise = image_randomness(model, TOKENS, 7, range(6))
-    later_orders, later_noise = image_randomness(model, TOKENS, 7, range(4, 6))
+    orders, noise = image_randomness(model, TOKENS, 7, range(6), SamplingConfig())
+    later_orders, later_noise = image_randomness(model, TOKENS, 7, range(4, 6), SamplingConfig())
     assert torch.equal(orders[4:], later_orders)
     assert torch.equal(noise[4:], later_noise)
 
@@ -116,7 +150,7 @@ def test_an_image_does_not_depend_on_its_batch(model: ImageModel) -> None:
 def test_temperature_one_and_guidance_one_change_nothing(model: ImageModel) -> None:
     generator = torch.Generator().manual_seed(2)
     z, z_null = torch.randn(2, 5, 48, generator=generator)
-    noise = model.rule.sampling_noise(5, generator)
+    noise = model.rule.sampling_noise(5, generator, SamplingConfig())
     plain = model.rule.sample(z, noise)
     assert torch.equal(model.rule.sample(z, noise, temperature=1.0), plain)
     torch.testing.assert_close(model.rule.sample(z, noise, z_null=z_null, cfg=1.0), plain)
@@ -128,7 +162,7 @@ def test_temperature_one_and_guidance_one_change_nothing(model: ImageModel) -> N
 def test_guidance_of_two_conditions_is_their_extrapolation(model: ImageModel) -> None:
     generator = torch.Generator().manual_seed(3)
     z, z_null = torch.randn(2, 5, 48, generator=generator)
-    noise = model.rule.sampling_noise(5, generator)
+    noise = model.rule.sampling_noise(5, generator, SamplingConfig())
     expected = model.rule.sample(2.5 * z - 1.5 * z_null, noise)
     torch.testing.assert_close(model.rule.sample(z, noise, z_null=z_null, cfg=2.5), expected, rtol=1e-4, atol=1e-4)
 
@@ -136,5 +170,6 @@ def test_guidance_of_two_conditions_is_their_extrapolation(model: ImageModel) ->
 def test_the_untrained_generator_answers_zero(config: RunConfig) -> None:
     model = build_model(config, TOKENS, TOKEN_DIM, classes=10).eval()
     generator = torch.Generator().manual_seed(4)
-    tokens = model.rule.sample(torch.randn(5, 48, generator=generator), model.rule.sampling_noise(5, generator))
+    noise = model.rule.sampling_noise(5, generator, SamplingConfig())
+    tokens = model.rule.sample(torch.randn(5, 48, generator=generator), noise)
     assert torch.equal(tokens, torch.zeros(5, TOKEN_DIM))

@@ -1,0 +1,33 @@
+"""ear convert"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A checkpoint of the official project (.pth), or one of ours.")
+    ],
+    output: Annotated[Path, typer.Option("--output", help="A folder for ours, or a .pth file for the official one.")],
+) -> None:
+    """Convert a checkpoint of the official EAR project to ours, or ours to theirs. Nothing in it is executed.
+
+    \b
+    Examples:
+      ear convert ear_base.pth --output ear_base
+      ear sample ear_base --set tokenizer.checkpoint=kl16.ckpt --classes 207,360 --num 8 --out dogs.png
+      ear convert runs/store/KEY --output mine.pth
+    """
+    from ear.cli.checkpoint import checkpoint_file
+    from ear.convert import from_official, to_official
+    from ear.files import require_writable
+
+    require_writable(output.parent, "--output")
+    if source.suffix in (".pth", ".pt"):
+        print(f"Checkpoint: {from_official(source, output)}")
+        print(f"Next:  ear sample {output} --set tokenizer.checkpoint=KL16.ckpt --out samples.png")
+    else:
+        to_official(checkpoint_file(source), output)
+        print(f"Checkpoint: {output}")

@@ -1,0 +1,65 @@
+"""ear info"""
+
+import json
+from typing import Annotated
+
+import typer
+
+from ear.cli.options import Json, Overrides
+
+
+def info(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A shipped name (imagenet256_base) or a YAML file.")],
+    overrides: Overrides = [],  # noqa: B006 (typer copies it)
+    tflops: Annotated[
+        float, typer.Option(min=0.001, help="TFLOP/s that a device sustains, for the hours. 200: an H100 in bfloat16.")
+    ] = 200.0,
+    as_json: Json = False,
+) -> None:
+    """Print what a configuration is and costs: parameters, FLOPs, memory, steps, hours. Allocates and trains nothing.
+
+    Example:  ear info imagenet256_huge --set execution.micro_batch=16
+    """
+    from dataclasses import asdict
+
+    from ear.config import load_config
+    from ear.cost import cost
+
+    resolved = load_config(config, overrides)
+    counted = cost(resolved)
+    if as_json:
+        print(json.dumps({**asdict(counted), "parameters": counted.parameters}))
+        return
+    flops, images = tflops * 1e12, resolved.evaluation.images + resolved.evaluation.null_images
+    rows = {
+        "parameters": f"{counted.parameters:,} (trunk {counted.trunk_parameters:,}, head {counted.head_parameters:,})",
+        "tokens": f"{counted.tokens} of {counted.token_dim} values",
+        "training": f"{counted.training_steps:,} steps of {resolved.training.batch_size} images = "
+        f"{counted.training_images / resolved.data.images:,.1f} epochs of {resolved.data.images:,}",
+        "FLOPs": f"{si(counted.training_flops)} an image trained on, {si(counted.sampling_flops)} an image sampled "
+        f"({resolved.sampling.steps} steps, CFG {resolved.sampling.cfg:g})",
+        "training memory": f"{gigabytes(counted.training_bytes)} for weights, gradients, optimizer and average, and "
+        f"{gigabytes(counted.activation_bytes)} for each image trained on at once (execution.micro_batch); "
+        "about half of the latter in bfloat16",
+        "device hours": f"{hours(counted.training_hours(flops))} of training, "
+        f"{hours(counted.sampling_hours(images, flops))} of sampling {images:,} images, at {tflops:g} TFLOP/s",
+    }
+    width = max(map(len, rows))
+    for name, text in rows.items():
+        print(f"{name:>{width}}  {text}")
+
+
+def si(value: float) -> str:
+    """1.23e9 -> 1.23 G."""
+    for prefix, unit in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6)):
+        if value >= unit:
+            return f"{value / unit:.3g} {prefix}"
+    return f"{value:.0f} "
+
+
+def gigabytes(value: float) -> str:
+    return f"{value / 1e9:.3g} GB"
+
+
+def hours(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"

@@ -1,0 +1,90 @@
+"""torch-fidelity's feature extractors by name: Inception as FID papers use it, DINOv2, CLIP, VGG16."""
+
+import pickle
+from pathlib import Path
+from typing import cast
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+
+from ear.config.hashing import array_digest
+from ear.config.schema import EvaluationConfig
+from ear.errors import UserError, import_extra
+
+
+class FidelityNetwork(nn.Module):
+    """uint8 images [N, 1 or 3, H, W] -> features [N, F] and, of a network that has classes, logits [N, K]."""
+
+    def __init__(self, extractor: nn.Module, has_logits: bool) -> None:
+        super().__init__()
+        self.extractor = extractor
+        self.has_logits = has_logits
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        outputs = self.extractor(images.expand(-1, 3, -1, -1))
+        return outputs[0], outputs[1] if self.has_logits else None
+
+    def weights_hash(self) -> str:
+        state = self.extractor.state_dict()
+        return array_digest(*(state[name].cpu().numpy() for name in sorted(state)))
+
+
+def load_fidelity_network(config: EvaluationConfig) -> FidelityNetwork:
+    """The configured extractor, with weights from `evaluation.extractor_weights` or torch-fidelity's own download.
+
+    Features are those that torch-fidelity takes for FID: of Inception the 2,048 of the last pooling, whose logits are
+    taken without their bias, as in the original inception score.
+
+    Raises:
+        UserError: the weights are missing, foreign, or can't be downloaded.
+    """
+    import_extra("torchvision", "evaluation")
+    registry = import_extra("torch_fidelity.registry", "evaluation").FEATURE_EXTRACTORS_REGISTRY
+    kind = registry[config.extractor]
+    layers = [kind.get_default_feature_layer_for_metric("fid")]
+    has_logits = config.extractor == "inception-v3-compat"
+    if has_logits:
+        layers.append(kind.get_default_feature_layer_for_metric("isc"))
+    if config.extractor_weights is not None:
+        _require_plain_weights(Path(config.extractor_weights))
+    try:
+        extractor = cast(nn.Module, kind(config.extractor, layers, config.extractor_weights, verbose=False))
+    except NotImplementedError as error:
+        raise UserError(
+            f"evaluation.extractor_weights: torch-fidelity takes no file for {config.extractor}, which torch.hub loads: "
+            f"run it once on a machine with a network, and copy that machine's {torch.hub.get_dir()} here."
+        ) from error
+    except (URLError, OSError) as error:
+        raise UserError(
+            f"The weights of {config.extractor} can't be downloaded here ({error}). Fetch them on a machine with a "
+            f"network ({_url(config.extractor)}) and put the file into {Path(torch.hub.get_dir()) / 'checkpoints'}, "
+            "or name it with --set evaluation.extractor_weights=FILE."
+        ) from error
+    except (RuntimeError, AttributeError, TypeError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{config.extractor_weights or config.extractor}: these are not the weights of {config.extractor}: {reason}"
+        ) from error
+    return FidelityNetwork(extractor, has_logits)
+
+
+def _require_plain_weights(path: Path) -> None:
+    # torch-fidelity unpickles whatever is in the file; a file that holds more than weights is refused beforehand.
+    try:
+        torch.load(path, map_location="meta", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"evaluation.extractor_weights: there is no file {path}.") from error
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"evaluation.extractor_weights: {path} is damaged or holds more than weights "
+            f"({str(error).strip().splitlines()[0]}): fetch it again."
+        ) from error
+
+
+def _url(extractor: str) -> str:
+    modules = {"inception-v3-compat": "inceptionv3", "vgg16": "vgg16"}
+    if extractor not in modules:
+        return "by running this command there"
+    module = import_extra(f"torch_fidelity.feature_extractor_{modules[extractor]}", "evaluation")
+    return str(next(value for name, value in vars(module).items() if name.startswith("URL_")))

@@ -1,0 +1,214 @@
+"""Latents of a variational autoencoder as tokens: KL-16 (LDM's layout, as MAR trained it) or any of diffusers'.
+
+Dimensions: B images, C latent channels, h x w latents, L tokens of D = C p^2 values, p the patch's side in latents.
+"""
+
+import math
+import pickle
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ear.config.hashing import array_digest
+from ear.config.schema import KLTokenizerConfig
+from ear.errors import UserError, import_extra
+from ear.tokenizers.base import Tokenizer
+from ear.tokenizers.ldm_layout import autoencoder_config, to_diffusers
+from ear.tokenizers.patch import patchify, unpatchify
+
+LOG_VARIANCE_RANGE = (-30.0, 20.0)  # LDM's clamp
+MOST_FAULTS = 10  # named in one message
+
+
+class KLTokenizer(Tokenizer):
+    """token = scale * latent, patched. The autoencoder's weights are read when images are first encoded or decoded:
+    training on cached latents does without them, and checkpoints do not repeat them."""
+
+    def __init__(self, config: KLTokenizerConfig, image_shape: tuple[int, int, int]) -> None:
+        """
+        Raises:
+            UserError: a token's pixels do not divide the image.
+        """
+        super().__init__()
+        _, height, width = image_shape
+        pixels = config.stride * config.patch_size
+        if height % pixels or width % pixels:
+            raise UserError(
+                f"tokenizer: {config.patch_size} latents of {config.stride} pixels do not divide the image's "
+                f"{height}x{width}: change data.size, tokenizer.stride or tokenizer.patch_size."
+            )
+        self.config = config
+        self.latent_shape = (config.latent_channels, height // config.stride, width // config.stride)
+        self.tokens = (height // pixels) * (width // pixels)
+        self.token_dim = config.latent_channels * config.patch_size**2
+        self.register_buffer("_place", torch.zeros(()), persistent=False)  # where and in which type to compute
+
+    _place: Tensor
+
+    @cached_property
+    def autoencoder(self) -> nn.Module:
+        """diffusers' AutoencoderKL, frozen.
+
+        Raises:
+            UserError: there is no such file, or it holds no autoencoder of the configured shape.
+        """
+        if self.config.checkpoint is None:
+            raise UserError(
+                "tokenizer.checkpoint is not set: fetch the KL-16 autoencoder of the MAR project (kl16.ckpt), or one in "
+                "diffusers' format, and name it with --set tokenizer.checkpoint=PATH."
+            )
+        autoencoder = load_autoencoder(Path(self.config.checkpoint), self.config)
+        return autoencoder.eval().requires_grad_(False)
+
+    def _autoencoder(self) -> Any:
+        # No registered submodule, so that `.to()` never loads it and checkpoints never repeat it; it follows here.
+        return nn.Module.to(self.autoencoder, self._place.device, self._place.dtype)  # diffusers' own warns
+
+    def moments(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] in [-1, 1] -> the posteriors' means and log-variances [B, 2C, h, w], unclamped."""
+        autoencoder = self._autoencoder()
+        return cast(Tensor, autoencoder.quant_conv(autoencoder.encoder(images.to(self._place.dtype))))
+
+    def tokens_from_moments(self, moments: Tensor, noise: Tensor | None) -> Tensor:
+        """Tokens [B, L, D] of posterior samples mean + std * noise, noise [B, C, h, w]; of the means without noise."""
+        mean, log_variance = moments.to(self._place.dtype).chunk(2, dim=1)
+        latents = mean
+        if noise is not None:
+            latents = mean + torch.exp(0.5 * log_variance.clamp(*LOG_VARIANCE_RANGE)) * noise
+        return patchify(self.config.scale * latents, self.config.patch_size)
+
+    def encode(self, images: Tensor) -> Tensor:
+        return self.tokens_from_moments(self.moments(images), None)
+
+    def decode(self, tokens: Tensor) -> Tensor:
+        latents = unpatchify(tokens, self.config.patch_size, self.latent_shape) / self.config.scale
+        autoencoder = self._autoencoder()
+        return cast(Tensor, autoencoder.decoder(autoencoder.post_quant_conv(latents.to(self._place.dtype))))
+
+    @cached_property
+    def _content_hash(self) -> str:
+        state = self.autoencoder.state_dict()
+        return array_digest(*(state[name].float().cpu().numpy() for name in sorted(state)))
+
+    def content_hash(self) -> str:
+        """SHA-256 of the autoencoder's weights, the same in whichever layout they are stored."""
+        return self._content_hash
+
+    def saved_state(self) -> dict[str, Tensor]:
+        """Nothing: the weights stay in their own file, and checkpoints keep their hash."""
+        return {}
+
+    def load_saved_state(self, state: dict[str, Tensor]) -> None:
+        assert not state
+
+
+def load_autoencoder(path: Path, config: KLTokenizerConfig) -> nn.Module:
+    """diffusers' AutoencoderKL from a folder in its own format, or from a checkpoint in LDM's layout.
+
+    Raises:
+        UserError: it is missing, damaged or of another shape.
+    """
+    kind = import_extra("diffusers", "latents").AutoencoderKL
+    if not path.exists():
+        raise UserError(f"tokenizer.checkpoint: there is no {path}.")
+    if path.is_dir():
+        try:
+            autoencoder = kind.from_pretrained(path, local_files_only=True)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise UserError(
+                f"tokenizer.checkpoint: the folder {path} holds no autoencoder in diffusers' format "
+                f"({_first_line(error)})."
+            ) from error
+    else:
+        autoencoder = _from_ldm(path, _ldm_state(path))
+    _require_shape(autoencoder, config, path)
+    return cast(nn.Module, autoencoder)
+
+
+def _ldm_state(path: Path) -> dict[str, Tensor]:
+    """The autoencoder's weights in a file: at the top, under `model` or `state_dict`, or as a part of an LDM model."""
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
+        raise UserError(
+            f"tokenizer.checkpoint: {path} is damaged or no checkpoint of weights alone ({_first_line(error)}): "
+            "fetch it again."
+        ) from error
+    for key in ("model", "state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    state = {name: value for name, value in content.items() if isinstance(value, Tensor)} if isinstance(content, dict) else {}
+    prefix = "first_stage_model."
+    if any(name.startswith(prefix) for name in state):
+        state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    return {name: value for name, value in state.items() if not name.startswith("loss.")}  # of its training
+
+
+def _from_ldm(path: Path, state: dict[str, Tensor]) -> nn.Module:
+    kind = import_extra("diffusers", "latents").AutoencoderKL
+    try:
+        autoencoder = cast(nn.Module, kind(**autoencoder_config(state), norm_num_groups=32))
+    except KeyError as error:
+        raise UserError(
+            f"tokenizer.checkpoint: {path} is no autoencoder in LDM's layout: it has no {error.args[0]}."
+        ) from error
+    found, wanted = to_diffusers(state), autoencoder.state_dict()
+    faults = [f"missing {name}" for name in wanted if name not in found]
+    faults += [f"unexpected {name}" for name in found if name not in wanted]
+    faults += [
+        f"{name} is {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in found and found[name].shape != wanted[name].shape
+    ]
+    if faults:
+        more = f"; and {len(faults) - MOST_FAULTS} more" if len(faults) > MOST_FAULTS else ""
+        raise UserError(
+            f"tokenizer.checkpoint: {path} is no whole autoencoder (names as in diffusers): "
+            f"{'; '.join(faults[:MOST_FAULTS])}{more}."
+        )
+    autoencoder.load_state_dict(found)
+    return autoencoder
+
+
+def _require_shape(autoencoder: Any, config: KLTokenizerConfig, path: Path) -> None:
+    channels = autoencoder.config.latent_channels
+    stride = 2 ** (len(autoencoder.config.block_out_channels) - 1)
+    for name, configured, found in (
+        ("latent_channels", config.latent_channels, channels),
+        ("stride", config.stride, stride),
+    ):
+        if configured != found:
+            raise UserError(
+                f"tokenizer.{name} is {configured}, but {path} has {found}: --set tokenizer.{name}={found}, "
+                "or give another checkpoint."
+            )
+
+
+def measured_scale(moments: Iterable[Tensor]) -> float:
+    """1 / std of posterior samples, all values of all latents together: what gives latents unit variance.
+
+    var = E[mean^2] + E[exp(log-variance)] - E[mean]^2 (total variance), in float64.
+
+    Args:
+        moments: [b, 2C, h, w] each.
+    """
+    count, total, squares = 0, 0.0, 0.0
+    for batch in moments:
+        mean, log_variance = batch.double().chunk(2, dim=1)
+        count += mean.numel()
+        total += mean.sum().item()
+        squares += (mean.square() + log_variance.clamp(*LOG_VARIANCE_RANGE).exp()).sum().item()
+    return 1 / math.sqrt(squares / count - (total / count) ** 2)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
