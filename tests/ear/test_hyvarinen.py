@@ -351,6 +351,33 @@ def test_sinusoids() -> None:
     assert sinusoids(torch.zeros(5)).shape == (5, 256)
 
 
+def test_network_written_out() -> None:
+    """Li et al.'s network from its description, in plain functions of the weights."""
+    denoiser = make_rule(depth=1).denoiser.double()
+    weights = {name: parameter.detach() for name, parameter in denoiser.named_parameters()}
+
+    def linear(name: str, x: Tensor) -> Tensor:
+        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    def silu(x: Tensor) -> Tensor:
+        return x * torch.sigmoid(x)
+
+    def normalise(x: Tensor) -> Tensor:
+        return (x - x.mean(dim=-1, keepdim=True)) / (x.var(dim=-1, keepdim=True, correction=0) + 1e-6).sqrt()
+
+    noisy, z = torch.randn(5, 3, generator=seeded(34)).double(), torch.randn(5, 4, generator=seeded(35)).double()
+    steps = torch.arange(5)
+    y = linear("time_mix", silu(linear("time_expand", sinusoids(steps.double())))) + linear("condition_embedding", z)
+    x = linear("token_embedding", noisy)
+    shift, scale, gate = linear("blocks.0.modulation", silu(y)).chunk(3, dim=1)
+    h = (normalise(x) * weights["blocks.0.norm.weight"] + weights["blocks.0.norm.bias"]) * (1 + scale) + shift
+    x = x + gate * linear("blocks.0.contract", silu(linear("blocks.0.expand", h)))
+    shift, scale = linear("output_modulation", silu(y)).chunk(2, dim=1)
+    expected = linear("output", normalise(x) * (1 + scale) + shift)
+    outputs = denoiser(noisy, denoiser.embed_time(steps), denoiser.embed_condition(z))
+    torch.testing.assert_close(torch.cat(outputs, dim=1), expected)
+
+
 def test_parameters_of_mar_base() -> None:
     """Time, condition and token embeddings, six blocks (norm, modulation, two layers), output: 35.7 million."""
     w, d, z = 1024, 16, 768
