@@ -1,5 +1,7 @@
 """How a run is carried out on this machine: device and threads."""
 
+import os
+
 import torch
 from torch import Tensor
 
@@ -22,6 +24,11 @@ def choose_device(config: ExecutionConfig) -> torch.device:
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("execution.device: cuda, but torch sees no GPU here; use auto or cpu.")
     return torch.device("cpu" if config.device == "cpu" or not torch.cuda.is_available() else "cuda")
+
+
+def worker_processes(config: ExecutionConfig) -> int:
+    """The configured workers, at most one for each CPU that this process may use."""
+    return min(config.workers, len(os.sched_getaffinity(0)))
 
 
 def autocast(config: ExecutionConfig, device: torch.device) -> torch.autocast:

@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,7 @@ from ear.errors import UserError
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Calls `write` on a temporary name beside `path`, flushes it to disk, then renames it over `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # made by `write`, so with the user's own umask
     try:
         write(temporary)
         with temporary.open("rb") as written:

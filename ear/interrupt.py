@@ -16,7 +16,7 @@ def on_interrupt(ask: Callable[[], None]) -> Iterator[None]:
     def handle(_number: int, _frame: FrameType | None) -> None:
         ask()
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        print("Stopping, and saving what is being trained; Ctrl-C again stops at once.", file=sys.stderr)
+        print("Stopping at the next good moment and keeping what is done; Ctrl-C again stops at once.", file=sys.stderr)
 
     previous = {number: signal.signal(number, handle) for number in SIGNALS}
     try:

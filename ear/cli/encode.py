@@ -57,7 +57,7 @@ def encode_images(config: "RunConfig", data: "ImageFolderData", folder: Path, ma
     from ear.data.image_folder import list_images
     from ear.distributed import joined_processes
     from ear.errors import UserError
-    from ear.execution import set_up
+    from ear.execution import set_up, worker_processes
     from ear.interrupt import on_interrupt
     from ear.tokenizers import KLTokenizer, build_tokenizer
 
@@ -85,7 +85,7 @@ def encode_images(config: "RunConfig", data: "ImageFolderData", folder: Path, ma
                 tokenizer_hash=tokenizer_hash,
                 size=data.size,
                 batch_size=max(1, config.execution.batch_size // 2),  # each image goes with its mirror
-                workers=config.execution.workers,
+                workers=worker_processes(config.execution),
                 device=device,
                 rank=processes.rank,
                 world=processes.count,

@@ -306,9 +306,9 @@ class EvaluationConfig(Section):
     statistics: Location = None
     """An npz file that replaces `reference`: `mu` and `sigma` of the real features (ADM's layout) for FID and, if it
     has them, real images under `arr_0` [N, H, W, 3] uint8 for precision and recall."""
-    images: Annotated[Count, Field(ge=100)] = 2000
+    images: Annotated[Count, Field(ge=20)] = 2000
     """Images generated with class labels, balanced over classes; IS splits them in ten."""
-    null_images: Annotated[Count, Field(ge=100)] = 1000
+    null_images: Annotated[Count, Field(ge=20)] = 1000
     """Images generated without a label."""
     neighbours: Count = 3
     """k of the k-nearest-neighbour balls of precision and recall."""

@@ -75,10 +75,11 @@ def evaluate(
         return load_evaluation(keys.evaluation, store)
     for module in ("torch_fidelity", "torchvision"):
         import_extra(module, "evaluation")  # before minutes of sampling, not after
-    if processes.is_main:
-        prepare(config, keys, dataset, store)
+    if processes.is_main:  # makes what others then find
+        extractor = prepare(config, keys, dataset, store)
     processes.wait()
-    extractor = load_extractor(config.evaluation, keys.extractor, dataset, store, choose_device(config.execution))
+    if not processes.is_main:
+        extractor = load_extractor(config.evaluation, keys.extractor, dataset, store, choose_device(config.execution))
     sampler = Sampler.load(checkpoint, config).to(choose_device(config.execution))
     started = time.perf_counter()
     settings = config.evaluation
@@ -96,7 +97,10 @@ def evaluate(
     if processes.is_main:
         real = load_reference(config, keys, dataset, extractor, store)
         evaluation = Evaluation(
-            metrics=_metrics(labelled, real, settings.neighbours, "") | _metrics(unlabelled, real, settings.neighbours, "_null"),
+            metrics={
+                **measure(labelled, real, settings.neighbours),
+                **{f"{name}_null": value for name, value in measure(unlabelled, real, settings.neighbours).items()},
+            },
             extractor=extractor.name,
             extractor_accuracy=extractor.accuracy,
             extractor_hash=extractor.weights_hash,
@@ -142,14 +146,14 @@ def _sampled_features(
     return Features(features, processes.gather_rows(torch.cat([part.logits for part in parts if part.logits is not None])))
 
 
-def _metrics(generated: Features, real: Reference, neighbours: int, suffix: str) -> dict[str, float]:
-    """Under the names that tables, MLflow and sweeps use."""
+def measure(generated: Features, real: Reference, neighbours: int) -> dict[str, float]:
+    """What can be measured of the metrics, under the names that tables, MLflow and sweeps use."""
     metrics = {"fid": frechet_distance(feature_statistics(generated.features), real.statistics)}
     if generated.logits is not None:
         metrics |= inception_score(generated.logits)
     if real.features is not None:
         metrics |= precision_recall(generated.features, real.features, neighbours)
-    return {f"{name}{suffix}": value for name, value in metrics.items()}
+    return metrics
 
 
 def _warn_of_bias(generated: Features, real: Reference, evaluation: Evaluation) -> None:
@@ -197,7 +201,8 @@ def load_evaluation(key: str, store: Store) -> Evaluation:
         raise UserError(f"{path} is damaged ({error}): delete its folder and evaluate again.") from error
 
 
-def prepare(config: RunConfig, keys: RunKeys, dataset: Dataset, store: Store) -> None:
+def prepare(config: RunConfig, keys: RunKeys, dataset: Dataset, store: Store) -> Extractor:
     """Makes what evaluations share, the extractor and the real features, unless the store holds them."""
     extractor = load_extractor(config.evaluation, keys.extractor, dataset, store, choose_device(config.execution))
     load_reference(config, keys, dataset, extractor, store)
+    return extractor

@@ -16,6 +16,7 @@ from ear.data import Dataset
 from ear.errors import UserError
 from ear.evaluation.extractors import Extractor
 from ear.evaluation.metrics import FeatureStatistics, StatisticsAccumulator
+from ear.execution import worker_processes
 from ear.store import RunKeys, Store
 
 MANIFOLD_IMAGES = 10_000  # real images that precision and recall look at, as many as ADM's reference batch has
@@ -40,7 +41,7 @@ def load_reference(config: RunConfig, keys: RunKeys, dataset: Dataset, extractor
     split = config.evaluation.reference
 
     def fill(folder: Path) -> None:
-        batches = dataset.image_batches(split, config.execution.batch_size, config.execution.workers)
+        batches = dataset.image_batches(split, config.execution.batch_size, worker_processes(config.execution))
         _measure(batches, dataset.split_size(split), extractor, folder)
 
     folder = store.get_or_create(keys.reference, "reference", fill)

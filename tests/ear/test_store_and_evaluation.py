@@ -3,15 +3,24 @@
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch_fidelity
 from torch import Tensor
 
 from ear.config import load_config
-from ear.data import load_dataset
+from ear.data import ImageDataset, load_dataset
 from ear.evaluation.extractors import Features, load_extractor
-from ear.evaluation.metrics import compute_metrics, frechet_distance
+from ear.evaluation.evaluate import measure
+from ear.evaluation.metrics import (
+    StatisticsAccumulator,
+    feature_statistics,
+    frechet_bias,
+    frechet_distance,
+    inception_score,
+)
+from ear.evaluation.reference import Reference, evenly_spaced
 from ear.run import Run
 from ear.store import Store, run_keys
 
@@ -121,44 +130,80 @@ def features(values: Tensor) -> Features:
     return Features(values, torch.zeros(len(values), 10))
 
 
+def reference(values: Tensor) -> Reference:
+    return Reference("real", feature_statistics(values), values, len(values))
+
+
 def normal(count: int, seed: int, mean: float = 0.0, scale: float = 1.0) -> Tensor:
     return mean + scale * torch.randn(count, 4, generator=torch.Generator().manual_seed(seed))
 
 
 def test_a_set_has_no_distance_from_itself() -> None:
-    metrics = compute_metrics(features(normal(500, 0)), features(normal(500, 0)))
-    assert metrics.fid == pytest.approx(0, abs=1e-6)
-    assert (metrics.precision, metrics.recall) == (1.0, 1.0)
+    metrics = measure(features(normal(500, 0)), reference(normal(500, 0)), 3)
+    assert metrics["fid"] == pytest.approx(0, abs=1e-6)
+    assert (metrics["precision"], metrics["recall"]) == (1.0, 1.0)
 
 
 def test_a_collapsed_generator_has_low_recall_and_high_fid() -> None:
     real, good, collapsed = normal(1000, 0), normal(1000, 1), normal(1000, 1, scale=0.01)
-    fine = compute_metrics(features(good), features(real))
-    bad = compute_metrics(features(collapsed), features(real))
-    assert bad.recall < 0.01 < 0.8 < fine.recall
-    assert bad.precision > 0.9
-    assert bad.fid > 20 * fine.fid
+    fine = measure(features(good), reference(real), 3)
+    bad = measure(features(collapsed), reference(real), 3)
+    assert bad["recall"] < 0.01 < 0.8 < fine["recall"]
+    assert bad["precision"] > 0.9
+    assert bad["fid"] > 20 * fine["fid"]
+
+
+def test_what_cannot_be_measured_is_left_out() -> None:
+    statistics_only = Reference("adm.npz", feature_statistics(normal(100, 0)), None, None)
+    assert measure(Features(normal(100, 1), None), statistics_only, 3).keys() == {"fid"}
 
 
 def test_frechet_distance_of_diagonal_gaussians() -> None:
     """|m1 - m2|^2 + sum (s1 - s2)^2: for means 0 and 1, scales 1 and 2 in 4-D, 4 + 4 = 8."""
-    assert frechet_distance(normal(200_000, 2), normal(200_000, 3, 1.0, 2.0)) == pytest.approx(8, rel=0.02)
+    one, other = feature_statistics(normal(200_000, 2)), feature_statistics(normal(200_000, 3, 1.0, 2.0))
+    assert frechet_distance(one, other) == pytest.approx(8, rel=0.02)
+
+
+def test_statistics_of_batches_are_those_of_all() -> None:
+    """Far from the origin, where sums of squares lose digits."""
+    values = normal(1000, 6, mean=1e4).double()
+    accumulator = StatisticsAccumulator()
+    for batch in values.split(300):
+        accumulator.add(batch)
+    found = accumulator.statistics()
+    np.testing.assert_allclose(found.mean, values.mean(dim=0).numpy(), rtol=1e-14)
+    np.testing.assert_allclose(found.covariance, np.cov(values.numpy(), rowvar=False), rtol=1e-9, atol=1e-12)
+
+
+def test_bias_of_few_images() -> None:
+    """For Gaussian features the FID of N images from the true distribution itself is all bias; half of them double it."""
+    real = feature_statistics(normal(400_000, 7))
+    biases = []
+    for seed in range(40):
+        few = normal(60, 100 + seed)
+        biases.append((frechet_bias(few, real), frechet_distance(feature_statistics(few), real)))
+    estimated, true = (sum(column) / len(biases) for column in zip(*biases, strict=True))
+    assert estimated == pytest.approx(true, rel=0.25)
 
 
 def test_inception_score_of_certain_and_uniform_classes() -> None:
     certain = torch.full((1000, 10), -100.0)
     certain[torch.arange(1000), torch.arange(1000) % 10] = 100.0
-    real = features(normal(100, 5))
-    sharp = compute_metrics(Features(normal(1000, 4), certain), real).inception_score
-    assert sharp == pytest.approx(10, rel=0.05)
-    assert compute_metrics(features(normal(1000, 4)), real).inception_score == pytest.approx(1)
+    assert inception_score(certain)["is"] == pytest.approx(10, rel=0.05)
+    assert inception_score(torch.zeros(1000, 10))["is"] == pytest.approx(1)
+
+
+def test_reference_images_are_spread_over_all() -> None:
+    assert evenly_spaced(5, 10).tolist() == [0, 1, 2, 3, 4]
+    assert evenly_spaced(10, 4).tolist() == [0, 2, 5, 7]
 
 
 def test_agreement_with_torch_fidelity_end_to_end(tmp_path: Path) -> None:
     """Our route, features -> statistics -> metric, against torch-fidelity's own command with our extractor."""
     config = load_config("digits")
     dataset = load_dataset(config.data)
-    extractor = load_extractor("digits-classifier", "extractor", dataset, Store(tmp_path))
+    extractor = load_extractor(config.evaluation, "extractor", dataset, Store(tmp_path))
+    assert isinstance(dataset, ImageDataset)
 
     class Registered(torch_fidelity.FeatureExtractorBase):  # type: ignore[misc]
         def __init__(self, name: str, features_list: list[str], **kwargs: object) -> None:
@@ -196,11 +241,12 @@ def test_agreement_with_torch_fidelity_end_to_end(tmp_path: Path) -> None:
         save_cpu_ram=True,
         isc_splits=10,
     )
-    ours = compute_metrics(extractor.extract(dataset.test.images), extractor.extract(dataset.train.images))
-    assert ours.fid == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)
-    assert ours.inception_score == pytest.approx(theirs["inception_score_mean"], rel=1e-5)
-    assert ours.precision == pytest.approx(theirs["precision"], abs=2e-3)
-    assert ours.recall == pytest.approx(theirs["recall"], abs=2e-3)
+    train = extractor.extract(dataset.train.images)
+    ours = measure(extractor.extract(dataset.test.images), reference(train.features), 3)
+    assert ours["fid"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)
+    assert ours["is"] == pytest.approx(theirs["inception_score_mean"], rel=1e-5)
+    assert ours["precision"] == pytest.approx(theirs["precision"], abs=2e-3)
+    assert ours["recall"] == pytest.approx(theirs["recall"], abs=2e-3)
 
 
 class Images(torch.utils.data.Dataset[Tensor]):

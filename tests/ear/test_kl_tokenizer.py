@@ -1,0 +1,197 @@
+"""The KL tokenizer: golden values of KL-16, both layouts, other shapes, and what a user can get wrong."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from kl16 import write_rule_filled_kl16
+from torch import Tensor, nn
+
+from ear.config.schema import KLTokenizerConfig
+from ear.errors import UserError
+from ear.tokenizers import KLTokenizer
+from ear.tokenizers.kl import measured_scale
+from ear.tokenizers.ldm_layout import autoencoder_config, diffusers_name, to_diffusers
+from ear.tokenizers.patch import patchify
+
+GOLDEN = Path(__file__).parents[1] / "reference" / "kl16_golden.npz"
+IMAGE_SHAPE = (3, 64, 64)
+
+
+@pytest.fixture(scope="module")
+def kl16(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("kl16") / "kl16.ckpt"
+    write_rule_filled_kl16(path)
+    yield path
+    path.unlink()
+
+
+def small_autoencoder(channels: tuple[int, ...] = (32, 64), latents: int = 3, layers: int = 1) -> AutoencoderKL:
+    torch.manual_seed(0)
+    levels = len(channels)
+    return AutoencoderKL(
+        down_block_types=["DownEncoderBlock2D"] * (levels - 1) + ["AttnDownEncoderBlock2D"],
+        up_block_types=["UpDecoderBlock2D"] * levels,
+        block_out_channels=channels,
+        latent_channels=latents,
+        layers_per_block=layers,
+        norm_num_groups=32,
+    ).eval()
+
+
+def as_ldm(autoencoder: nn.Module) -> dict[str, Tensor]:
+    """Weights under LDM's names: the names' inverse, found by trying all that LDM could have."""
+    theirs = autoencoder.state_dict()
+    levels = len(autoencoder.config.block_out_channels)
+    modules = {"block": ["norm1", "conv1", "norm2", "conv2", "nin_shortcut"], "attn": ["norm", "q", "k", "v", "proj_out"]}
+    names = [f"{side}.{module}" for side in ("encoder", "decoder") for module in ("conv_in", "norm_out", "conv_out")]
+    names += ["quant_conv", "post_quant_conv"]
+    for side in ("encoder.down", "decoder.up"):
+        for level in range(levels):
+            names += [f"{side}.{level}.{kind}sample.conv" for kind in ("down", "up")]
+            names += [
+                f"{side}.{level}.{kind}.{index}.{module}"
+                for kind, inner in modules.items()
+                for index in range(4)
+                for module in inner
+            ]
+    for side in ("encoder", "decoder"):
+        for part in ("block_1", "attn_1", "block_2"):
+            names += [f"{side}.mid.{part}.{module}" for module in modules[part.split("_")[0]]]
+    ldm = {}
+    for name in (f"{module}.{leaf}" for module in names for leaf in ("weight", "bias")):
+        value = theirs.get(diffusers_name(name, levels))
+        if value is not None:
+            is_kernel = ".attn" in name and name.endswith("weight") and ".norm." not in name
+            ldm[name] = value[:, :, None, None] if is_kernel else value
+    assert len(ldm) == len(theirs)
+    return ldm
+
+
+def tokenizer_of(path: Path, image_shape: tuple[int, int, int] = (3, 16, 16), **settings: object) -> KLTokenizer:
+    values = {"latent_channels": 3, "stride": 2, "scale": 0.5, **settings}
+    return KLTokenizer(KLTokenizerConfig.model_validate({"checkpoint": str(path), **values}), image_shape)
+
+
+@torch.inference_mode()
+def test_kl16_is_the_official_one(kl16: Path) -> None:
+    """In float64, since these weights amplify rounding."""
+    golden = {name: torch.from_numpy(array).double() for name, array in np.load(GOLDEN).items()}
+    tokenizer = KLTokenizer(KLTokenizerConfig(checkpoint=str(kl16)), IMAGE_SHAPE).double()
+    assert sum(weight.numel() for weight in tokenizer.autoencoder.parameters()) == 66_456_019
+    torch.testing.assert_close(tokenizer.moments(golden["image"]), golden["moments"], rtol=0, atol=1e-6)
+    decoded = tokenizer.decode(patchify(golden["latent"], 1))
+    torch.testing.assert_close(decoded, golden["decoded"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("channels", "latents", "layers"), [((32,), 4, 1), ((32, 64, 64), 3, 2), ((64, 32), 2, 1)])
+def test_both_layouts_are_the_same_autoencoder(
+    tmp_path: Path, channels: tuple[int, ...], latents: int, layers: int
+) -> None:
+    autoencoder = small_autoencoder(channels, latents, layers)
+    autoencoder.save_pretrained(tmp_path / "folder")
+    whole = {f"first_stage_model.{name}": value for name, value in as_ldm(autoencoder).items()}
+    torch.save({"state_dict": {**whole, "model.diffusion.weight": torch.zeros(1)}}, tmp_path / "ldm.ckpt")
+    stride = 2 ** (len(channels) - 1)
+    tokenizers = [
+        tokenizer_of(tmp_path / name, latent_channels=latents, stride=stride) for name in ("folder", "ldm.ckpt")
+    ]
+    assert tokenizers[0].content_hash() == tokenizers[1].content_hash()
+    images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = autoencoder.encode(images).latent_dist
+        for tokenizer in tokenizers:
+            moments = tokenizer.moments(images)
+            torch.testing.assert_close(moments, torch.cat([expected.mean, expected.logvar], dim=1))
+            tokens = tokenizer.encode(images)
+            assert tokens.shape == (2, tokenizer.tokens, tokenizer.token_dim)
+            torch.testing.assert_close(tokenizer.decode(tokens), autoencoder.decode(expected.mean).sample)
+
+
+def test_shapes_are_read_off_the_weights() -> None:
+    config = autoencoder_config(as_ldm(small_autoencoder((32, 64, 64), 5, 2)))
+    assert config["block_out_channels"] == [32, 64, 64]
+    assert (config["latent_channels"], config["layers_per_block"]) == (5, 2)
+    assert config["down_block_types"][-1] == "AttnDownEncoderBlock2D"
+    assert set(config["up_block_types"]) == {"UpDecoderBlock2D"}
+    small = small_autoencoder()
+    assert to_diffusers(as_ldm(small)).keys() == small.state_dict().keys()
+
+
+def test_tokens_need_no_weights() -> None:
+    """L and D from the configuration; posterior samples with the posterior's mean and deviation."""
+    config = KLTokenizerConfig(latent_channels=4, stride=8, patch_size=2, scale=0.5)
+    tokenizer = KLTokenizer(config, (3, 64, 64))
+    assert (tokenizer.tokens, tokenizer.token_dim) == (16, 16)
+    moments = torch.cat([torch.full((1, 4, 8, 8), 3.0), torch.full((1, 4, 8, 8), 2 * np.log(0.7))], dim=1)
+    noise = torch.randn(4000, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    tokens = tokenizer.tokens_from_moments(moments, noise)
+    assert tokens.shape == (4000, 16, 16)
+    assert tokens.mean().item() == pytest.approx(0.5 * 3.0, abs=5 * 0.35 / noise.numel() ** 0.5)
+    assert tokens.std().item() == pytest.approx(0.5 * 0.7, rel=5e-3)
+    torch.testing.assert_close(tokenizer.tokens_from_moments(moments, None), torch.full((1, 16, 16), 1.5))
+    extreme = torch.cat([torch.zeros(1, 4, 8, 8), torch.full((1, 4, 8, 8), 1e4)], dim=1)
+    assert tokenizer.tokens_from_moments(extreme, noise[:1]).isfinite().all(), "log-variances are clamped"
+    assert tokenizer.saved_state() == {}
+
+
+def test_measured_scale_is_one_over_the_deviation() -> None:
+    """Means of deviation 3 around 5, posteriors of deviation 4: sqrt(9 + 16) = 5, whatever the batches."""
+    mean = 5 + 3 * torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1).expand(2, 2, 3, 3)
+    moments = torch.cat([mean, torch.full_like(mean, 2 * np.log(4))], dim=1)
+    assert measured_scale([moments]) == pytest.approx(0.2)
+    assert measured_scale(moments.split(1)) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("missing", "there is no"),
+        ("truncated", "is damaged or no checkpoint"),
+        ("foreign", "no autoencoder in LDM's layout: it has no encoder.down.N"),
+        ("renamed", r"missing decoder\.conv_in\.bias; unexpected decoder\.conv_inn\.bias"),
+        ("misshapen", r"encoder\.conv_out\.bias is \(7,\), not \(6,\)"),
+        ("pickled object", "is damaged or no checkpoint of weights alone"),
+        ("empty folder", "no autoencoder in diffusers' format"),
+    ],
+)
+def test_a_wrong_file_is_one_sentence(tmp_path: Path, damage: str, message: str) -> None:
+    path, weights = tmp_path / "vae.ckpt", as_ldm(small_autoencoder())
+    if damage == "renamed":
+        weights["decoder.conv_inn.bias"] = weights.pop("decoder.conv_in.bias")
+    elif damage == "misshapen":
+        weights["encoder.conv_out.bias"] = torch.zeros(7)
+    elif damage == "foreign":
+        weights = {"layer.weight": torch.zeros(3)}
+    torch.save({"model": Path("x") if damage == "pickled object" else weights}, path)
+    if damage == "missing":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif damage == "empty folder":
+        path.unlink()
+        path.mkdir()
+    with pytest.raises(UserError, match=message):
+        tokenizer_of(path).content_hash()
+
+
+def test_a_configuration_that_does_not_fit_says_what_to_set(tmp_path: Path) -> None:
+    path = tmp_path / "vae.ckpt"
+    torch.save({"model": as_ldm(small_autoencoder())}, path)
+    with pytest.raises(UserError, match="--set tokenizer.latent_channels=3"):
+        tokenizer_of(path, latent_channels=16).content_hash()
+    with pytest.raises(UserError, match="--set tokenizer.stride=2"):
+        tokenizer_of(path, stride=4).content_hash()
+    with pytest.raises(UserError, match="do not divide the image's 16x16"):
+        tokenizer_of(path, patch_size=3)
+    with pytest.raises(UserError, match="tokenizer.checkpoint is not set"):
+        KLTokenizer(KLTokenizerConfig(), IMAGE_SHAPE).content_hash()
+
+
+def test_weights_used_for_training_the_autoencoder_are_ignored(tmp_path: Path) -> None:
+    path, weights = tmp_path / "vae.ckpt", as_ldm(small_autoencoder())
+    torch.save({"state_dict": {**weights, "loss.discriminator.main.0.weight": torch.zeros(3)}}, path)
+    assert tokenizer_of(path).content_hash()
