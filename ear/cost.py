@@ -3,8 +3,10 @@
 FLOPs are those of matrix products and attention (two a multiply-add), as torch counts them.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from statistics import NormalDist
 
 import torch
@@ -76,8 +78,10 @@ def cost(config: RunConfig) -> Cost:
 
 
 def mean_mask_ratio(config: RunConfig) -> float:
-    """The mean of normal(1, std) truncated to [minimum, 1]: 1 + std (pdf(a) - pdf(0)) / (cdf(0) - cdf(a)) of the standard
-    normal at a = (minimum - 1)/std."""
+    """The mean of normal(1, std) truncated to [minimum, 1].
+
+    1 + std (pdf(a) - pdf(0)) / (cdf(0) - cdf(a)) of the standard normal, a = (minimum - 1)/std.
+    """
     std = config.training.mask_ratio_std
     normal, lowest = NormalDist(), (config.training.mask_ratio_min - 1) / std
     inside = 0.5 - normal.cdf(lowest)
@@ -120,7 +124,7 @@ def _sampling(model: ImageModel, tokens: int, token_dim: int, config: RunConfig)
     counts = cosine_schedule(tokens, min(sampling.steps, tokens))
     copies = 2 if sampling.cfg != 1 else 1
     total = 0.0
-    for predicted, steps in _occurrences([before - after for before, after in zip(counts, counts[1:], strict=False)]):
+    for predicted, steps in Counter(before - after for before, after in pairwise(counts)).items():
         with FlopCounterMode(display=False) as counter:
             z = model.trunk(
                 torch.empty(copies, tokens, token_dim, device=META),
@@ -133,7 +137,3 @@ def _sampling(model: ImageModel, tokens: int, token_dim: int, config: RunConfig)
             model.rule.sample(z[:predicted], noise, z_null=z_null, cfg=sampling.cfg)
         total += steps * counter.get_total_flops()
     return total
-
-
-def _occurrences(values: list[int]) -> list[tuple[int, int]]:
-    return [(value, values.count(value)) for value in sorted(set(values))]

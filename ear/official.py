@@ -103,7 +103,9 @@ def load_official(path: Path) -> OfficialCheckpoint:
     tokenizer = build_tokenizer(config)
     model = empty_model(config, tokenizer.tokens, tokenizer.token_dim, config.data.classes)
     model.load_state_dict(translate(averages, model.state_dict(), str(path)))
-    return OfficialCheckpoint(model=model.eval(), config=config, weights=translate(weights, model.state_dict(), str(path)))
+    return OfficialCheckpoint(
+        model=model.eval(), config=config, weights=translate(weights, model.state_dict(), str(path))
+    )
 
 
 def save_official(path: Path, config: RunConfig, weights: Mapping[str, Tensor], averages: Mapping[str, Tensor]) -> None:
@@ -128,7 +130,9 @@ def save_official(path: Path, config: RunConfig, weights: Mapping[str, Tensor], 
 
 def _official_state(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {
-        official_name(name): tensor.reshape(OFFICIAL_LEADING_ONES.get(official_name(name), ()) + tuple(tensor.shape)).clone()
+        official_name(name): tensor.reshape(
+            OFFICIAL_LEADING_ONES.get(official_name(name), ()) + tuple(tensor.shape)
+        ).clone()
         for name, tensor in ours.items()
     }
 
@@ -136,7 +140,9 @@ def _official_state(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _config(args: Mapping[str, Any], weights: Mapping[str, Tensor]) -> RunConfig:
     """The run that a checkpoint's `args` describe, in sizes that its weights agree with."""
     sizes = _sizes(weights)
-    wrong = [f"{name} {args[name]} (the weights: {size})" for name, size in sizes.items() if args.get(name, size) != size]
+    wrong = [
+        f"{name} {args[name]} (the weights: {size})" for name, size in sizes.items() if args.get(name, size) != size
+    ]
     if wrong:
         raise UserError(f"the args disagree with the weights: {', '.join(wrong)}.")
     sizes = {**sizes, **args}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ear.data import load_dataset
 from ear.errors import UserError
 from ear.evaluation import prepare
 from ear.interrupt import on_interrupt
@@ -51,7 +52,7 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
             with waiting_for("Preparing the feature extractor and the real images' features (once per dataset)"):
                 for run in {run.keys.reference: run for trial in pending for run in trial.runs}.values():
                     # Shared by all trials; made here so that no two make it at once.
-                    prepare(run.config, run.keys, run.dataset, store)
+                    prepare(run.config, run.keys, load_dataset(run.config.data), store)
             failed, interrupted = _run_trials(pending, plan, root, tracker, store, concurrency, reused)
     except BaseException:
         tracker.close(complete=False)

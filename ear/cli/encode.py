@@ -118,7 +118,7 @@ def inspect_cache(folder: Path, verify: bool, measure_scale: bool) -> None:
             raise UserError("\n".join(faults))
         print("Every shard is whole and has the content that was written.")
     if measure_scale:
-        batches = torch.arange(cache.images).split(1024)
+        batches = torch.split(torch.arange(cache.images), 1024)
         moments = (cache.moments(batch, torch.zeros(len(batch), dtype=torch.bool)) for batch in batches)
         print(f"Scale to unit variance: {measured_scale(moments):.4f}  (--set tokenizer.scale=...)")
     print(f"Next:  ear train CONFIG --set data.latents={folder} --set data.images={cache.images}")

@@ -86,7 +86,11 @@ OUT_OF_MEMORY = (
 
 def ran_out_of_memory(error: Exception) -> bool:
     # torch is not imported here, so its error is known by name; on a CPU it is a RuntimeError of the allocator.
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )
 
 
 def show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:

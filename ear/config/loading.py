@@ -182,7 +182,9 @@ def _explain(schema: type[BaseModel], details: ErrorDetails) -> str:
         context = details["ctx"]
         given = str(context.get("tag", ""))
         valid = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")] if given else []
-        known = f"{given!r} is none of {', '.join(valid)}{_did_you_mean(given, valid)}" if given else "is missing; add it"
+        known = (
+            f"{given!r} is none of {', '.join(valid)}{_did_you_mean(given, valid)}" if given else "is missing; add it"
+        )
         return f"{path}.name: {known}."
     message = details["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]

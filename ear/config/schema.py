@@ -294,7 +294,13 @@ class SamplingConfig(Section):
 
 class EvaluationConfig(Section):
     extractor: Literal[
-        "classifier", "inception-v3-compat", "vgg16", "clip-vit-b-32", "clip-vit-l-14", "dinov2-vit-b-14", "dinov2-vit-l-14"
+        "classifier",
+        "inception-v3-compat",
+        "vgg16",
+        "clip-vit-b-32",
+        "clip-vit-l-14",
+        "dinov2-vit-b-14",
+        "dinov2-vit-l-14",
     ] = "classifier"
     """Network whose features FID, precision and recall compare, and whose class probabilities IS uses. `classifier`: a
     small one trained on the dataset itself, kept in the store. The others are torch-fidelity's; ImageNet papers use

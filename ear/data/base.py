@@ -46,7 +46,7 @@ class ImageDataset:
 
     def image_batches(self, name: str, batch_size: int, workers: int) -> Iterator[Tensor]:
         """The split's uint8 images [b, channels, H, W], in order; nothing here needs worker processes."""
-        return iter(self.split(name).images.split(batch_size))
+        return iter(torch.split(self.split(name).images, batch_size))
 
     def content_hash(self) -> str:
         """Hash of everything that training can see: names do not enter, contents do."""

@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,9 @@ def _sampled_features(
     features = processes.gather_rows(torch.cat([part.features for part in parts]))
     if parts[0].logits is None:
         return Features(features, None)
-    return Features(features, processes.gather_rows(torch.cat([part.logits for part in parts if part.logits is not None])))
+    return Features(
+        features, processes.gather_rows(torch.cat([part.logits for part in parts if part.logits is not None]))
+    )
 
 
 def measure(generated: Features, real: Reference, neighbours: int) -> dict[str, float]:
@@ -162,9 +165,9 @@ def _warn_of_bias(generated: Features, real: Reference, evaluation: Evaluation) 
         return
     bias = frechet_bias(generated.features, real.statistics)
     warnings.warn(
-        f"FID {evaluation.metrics['fid']:.2f} comes from {images} images of {features} features each: with so few it is "
-        f"too high, here by about {bias:.1f}. Compare it only with values from as many images; ImageNet papers take "
-        "50,000 (--set evaluation.images=50000).",
+        f"FID {evaluation.metrics['fid']:.2f} comes from {images} images of {features} features each: with so few it "
+        f"is too high, here by about {bias:.1f}. Compare it only with values from as many images; ImageNet papers "
+        "take 50,000 (--set evaluation.images=50000).",
         stacklevel=2,
     )
 
@@ -174,9 +177,14 @@ def _publish(evaluation: Evaluation, sampler: Sampler, config: RunConfig, keys: 
     classes = torch.arange(rows) * sampler.classes // rows
     # The same images as were measured: number i has class i modulo classes.
     numbers = (classes.unsqueeze(1) + sampler.classes * torch.arange(GRID_COLUMNS)).flatten()
-    draw = {"seed": config.evaluation.seed, "batch_size": config.execution.batch_size}
-    labelled = sampler.sample(numbers % sampler.classes, numbers.tolist(), config.sampling, **draw)
-    unlabelled = sampler.sample(None, range(GRID_COLUMNS), config.sampling, **draw)
+    draw = partial(
+        sampler.sample,
+        settings=config.sampling,
+        seed=config.evaluation.seed,
+        batch_size=config.execution.batch_size,
+    )
+    labelled = draw(numbers % sampler.classes, numbers.tolist())
+    unlabelled = draw(None, range(GRID_COLUMNS))
     pixel = -(-32 // labelled.shape[-1])  # small images are enlarged
 
     def fill(folder: Path) -> None:

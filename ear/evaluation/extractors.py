@@ -82,9 +82,7 @@ def _make_classifier(folder: Path, recipe: ClassifierRecipe, dataset: ImageDatas
     write_json(folder / "extractor.json", {"accuracy": round(measured, 4)})
 
 
-def _load_classifier(
-    folder: Path, recipe: ClassifierRecipe, dataset: ImageDataset, device: torch.device
-) -> Extractor:
+def _load_classifier(folder: Path, recipe: ClassifierRecipe, dataset: ImageDataset, device: torch.device) -> Extractor:
     try:
         state = load_file(folder / "weights.safetensors")
         measured = json.loads((folder / "extractor.json").read_text(encoding="utf-8"))["accuracy"]
@@ -95,6 +93,4 @@ def _load_classifier(
     classifier = build_classifier(recipe, dataset)
     classifier.load_state_dict(state)
     weights_hash = array_digest(*(state[weight].numpy() for weight in sorted(state)))
-    return Extractor(
-        f"{dataset.name}-classifier", classifier.eval().to(device), device, measured, weights_hash[:16]
-    )
+    return Extractor(f"{dataset.name}-classifier", classifier.eval().to(device), device, measured, weights_hash[:16])

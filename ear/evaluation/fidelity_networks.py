@@ -52,8 +52,8 @@ def load_fidelity_network(config: EvaluationConfig) -> FidelityNetwork:
         extractor = cast(nn.Module, kind(config.extractor, layers, config.extractor_weights, verbose=False))
     except NotImplementedError as error:
         raise UserError(
-            f"evaluation.extractor_weights: torch-fidelity takes no file for {config.extractor}, which torch.hub loads: "
-            f"run it once on a machine with a network, and copy that machine's {torch.hub.get_dir()} here."
+            f"evaluation.extractor_weights: torch-fidelity takes no file for {config.extractor}, which torch.hub loads:"
+            f" run it once on a machine with a network, and copy that machine's {torch.hub.get_dir()} here."
         ) from error
     except (URLError, OSError) as error:
         raise UserError(

@@ -106,10 +106,12 @@ def _from_statistics_file(path: Path, keys: RunKeys, extractor: Extractor, store
     if images is None:
         return Reference(path.name, statistics, None, None)
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
-        raise UserError(f"evaluation.statistics: arr_0 of {path} is {images.dtype} {images.shape}, not uint8 [N, H, W, 3].")
+        raise UserError(
+            f"evaluation.statistics: arr_0 of {path} is {images.dtype} {images.shape}, not uint8 [N, H, W, 3]."
+        )
 
     def fill(folder: Path) -> None:
-        _measure(iter(torch.from_numpy(images).permute(0, 3, 1, 2).split(500)), len(images), extractor, folder)
+        _measure(iter(torch.split(torch.from_numpy(images).permute(0, 3, 1, 2), 500)), len(images), extractor, folder)
 
     folder = store.get_or_create(keys.reference, "reference", fill)
     return Reference(path.name, statistics, _load(folder)["features"], None)

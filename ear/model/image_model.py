@@ -63,16 +63,14 @@ class ImageModel(nn.Module):
         positions_Bn = orders[:, : max(count for _, count in masked)]
         z_BnW = self.trunk(tokens, mask_BL, self.trunk.embed_classes(labels, dropped), positions_Bn)
         target_BnD = gather_positions(tokens, positions_Bn)
-        loss_N = self.rule.loss(
-            _rows(z_BnW, masked), _rows(target_BnD, masked), noise, temperature=train_temperature
-        )
-        losses = loss_N.split([images * count for images, count in masked])
+        loss_N = self.rule.loss(_rows(z_BnW, masked), _rows(target_BnD, masked), noise, temperature=train_temperature)
+        losses = torch.split(loss_N, [images * count for images, count in masked])
         return torch.stack([loss.sum() / count for loss, (_, count) in zip(losses, masked, strict=True)]).sum()
 
 
 def _rows(values: Tensor, masked: Sequence[tuple[int, int]]) -> Tensor:
     """Of values [B, max n, C] each group's first n an image, as rows [N, C]."""
-    groups = values.split([images for images, _ in masked])
+    groups = torch.split(values, [images for images, _ in masked])
     return torch.cat([group[:, :count].flatten(0, 1) for group, (_, count) in zip(groups, masked, strict=True)])
 
 

@@ -4,6 +4,7 @@ Dimensions: B images, L tokens, n tokens predicted in this step, D values a toke
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -61,9 +62,9 @@ def generate(
     copies = 2 if guided else 1
     tokens_BLD = torch.zeros(images, length, token_dim, device=orders.device)
     noise_rows = noise.flatten(2)
-    most = max(before - after for before, after in zip(masked[:-1], masked[1:], strict=True))
+    most = max(before - after for before, after in pairwise(masked))
     # The number of tokens of each step is known beforehand: nothing here waits for the device.
-    for before, after, cfg in zip(masked[:-1], masked[1:], scales, strict=True):
+    for (before, after), cfg in zip(pairwise(masked), scales, strict=True):
         first = max(0, before - most) if static_shapes else after
         positions_Bn = orders[:, first : first + most if static_shapes else before]
         mask_BL = mask_from_orders(orders, before)
@@ -75,7 +76,9 @@ def generate(
         new = model.rule.sample(z, step_noise, z_null=z_null, cfg=cfg, temperature=config.infer_temperature)
         new = new.view(*positions_Bn.shape, token_dim)
         if first + new.shape[1] > before:  # static shapes, at the end: of the tokens that are there already
-            new = torch.cat([new[:, : before - first], gather_positions(tokens_BLD, positions_Bn[:, before - first :])], 1)
+            new = torch.cat(
+                [new[:, : before - first], gather_positions(tokens_BLD, positions_Bn[:, before - first :])], 1
+            )
         # Static shapes may also fill masked positions whose turn comes later: they count as masked until then.
         tokens_BLD.scatter_(1, positions_Bn.unsqueeze(2).expand(-1, -1, token_dim), new)
         on_step()

@@ -1,6 +1,7 @@
 """The keys under which results are kept: hashes of everything that can influence them.
 
-    training, stage i    configuration up to stage i, the dataset's content, initial weights, and through the parent all stages before
+    training, stage i    configuration up to stage i, contents of dataset and initial checkpoint, and through the parent
+                         all stages before
     extractor            its recipe and the dataset's content, or its weights
     reference            extractor and the real images' content
     evaluation           training's last stage, sampling, evaluation, reference

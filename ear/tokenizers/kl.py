@@ -60,8 +60,8 @@ class KLTokenizer(Tokenizer):
         """
         if self.config.checkpoint is None:
             raise UserError(
-                "tokenizer.checkpoint is not set: fetch the KL-16 autoencoder of the MAR project (kl16.ckpt), or one in "
-                "diffusers' format, and name it with --set tokenizer.checkpoint=PATH."
+                "tokenizer.checkpoint is not set: fetch the KL-16 autoencoder of the MAR project (kl16.ckpt), or one "
+                "in diffusers' format, and name it with --set tokenizer.checkpoint=PATH."
             )
         autoencoder = load_autoencoder(Path(self.config.checkpoint), self.config)
         return autoencoder.eval().requires_grad_(False)
@@ -146,7 +146,11 @@ def _ldm_state(path: Path) -> dict[str, Tensor]:
     for key in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    state = {name: value for name, value in content.items() if isinstance(value, Tensor)} if isinstance(content, dict) else {}
+    state = (
+        {name: value for name, value in content.items() if isinstance(value, Tensor)}
+        if isinstance(content, dict)
+        else {}
+    )
     prefix = "first_stage_model."
     if any(name.startswith(prefix) for name in state):
         state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

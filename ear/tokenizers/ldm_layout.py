@@ -52,7 +52,9 @@ def diffusers_name(name: str, levels: int) -> str:
     """diffusers' name of one weight; `levels` is the number of resolutions."""
     if match := LEVEL.fullmatch(name):
         side, level, kind, index, rest = match.groups()
-        block = f"encoder.down_blocks.{level}" if side == "encoder.down" else f"decoder.up_blocks.{levels - 1 - int(level)}"
+        block = (
+            f"encoder.down_blocks.{level}" if side == "encoder.down" else f"decoder.up_blocks.{levels - 1 - int(level)}"
+        )
         if kind in ("downsample", "upsample"):
             return f"{block}.{kind}rs.0.{rest}"
         return f"{block}.{_inside(kind, rest, f'{index}.')}"

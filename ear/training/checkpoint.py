@@ -28,7 +28,9 @@ class CheckpointHeader:
     config: RunConfig
     step: int  # steps done
     dataset_hash: str  # of the data that it was trained on
-    tokenizer_hash: str = ""  # of the autoencoder behind cached latents; "" where the tokenizer is saved here or unknown
+    tokenizer_hash: str = (
+        ""  # of the autoencoder behind cached latents; "" where the tokenizer is saved here or unknown
+    )
 
 
 def save_checkpoint(path: Path, header: CheckpointHeader, parts: Mapping[str, Mapping[str, Tensor]]) -> None:

@@ -149,7 +149,8 @@ class Trainer:
             exchange = part is parts[-1] or not isinstance(self._replica, DistributedDataParallel)
             with nullcontext() if exchange else cast(DistributedDataParallel, self._replica).no_sync():
                 loss = self._loss(part) / batch
-                (loss * self.processes.count).backward()  # DDP averages over processes; this is a sum
+                scaled = loss * self.processes.count  # DDP averages over processes; this is a sum
+                scaled.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
 
@@ -160,7 +161,9 @@ class Trainer:
         groups = step_draws(self.config, self.model.rule, self.data, step, images, device)
         augmentation = tuple(torch.cat(parts) for parts in zip(*(group.augmentation for group in groups), strict=True))
         if self._has_dropout:  # attention's dropout draws from torch's global generator and can't be given another
-            torch.manual_seed(stream_seed(self.config.seed, "dropout", step * self.config.training.batch_size + images.start))
+            torch.manual_seed(
+                stream_seed(self.config.seed, "dropout", step * self.config.training.batch_size + images.start)
+            )
         with autocast(self.config.execution, device):
             loss: Tensor = self._replica(
                 self.data.tokens(indices, augmentation, device),

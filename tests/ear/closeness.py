@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def assert_close(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
-    """Up to rounding. Attention does not depend on its keys' bias: there Adam normalises rounding errors to full steps."""
+    """Up to rounding. Attention does not depend on its keys' bias: there Adam makes whole steps of rounding errors."""
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
         expected = theirs[name].clone()

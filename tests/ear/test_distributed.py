@@ -1,17 +1,16 @@
-"""Several processes: the same training as one, killed and resumed, and the same evaluation."""
+"""Several processes: the same training and the same evaluation as one (killed and resumed: test_imagenet_path)."""
 
 import json
 import os
 import re
-import signal
+import shutil
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from closeness import assert_close
+from processes import command, run
 from torch import Tensor
 
 from ear.distributed import ALONE, Processes
@@ -25,21 +24,8 @@ SETTINGS = [
 ]
 
 
-def command(processes: int, *arguments: str) -> list[str]:
-    python = [sys.executable, "-m"]
-    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
-    return [*python, *(torchrun if processes > 1 else []), "ear", *arguments]
-
-
 def settings(*more: str) -> list[str]:
     return [part for setting in (*SETTINGS, *more) for part in ("--set", setting)]
-
-
-def run(processes: int, *arguments: str) -> str:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command(processes, *arguments), capture_output=True, text=True, timeout=300, env=environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def train(processes: int, root: Path, *more: str) -> dict[str, Tensor]:
@@ -68,46 +54,17 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     two = train(2, tmp_path / "two", "execution.micro_batch=20")
     assert_close(two, one)
 
-    checkpoint = next((tmp_path / "two").glob("store/*/checkpoint.safetensors")).parent
-    few = ["--set", "evaluation.images=101", "--set", "evaluation.null_images=100", "--json"]
-    metrics = [
-        json.loads(run(processes, "evaluate", str(checkpoint), *few, "--root", str(tmp_path / str(processes))))
-        for processes in (1, 2)
-    ]
-    assert metrics[0]["metrics"].keys() == metrics[1]["metrics"].keys()
-    for name, value in metrics[0]["metrics"].items():
-        assert metrics[1]["metrics"][name] == pytest.approx(value, rel=1e-3, abs=0.011), name
-
-
-def test_killed_processes_go_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    """kill -9 of one of two processes; the same command again ends bit for bit where an undisturbed one ends."""
-    more = ["training.stages.0.steps=400", "execution.checkpoint_every=0.01"]
-    undisturbed = train(2, tmp_path / "undisturbed", *more)
-    root = tmp_path / "killed"
-    arguments = command(2, "train", "digits", *settings(*more), "--root", str(root))
-    victim = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    try:
-        deadline = time.monotonic() + 120
-        while not list(root.glob("store/.work/*/checkpoint.safetensors")):
-            assert time.monotonic() < deadline
-            assert victim.poll() is None
-            time.sleep(0.05)
-        os.kill(worker_of(victim.pid), signal.SIGKILL)
-        _, errors = victim.communicate(timeout=120)
-    finally:
-        if victim.poll() is None:
-            os.killpg(victim.pid, signal.SIGKILL)
-    assert victim.returncode != 0
-    assert not list(root.glob("store/*/entry.json")), "killed too late: nothing was left to do"
-    resumed = train(2, root, *more)
-    assert all(torch.equal(resumed[name], value) for name, value in undisturbed.items())
-
-
-def worker_of(launcher: int) -> int:
-    """The process id of torchrun's second worker."""
-    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
-    workers = [int(pid) for pid in children if "train" in Path(f"/proc/{pid}/cmdline").read_text()]
-    return workers[-1]
+    checkpoint = next((tmp_path / "one").glob("store/*/checkpoint.safetensors")).parent
+    few = ("--set", "evaluation.images=101", "--set", "evaluation.null_images=100", "--json")
+    alone = json.loads(run(1, "evaluate", str(checkpoint), *few, "--root", str(tmp_path / "one")))
+    # The same store without that evaluation, so that its classifier need not be trained again.
+    shutil.copytree(tmp_path / "one", tmp_path / "again")
+    for evaluation in (tmp_path / "again").glob("store/*/evaluation.json"):
+        shutil.rmtree(evaluation.parent)
+    shared = json.loads(run(2, "evaluate", str(checkpoint), *few, "--root", str(tmp_path / "again")))
+    assert shared["metrics"].keys() == alone["metrics"].keys()
+    for name, value in alone["metrics"].items():
+        assert shared["metrics"][name] == pytest.approx(value, rel=1e-3, abs=0.011), name
 
 
 def test_a_launcher_without_a_meeting_point_is_named() -> None:

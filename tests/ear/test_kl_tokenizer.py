@@ -46,7 +46,10 @@ def as_ldm(autoencoder: nn.Module) -> dict[str, Tensor]:
     """Weights under LDM's names: the names' inverse, found by trying all that LDM could have."""
     theirs = autoencoder.state_dict()
     levels = len(autoencoder.config.block_out_channels)
-    modules = {"block": ["norm1", "conv1", "norm2", "conv2", "nin_shortcut"], "attn": ["norm", "q", "k", "v", "proj_out"]}
+    modules = {
+        "block": ["norm1", "conv1", "norm2", "conv2", "nin_shortcut"],
+        "attn": ["norm", "q", "k", "v", "proj_out"],
+    }
     names = [f"{side}.{module}" for side in ("encoder", "decoder") for module in ("conv_in", "norm_out", "conv_out")]
     names += ["quant_conv", "post_quant_conv"]
     for side in ("encoder.down", "decoder.up"):
@@ -181,13 +184,13 @@ def test_a_wrong_file_is_one_sentence(tmp_path: Path, damage: str, message: str)
 def test_a_configuration_that_does_not_fit_says_what_to_set(tmp_path: Path) -> None:
     path = tmp_path / "vae.ckpt"
     torch.save({"model": as_ldm(small_autoencoder())}, path)
-    with pytest.raises(UserError, match="--set tokenizer.latent_channels=3"):
+    with pytest.raises(UserError, match=r"--set tokenizer\.latent_channels=3"):
         tokenizer_of(path, latent_channels=16).content_hash()
-    with pytest.raises(UserError, match="--set tokenizer.stride=2"):
+    with pytest.raises(UserError, match=r"--set tokenizer\.stride=2"):
         tokenizer_of(path, stride=4).content_hash()
     with pytest.raises(UserError, match="do not divide the image's 16x16"):
         tokenizer_of(path, patch_size=3)
-    with pytest.raises(UserError, match="tokenizer.checkpoint is not set"):
+    with pytest.raises(UserError, match=r"tokenizer\.checkpoint is not set"):
         KLTokenizer(KLTokenizerConfig(), IMAGE_SHAPE).content_hash()
 
 

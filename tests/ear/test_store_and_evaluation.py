@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ear.config import load_config
 from ear.data import ImageDataset, load_dataset
-from ear.evaluation.extractors import Features, load_extractor
 from ear.evaluation.evaluate import measure
+from ear.evaluation.extractors import Features, load_extractor
 from ear.evaluation.metrics import (
     StatisticsAccumulator,
     feature_statistics,
@@ -176,7 +176,7 @@ def test_statistics_of_batches_are_those_of_all() -> None:
 
 
 def test_bias_of_few_images() -> None:
-    """For Gaussian features the FID of N images from the true distribution itself is all bias; half of them double it."""
+    """The FID of N images from the true distribution itself is all bias; with half of them it is twice as much."""
     real = feature_statistics(normal(400_000, 7))
     biases = []
     for seed in range(40):

@@ -14,8 +14,8 @@ from ear.training import Callback, PeriodicCheckpoint, Trainer, TrainingRecord
 from ear.training.checkpoint import load_header
 from ear.training.data_order import EpochOrder
 from ear.training.divergence import DivergenceGuard
-from ear.training.ema import ExponentialMovingAverage
 from ear.training.draws import step_draws
+from ear.training.ema import ExponentialMovingAverage
 from ear.training.schedule import learning_rate, stage_at
 from ear.training.token_data import load_token_data
 

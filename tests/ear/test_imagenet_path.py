@@ -1,0 +1,119 @@
+"""The paper's path from image files to metrics, through the command line, on a folder of small synthetic images.
+
+KL-16 with weights from a rule, Inception with random ones: every part but the trained weights is the real one.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from kl16 import write_rule_filled_kl16
+from PIL import Image
+from processes import kill_when, run
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+from ear.training.checkpoint import load_part
+
+CLASSES, IMAGES_A_CLASS = 3, 8
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images, autoencoder, Inception and the configuration of a narrow EAR."""
+    root = tmp_path_factory.mktemp("imagenet")
+    write_images(root / "images")
+    write_rule_filled_kl16(root / "kl16.ckpt")
+    write_random_inception(root / "inception.pth")
+    config = {
+        "data": {
+            "name": "image_folder",
+            "path": str(root / "images"),
+            "latents": str(root / "latents"),
+            "size": 32,
+            "classes": CLASSES,
+            "images": CLASSES * IMAGES_A_CLASS,
+        },
+        "tokenizer": {"name": "kl", "checkpoint": str(root / "kl16.ckpt")},
+        "model": {"width": 32, "depth": 2, "heads": 2, "buffer_tokens": 4},
+        "scoring": {"name": "energy", "generator": {"width": 32, "depth": 2, "noise_channels": 8}},
+        "training": {
+            "batch_size": 8,
+            "mask_group": 4,
+            "stages": [{"epochs": 100, "learning_rate_per_256": 0.03}],
+        },
+        "sampling": {"steps": 3, "cfg": 3.0, "infer_temperature": 0.7},
+        "evaluation": {
+            "extractor": "inception-v3-compat",
+            "extractor_weights": str(root / "inception.pth"),
+            "reference": "train",
+            "images": 21,
+            "null_images": 20,
+        },
+        "execution": {"batch_size": 16, "log_every": 5, "checkpoint_every": 0.01, "workers": 2},
+    }
+    (root / "narrow.yaml").write_text(yaml.safe_dump(config))
+    return root
+
+
+def write_images(folder: Path) -> None:
+    """Coloured blobs of many sizes, PNG and JPEG, and one file that is no image."""
+    random = np.random.default_rng(0)
+    for label in range(CLASSES):
+        (folder / f"n{label:08d}").mkdir(parents=True)
+        for number in range(IMAGES_A_CLASS):
+            blobs = random.integers(0, 255, (4, 4, 3), dtype=np.uint8)
+            blobs[..., label] = 255
+            size = tuple(random.integers(40, 90, 2).tolist())
+            path = folder / f"n{label:08d}" / f"{number}.{('png', 'JPEG')[number % 2]}"
+            Image.fromarray(blobs).resize(size, Image.Resampling.BICUBIC).save(path)
+    (folder / "n00000001" / "broken.png").write_bytes(b"not an image")
+
+
+def write_random_inception(path: Path) -> None:
+    class Unfilled(FeatureExtractorInceptionV3):  # type: ignore[misc]
+        def load_state_dict(self, *_: object, **__: object) -> None:
+            """Keeps the initial weights."""
+
+    torch.save({}, path)
+    torch.manual_seed(0)
+    network = Unfilled("inception-v3-compat", ["2048"], str(path))
+    for name, weight in network.named_parameters():
+        if name.endswith("conv.weight"):
+            torch.nn.init.kaiming_normal_(weight)
+    torch.save(network.state_dict(), path)
+
+
+def test_from_image_files_to_metrics(folder: Path) -> None:
+    config, root = str(folder / "narrow.yaml"), str(folder / "runs")
+    encoded = run(2, "encode", config, "--max-skipped", "0.1", "--measure-scale")
+    assert f"{CLASSES * IMAGES_A_CLASS} images of {CLASSES} classes" in encoded
+    assert "1 files did not decode" in encoded
+    assert "broken.png" in (folder / "latents" / "skipped.txt").read_text()
+    assert "Every shard is whole" in run(1, "encode", config, "--verify")
+
+    arguments = ("train", config, "--root", root)
+    unfinished = folder / "runs" / "store" / ".work"
+    kill_when(lambda: bool(list(unfinished.glob("*/checkpoint.safetensors"))), 2, *arguments)
+    resumed = json.loads(run(2, *arguments, "--json"))
+    undisturbed = json.loads(run(2, "train", config, "--root", str(folder / "undisturbed"), "--json"))
+    assert resumed["step"] == undisturbed["step"] == 300
+    weights = [load_part(Path(outcome["checkpoint"]), "ema") for outcome in (resumed, undisturbed)]
+    assert all(torch.equal(weights[0][name], value) for name, value in weights[1].items())
+
+    checkpoint, kept = str(Path(resumed["checkpoint"]).parent), folder / "kept"
+    evaluated = run(1, "evaluate", checkpoint, "--root", root, "--keep-images", str(kept), "--json")
+    evaluation = json.loads(evaluated)
+    assert evaluation["reference"] == "image_folder/train"
+    assert evaluation["reference_images"] == CLASSES * IMAGES_A_CLASS
+    assert {"fid", "is", "precision", "recall", "fid_null"} <= evaluation["metrics"].keys()
+    assert evaluation["metrics"]["fid"] > 0
+    assert len(list(kept.glob("*.png"))) == 41
+    with Image.open(kept / "000004-0001.png") as image:
+        assert (image.size, image.mode) == ((32, 32), "RGB")
+
+
+def test_wrong_input_says_what_to_do(folder: Path) -> None:
+    """After the first test, whose cache this one asks for with other settings."""
