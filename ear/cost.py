@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ear.config import RunConfig
+from ear.config.schema import EnergyConfig, ExecutionConfig, OptimizerConfig
 from ear.model import ImageModel, cosine_schedule, empty_model
 from ear.model.masking import masked_count
 from ear.tokenizers import build_tokenizer
@@ -52,9 +53,16 @@ class Cost:
         return self.sampling_flops * images / sustained_flops / 3600
 
 
-@cache
 def cost(config: RunConfig) -> Cost:
-    """Counts a configuration's parameters, FLOPs and bytes."""
+    """Counts a configuration's parameters, FLOPs and bytes; configurations of equal shapes are counted once."""
+    shapes: dict[str, object] = {"seed": 0, "optimizer": OptimizerConfig(), "execution": ExecutionConfig()}
+    if isinstance(config.scoring, EnergyConfig):
+        shapes["scoring"] = config.scoring.model_copy(update={"alpha": 1.0, "epsilon": 0.0})
+    return _count(config.model_copy(update=shapes))
+
+
+@cache
+def _count(config: RunConfig) -> Cost:
     tokenizer = build_tokenizer(config)
     with META:
         model = empty_model(config, tokenizer.tokens, tokenizer.token_dim, config.data.classes)

@@ -4,7 +4,6 @@ Source: the authors' public code (ICML 2025, arXiv 2505.07812); its checkpoint h
 """
 
 import argparse
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from ear.errors import UserError
 from ear.files import write_atomically
 from ear.model import ImageModel, empty_model
 from ear.tokenizers import build_tokenizer
+from ear.torch_files import first_line, read_torch_file
 
 IMAGENET_IMAGES = 1_281_167  # of the training split
 
@@ -83,23 +83,19 @@ def load_official(path: Path) -> OfficialCheckpoint:
     Raises:
         UserError: the file can't be read safely, or has missing, unexpected or misshapen weights.
     """
+    # The one class besides tensors that the file needs; anything else in it is refused, not executed.
+    checkpoint = read_torch_file(path, classes=[argparse.Namespace])
     try:
-        # The one class besides tensors that the file needs; anything else in it is refused, not executed.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         args: dict[str, Any] = vars(checkpoint["args"])
         weights: Mapping[str, Tensor] = checkpoint["model"]
         averages: Mapping[str, Tensor] = checkpoint.get("model_ema", weights)
         config = _config(args, averages)
-    except FileNotFoundError as error:
-        raise UserError(f"There is no file {path}.") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except KeyError as error:
         raise UserError(f"{path} is no checkpoint of the official EAR project: it has no {error}.") from error
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, UserError):
-            raise UserError(f"{path}: {error}") from error
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path} is no checkpoint of the official EAR project: {reason}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is no checkpoint of the official EAR project: {first_line(error)}") from error
     tokenizer = build_tokenizer(config)
     model = empty_model(config, tokenizer.tokens, tokenizer.token_dim, config.data.classes)
     model.load_state_dict(translate(averages, model.state_dict(), str(path)))

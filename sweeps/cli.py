@@ -12,28 +12,43 @@ app = typer.Typer(help="Plan and run the sweeps that a YAML file describes.", no
 SweepFile = Annotated[Path, typer.Argument(metavar="FILE", help="The sweep's YAML, e.g. sweeps/quickstart.yaml.")]
 
 
-@app.command()
-def plan(file: SweepFile, root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
-    """Validate a sweep and list what it would do; computes nothing.
+Base = Annotated[
+    str | None, typer.Option("--base", metavar="CONFIG", help="Run the sweep on this configuration instead of its own.")
+]
 
-    Example:  ear sweep plan sweeps/quickstart.yaml
+
+@app.command()
+def plan(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
+    """Validate a sweep and list what it would do, and at what cost; computes nothing.
+
+    \b
+    Examples:
+      ear sweep plan sweeps/quickstart.yaml
+      ear sweep plan sweeps/paper/alpha.yaml --base imagenet256_base
     """
     import json
 
+    from ear.errors import UserError
     from ear.store import Store
     from sweeps.plan import compile_plan
-    from sweeps.summary import plan_json, plan_table
+    from sweeps.summary import plan_cost, plan_json, plan_table
 
-    compiled = compile_plan(file)
+    compiled = compile_plan(file, base)
     store = Store(root)
     if as_json:
         print(json.dumps(plan_json(compiled, store), indent=2))
-    else:
+        return
+    try:
         plan_table(compiled, store)
+    except UserError as error:
+        # A sweep can be priced before its data is there.
+        typer.echo(f"{compiled.sweep.name}: {len(compiled.runs)} runs. What is done already can't be told: {error}")
+    if priced := plan_cost(compiled):
+        typer.echo(priced)
 
 
 @app.command()
-def run(file: SweepFile, root: Root = DEFAULT_ROOT) -> None:
+def run(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT) -> None:
     """Train and evaluate what is missing of a sweep, and track every run in MLflow.
 
     Ctrl-C stops; the same command goes on. What the store holds is not trained again.
@@ -43,7 +58,7 @@ def run(file: SweepFile, root: Root = DEFAULT_ROOT) -> None:
     from sweeps.plan import compile_plan
     from sweeps.runner import run_sweep
 
-    compiled = compile_plan(file)
+    compiled = compile_plan(file, base)
     outcome = run_sweep(compiled, root)
     for label, traceback in outcome.failed.items():
         typer.echo(f"failed: {label}\n{traceback}", err=True)

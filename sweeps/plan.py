@@ -4,6 +4,7 @@ import itertools
 import json
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,14 @@ class PlannedRun:
 
     parameters: dict[str, Any]  # the axes' values
     config: RunConfig
-    keys: RunKeys
+
+    @cached_property
+    def keys(self) -> RunKeys:
+        """
+        Raises:
+            UserError: the dataset is not there.
+        """
+        return run_keys(self.config, load_dataset(self.config.data))
 
     @property
     def seed(self) -> int:
@@ -87,16 +95,19 @@ def is_done(run: PlannedRun, store: Store) -> bool:
     return outcome is not None and outcome.diverged_at is not None
 
 
-def compile_plan(path: Path) -> Plan:
-    """Reads and validates a sweep and every configuration in it; computes nothing.
+def compile_plan(path: Path, base: str | None = None) -> Plan:
+    """Reads and validates a sweep, on another base where one is given, and every configuration in it; computes nothing.
 
     Raises:
         UserError: naming the file, the place in it and the remedy.
     """
     sweep = validate(SweepConfig, read_yaml(path), source=str(path))
-    base = sweep.base if Path(sweep.base).suffix not in (".yaml", ".yml") else str(path.parent / sweep.base)
+    if base is not None:
+        sweep = sweep.on(base)
+    elif Path(sweep.base).suffix in (".yaml", ".yml"):
+        sweep = sweep.model_copy(update={"base": str(path.parent / sweep.base)})
     try:
-        values = read_config(base)
+        values = read_config(sweep.base)
     except UserError as error:
         raise UserError(f"{path}: base: {error}") from error
     for parameter, value in sweep.set.items():
@@ -114,7 +125,7 @@ def compile_plan(path: Path) -> Plan:
             point["seed"] = seed
             set_dotted(point, "execution.threads", sweep.resources.cpus)
             config = validate(RunConfig, point, source=f"{path}: space")
-            runs.append(PlannedRun(parameters, config, run_keys(config, load_dataset(config.data))))
+            runs.append(PlannedRun(parameters, config))
     return Plan(path, sweep, tuple(runs))
 
 

@@ -1,13 +1,23 @@
 """The schema of a sweep YAML."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from ear.config.schema import Count, Number, Section
 
 METRICS = ("fid", "is", "precision", "recall")
 HIGHER_IS_BETTER = ("is", "precision", "recall")
+
+
+def _differ(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed stands there twice")
+    return seeds
+
+
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_differ)]
 
 
 class MetricConfig(Section):
@@ -34,6 +44,15 @@ class ResourcesConfig(Section):
     """GPUs; a fraction shares one."""
 
 
+class BaseConfig(Section):
+    """What a sweep does otherwise on one of its other bases."""
+
+    set: dict[str, Any] = {}
+    """Dotted parameters, added to the sweep's own `set`."""
+    seeds: Seeds | None = None
+    resources: ResourcesConfig | None = None
+
+
 class SweepConfig(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     """Names the sweep in MLflow and the report's folder: letters, digits, '_', '-' and '.'."""
@@ -43,12 +62,14 @@ class SweepConfig(Section):
     """Dotted parameters that differ from the base in every run."""
     space: Annotated[dict[str, list[Any]], Field(min_length=1)]
     """Dotted parameter -> its values; the sweep is the grid of all combinations."""
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    seeds: Seeds = [0]
     """Every combination is trained once with each seed."""
     metric: MetricConfig = MetricConfig()
     resources: ResourcesConfig = ResourcesConfig()
     concurrency: Count | None = None
     """Trials at a time; as many as the machine's CPUs and GPUs allow where this is left out."""
+    bases: dict[str, BaseConfig] = {}
+    """Other bases by name, for `--base`."""
 
     @field_validator("space")
     @classmethod
@@ -66,9 +87,15 @@ class SweepConfig(Section):
                 raise ValueError(f"{parameter} says how a run is carried out and changes no result; put it under `set`")
         return space
 
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
-        if len(set(seeds)) < len(seeds):
-            raise ValueError("a seed stands there twice")
-        return seeds
+    def on(self, base: str) -> Self:
+        """The sweep on another base, under another name."""
+        other = self.bases.get(base, BaseConfig())
+        changes = {"seeds": other.seeds, "resources": other.resources}
+        return self.model_copy(
+            update={
+                "name": f"{self.name}-{Path(base).stem}",
+                "base": base,
+                "set": {**self.set, **other.set},
+                **{name: value for name, value in changes.items() if value is not None},
+            }
+        )

@@ -5,6 +5,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ear.config import Reach
+from ear.config.hashing import digest
+from ear.cost import SUSTAINED_FLOPS, cost
 from ear.run import Run
 from ear.store import Store
 from sweeps.plan import Plan, PlannedRun, short_name
@@ -41,6 +44,29 @@ def plan_json(plan: Plan, store: Store) -> dict[str, Any]:
             for run in plan.runs
         ],
     }
+
+
+WORTH_SAYING = 0.1  # GPU-hours
+
+
+def plan_cost(plan: Plan) -> str | None:
+    """What all of the sweep costs, as far as FLOPs tell; None where that is next to nothing."""
+    trainings = {digest(run.config.part(Reach.TRAINING)): run.config for run in plan.runs}
+    training = sum(cost(config).training_hours() for config in trainings.values())
+    sampling = sum(
+        cost(run.config).sampling_hours(run.config.evaluation.images + run.config.evaluation.null_images)
+        for run in plan.runs
+    )
+    if training + sampling < WORTH_SAYING:
+        return None
+    return (
+        f"All of it: about {quantity(training)} GPU-hours for {len(trainings)} trainings and {quantity(sampling)} for "
+        f"{len(plan.runs)} evaluations' samples, at {SUSTAINED_FLOPS / 1e12:g} TFLOP/s (an H100 in bfloat16)."
+    )
+
+
+def quantity(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def plan_table(plan: Plan, store: Store) -> None:

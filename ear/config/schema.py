@@ -7,9 +7,10 @@ reaches training is hashed into the training's key, everything that reaches eval
 
 import warnings
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
 
@@ -38,8 +39,13 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
 
 
-Location = Annotated[str | None, Field(json_schema_extra={"reach": "nothing"})]
-"""A path. Where something lies has no influence on results; the hash of what lies there enters the keys instead."""
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).expanduser().absolute())
+
+
+Location = Annotated[str | None, AfterValidator(_absolute), Field(json_schema_extra={"reach": "nothing"})]
+"""A path, taken from where the program is started and kept absolute, since workers start elsewhere. Where something lies
+has no influence on results; the hash of what lies there enters the keys instead."""
 
 
 class DigitsData(Section):

@@ -166,8 +166,8 @@ def _warn_of_bias(generated: Features, real: Reference, evaluation: Evaluation) 
     bias = frechet_bias(generated.features, real.statistics)
     warnings.warn(
         f"FID {evaluation.metrics['fid']:.2f} comes from {images} images of {features} features each: with so few it "
-        f"is too high, here by about {bias:.1f}. Compare it only with values from as many images; ImageNet papers "
-        "take 50,000 (--set evaluation.images=50000).",
+        f"is too high, here by about {bias:.1f}. Compare it only with values from as many images, or measure more "
+        "(--set evaluation.images=N).",
         stacklevel=2,
     )
 

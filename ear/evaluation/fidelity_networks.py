@@ -1,6 +1,5 @@
 """torch-fidelity's feature extractors by name: Inception as FID papers use it, DINOv2, CLIP, VGG16."""
 
-import pickle
 from pathlib import Path
 from typing import cast
 from urllib.error import URLError
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from ear.config.hashing import array_digest
 from ear.config.schema import EvaluationConfig
 from ear.errors import UserError, import_extra
+from ear.torch_files import first_line, read_torch_file
 
 
 class FidelityNetwork(nn.Module):
@@ -47,7 +47,8 @@ def load_fidelity_network(config: EvaluationConfig) -> FidelityNetwork:
     if has_logits:
         layers.append(kind.get_default_feature_layer_for_metric("isc"))
     if config.extractor_weights is not None:
-        _require_plain_weights(Path(config.extractor_weights))
+        # torch-fidelity unpickles whatever is in the file: one that holds more than weights is refused beforehand.
+        read_torch_file(Path(config.extractor_weights), device="meta")
     try:
         extractor = cast(nn.Module, kind(config.extractor, layers, config.extractor_weights, verbose=False))
     except NotImplementedError as error:
@@ -62,24 +63,9 @@ def load_fidelity_network(config: EvaluationConfig) -> FidelityNetwork:
             "or name it with --set evaluation.extractor_weights=FILE."
         ) from error
     except (RuntimeError, AttributeError, TypeError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{config.extractor_weights or config.extractor}: these are not the weights of {config.extractor}: {reason}"
-        ) from error
+        source = config.extractor_weights or config.extractor
+        raise UserError(f"{source}: these are not the weights of {config.extractor}: {first_line(error)}") from error
     return FidelityNetwork(extractor, has_logits)
-
-
-def _require_plain_weights(path: Path) -> None:
-    # torch-fidelity unpickles whatever is in the file; a file that holds more than weights is refused beforehand.
-    try:
-        torch.load(path, map_location="meta", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"evaluation.extractor_weights: there is no file {path}.") from error
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        raise UserError(
-            f"evaluation.extractor_weights: {path} is damaged or holds more than weights "
-            f"({str(error).strip().splitlines()[0]}): fetch it again."
-        ) from error
 
 
 def _url(extractor: str) -> str:

@@ -94,7 +94,7 @@ def _from_statistics_file(path: Path, keys: RunKeys, extractor: Extractor, store
                 )
             mean, covariance = arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64)
             images = arrays["arr_0"] if "arr_0" in arrays.files else None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"evaluation.statistics: {path} can't be read as an npz file: {error}.") from error
     features = extractor.extract(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).features.shape[1]
     if mean.shape != (features,) or covariance.shape != (features, features):

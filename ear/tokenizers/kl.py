@@ -4,7 +4,6 @@ Dimensions: B images, C latent channels, h x w latents, L tokens of D = C p^2 va
 """
 
 import math
-import pickle
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +20,7 @@ from ear.errors import UserError, import_extra
 from ear.tokenizers.base import Tokenizer
 from ear.tokenizers.ldm_layout import autoencoder_config, to_diffusers
 from ear.tokenizers.patch import patchify, unpatchify
+from ear.torch_files import first_line, read_torch_file
 
 LOG_VARIANCE_RANGE = (-30.0, 20.0)  # LDM's clamp
 MOST_FAULTS = 10  # named in one message
@@ -123,7 +123,7 @@ def load_autoencoder(path: Path, config: KLTokenizerConfig) -> nn.Module:
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise UserError(
                 f"tokenizer.checkpoint: the folder {path} holds no autoencoder in diffusers' format "
-                f"({_first_line(error)})."
+                f"({first_line(error)})."
             ) from error
     else:
         autoencoder = _from_ldm(path, _ldm_state(path))
@@ -134,15 +134,9 @@ def load_autoencoder(path: Path, config: KLTokenizerConfig) -> nn.Module:
 def _ldm_state(path: Path) -> dict[str, Tensor]:
     """The autoencoder's weights in a file: at the top, under `model` or `state_dict`, or as a part of an LDM model."""
     try:
-        if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
-        raise UserError(
-            f"tokenizer.checkpoint: {path} is damaged or no checkpoint of weights alone ({_first_line(error)}): "
-            "fetch it again."
-        ) from error
+        content: Any = load_file(path) if path.suffix == ".safetensors" else read_torch_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"tokenizer.checkpoint: {path} is damaged ({first_line(error)}): fetch it again.") from error
     for key in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -212,7 +206,3 @@ def measured_scale(moments: Iterable[Tensor]) -> float:
         total += mean.sum().item()
         squares += (mean.square() + log_variance.clamp(*LOG_VARIANCE_RANGE).exp()).sum().item()
     return 1 / math.sqrt(squares / count - (total / count) ** 2)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from inception import write_random_inception
 from kl16 import write_rule_filled_kl16
 from PIL import Image
 from processes import kill_when, run
-from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from ear.training.checkpoint import load_part
+from ear.errors import UserError
+from ear.sampling import Sampler
+from ear.training.checkpoint import load_header, load_part
 
 CLASSES, IMAGES_A_CLASS = 3, 8
 
@@ -72,20 +74,6 @@ def write_images(folder: Path) -> None:
     (folder / "n00000001" / "broken.png").write_bytes(b"not an image")
 
 
-def write_random_inception(path: Path) -> None:
-    class Unfilled(FeatureExtractorInceptionV3):  # type: ignore[misc]
-        def load_state_dict(self, *_: object, **__: object) -> None:
-            """Keeps the initial weights."""
-
-    torch.save({}, path)
-    torch.manual_seed(0)
-    network = Unfilled("inception-v3-compat", ["2048"], str(path))
-    for name, weight in network.named_parameters():
-        if name.endswith("conv.weight"):
-            torch.nn.init.kaiming_normal_(weight)
-    torch.save(network.state_dict(), path)
-
-
 def test_from_image_files_to_metrics(folder: Path) -> None:
     config, root = str(folder / "narrow.yaml"), str(folder / "runs")
     encoded = run(2, "encode", config, "--max-skipped", "0.1", "--measure-scale")
@@ -115,5 +103,13 @@ def test_from_image_files_to_metrics(folder: Path) -> None:
         assert (image.size, image.mode) == ((32, 32), "RGB")
 
 
-def test_wrong_input_says_what_to_do(folder: Path) -> None:
-    """After the first test, whose cache this one asks for with other settings."""
+def test_another_autoencoder_than_the_trained_one_is_refused(folder: Path) -> None:
+    """After the first test, whose checkpoint this one decodes with weights that differ in one number."""
+    checkpoint = next((folder / "runs").glob("store/*/checkpoint.safetensors"))
+    autoencoder = torch.load(folder / "kl16.ckpt", weights_only=True)
+    autoencoder["model"]["decoder.conv_out.bias"][0] += 0.1
+    torch.save(autoencoder, folder / "other.ckpt")
+    header = load_header(checkpoint)
+    tokenizer = header.config.tokenizer.model_copy(update={"checkpoint": str(folder / "other.ckpt")})
+    with pytest.raises(UserError, match="trained on latents of another autoencoder"):
+        Sampler.load(checkpoint, header.config.model_copy(update={"tokenizer": tokenizer}))

@@ -153,11 +153,11 @@ def test_measured_scale_is_one_over_the_deviation() -> None:
     ("damage", "message"),
     [
         ("missing", "there is no"),
-        ("truncated", "is damaged or no checkpoint"),
+        ("truncated", "is damaged or holds more than weights"),
         ("foreign", "no autoencoder in LDM's layout: it has no encoder.down.N"),
         ("renamed", r"missing decoder\.conv_in\.bias; unexpected decoder\.conv_inn\.bias"),
         ("misshapen", r"encoder\.conv_out\.bias is \(7,\), not \(6,\)"),
-        ("pickled object", "is damaged or no checkpoint of weights alone"),
+        ("pickled object", "is damaged or holds more than weights"),
         ("empty folder", "no autoencoder in diffusers' format"),
     ],
 )
