@@ -23,7 +23,7 @@ class Tokenizer(nn.Module, ABC):
         """Tokens [B, L, D] -> images [B, channels, height, width], in [-1, 1] up to the model's error."""
 
     def saved_state(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps of it."""
+        """What a checkpoint keeps of it: everything, unless its weights stay in a file of their own."""
         return self.state_dict()
 
     def load_saved_state(self, state: dict[str, Tensor]) -> None:

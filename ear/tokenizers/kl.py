@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ear.config.hashing import array_digest
+from ear.config.hashing import array_digest, digest
 from ear.config.schema import KLTokenizerConfig
 from ear.errors import UserError, import_extra
 from ear.tokenizers.base import Tokenizer
@@ -52,28 +52,35 @@ class KLTokenizer(Tokenizer):
     _place: Tensor
 
     @cached_property
+    def _loaded(self) -> tuple[nn.Module, str]:
+        """The autoencoder, and its weights' hash from before `.to()` can round them."""
+        if self.config.checkpoint is None:
+            raise UserError(
+                "tokenizer.checkpoint is not set: fetch the KL-16 autoencoder of the MAR project (kl16.ckpt), or one "
+                "in diffusers' format, and name it with --set tokenizer.checkpoint=PATH."
+            )
+        with torch.inference_mode(False):  # what is made inside can't be moved or differentiated through outside
+            autoencoder = load_autoencoder(Path(self.config.checkpoint), self.config)
+        return autoencoder.eval().requires_grad_(False), _weights_digest(autoencoder)
+
+    @property
     def autoencoder(self) -> nn.Module:
         """diffusers' AutoencoderKL, frozen.
 
         Raises:
             UserError: there is no such file, or it holds no autoencoder of the configured shape.
         """
-        if self.config.checkpoint is None:
-            raise UserError(
-                "tokenizer.checkpoint is not set: fetch the KL-16 autoencoder of the MAR project (kl16.ckpt), or one "
-                "in diffusers' format, and name it with --set tokenizer.checkpoint=PATH."
-            )
-        autoencoder = load_autoencoder(Path(self.config.checkpoint), self.config)
-        return autoencoder.eval().requires_grad_(False)
+        return self._loaded[0]
 
     def _autoencoder(self) -> Any:
         # No registered submodule, so that `.to()` never loads it and checkpoints never repeat it; it follows here.
-        return nn.Module.to(self.autoencoder, self._place.device, self._place.dtype)  # diffusers' own warns
+        with torch.inference_mode(False):
+            return nn.Module.to(self.autoencoder, self._place.device, self._place.dtype)  # diffusers' own warns
 
     def moments(self, images: Tensor) -> Tensor:
         """Images [B, 3, H, W] in [-1, 1] -> the posteriors' means and log-variances [B, 2C, h, w], unclamped."""
-        autoencoder = self._autoencoder()
-        return cast(Tensor, autoencoder.quant_conv(autoencoder.encoder(images.to(self._place.dtype))))
+        posterior = self._autoencoder().encode(images.to(self._place.dtype)).latent_dist
+        return cast(Tensor, posterior.parameters)
 
     def tokens_from_moments(self, moments: Tensor, noise: Tensor | None) -> Tensor:
         """Tokens [B, L, D] of posterior samples mean + std * noise, noise [B, C, h, w]; of the means without noise."""
@@ -88,17 +95,11 @@ class KLTokenizer(Tokenizer):
 
     def decode(self, tokens: Tensor) -> Tensor:
         latents = unpatchify(tokens, self.config.patch_size, self.latent_shape) / self.config.scale
-        autoencoder = self._autoencoder()
-        return cast(Tensor, autoencoder.decoder(autoencoder.post_quant_conv(latents.to(self._place.dtype))))
-
-    @cached_property
-    def _content_hash(self) -> str:
-        state = self.autoencoder.state_dict()
-        return array_digest(*(state[name].float().cpu().numpy() for name in sorted(state)))
+        return cast(Tensor, self._autoencoder().decode(latents.to(self._place.dtype)).sample)
 
     def content_hash(self) -> str:
-        """SHA-256 of the autoencoder's weights, the same in whichever layout they are stored."""
-        return self._content_hash
+        """SHA-256 of the autoencoder's weights and their names, the same in whichever layout they are stored."""
+        return self._loaded[1]
 
     def saved_state(self) -> dict[str, Tensor]:
         """Nothing: the weights stay in their own file, and checkpoints keep their hash."""
@@ -116,15 +117,23 @@ def load_autoencoder(path: Path, config: KLTokenizerConfig) -> nn.Module:
     """
     kind = import_extra("diffusers", "latents").AutoencoderKL
     if not path.exists():
-        raise UserError(f"tokenizer.checkpoint: there is no {path}.")
+        raise UserError(f"tokenizer.checkpoint: there is no {path}: check the path.")
     if path.is_dir():
         try:
-            autoencoder = kind.from_pretrained(path, local_files_only=True)
+            # Without the two last, absent accelerate warns and misshapen weights raise without their names.
+            autoencoder, found = kind.from_pretrained(
+                path,
+                local_files_only=True,
+                output_loading_info=True,
+                low_cpu_mem_usage=False,
+                ignore_mismatched_sizes=True,
+            )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise UserError(
                 f"tokenizer.checkpoint: the folder {path} holds no autoencoder in diffusers' format "
                 f"({first_line(error)})."
             ) from error
+        _require_whole(path, found["missing_keys"], found["unexpected_keys"], found["mismatched_keys"])
     else:
         autoencoder = _from_ldm(path, _ldm_state(path))
     _require_shape(autoencoder, config, path)
@@ -141,7 +150,7 @@ def _ldm_state(path: Path) -> dict[str, Tensor]:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     state = (
-        {name: value for name, value in content.items() if isinstance(value, Tensor)}
+        {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
         if isinstance(content, dict)
         else {}
     )
@@ -159,22 +168,43 @@ def _from_ldm(path: Path, state: dict[str, Tensor]) -> nn.Module:
         raise UserError(
             f"tokenizer.checkpoint: {path} is no autoencoder in LDM's layout: it has no {error.args[0]}."
         ) from error
+    except (ValueError, IndexError) as error:  # shapes that no autoencoder has
+        raise UserError(
+            f"tokenizer.checkpoint: {path} is no autoencoder in LDM's layout ({first_line(error)})."
+        ) from error
     found, wanted = to_diffusers(state), autoencoder.state_dict()
-    faults = [f"missing {name}" for name in wanted if name not in found]
-    faults += [f"unexpected {name}" for name in found if name not in wanted]
-    faults += [
-        f"{name} is {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in found and found[name].shape != wanted[name].shape
-    ]
+    _require_whole(
+        path,
+        [name for name in wanted if name not in found],
+        [name for name in found if name not in wanted],
+        [
+            (name, found[name].shape, wanted[name].shape)
+            for name in wanted
+            if name in found and found[name].shape != wanted[name].shape
+        ],
+    )
+    autoencoder.load_state_dict(found)
+    return autoencoder
+
+
+def _require_whole(
+    path: Path, missing: Iterable[str], unexpected: Iterable[str], misshapen: Iterable[tuple[str, Any, Any]]
+) -> None:
+    """`misshapen`: name, shape found, shape wanted."""
+    faults = [f"missing {name}" for name in missing]
+    faults += [f"unexpected {name}" for name in unexpected]
+    faults += [f"{name} is {tuple(found)}, not {tuple(wanted)}" for name, found, wanted in misshapen]
     if faults:
         more = f"; and {len(faults) - MOST_FAULTS} more" if len(faults) > MOST_FAULTS else ""
         raise UserError(
             f"tokenizer.checkpoint: {path} is no whole autoencoder (names as in diffusers): "
             f"{'; '.join(faults[:MOST_FAULTS])}{more}."
         )
-    autoencoder.load_state_dict(found)
-    return autoencoder
+
+
+def _weights_digest(autoencoder: nn.Module) -> str:
+    weights = autoencoder.state_dict().items()
+    return digest({name: array_digest(weight.float().numpy()) for name, weight in weights})
 
 
 def _require_shape(autoencoder: Any, config: KLTokenizerConfig, path: Path) -> None:

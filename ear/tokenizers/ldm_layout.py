@@ -43,8 +43,8 @@ def to_diffusers(ldm: Mapping[str, Tensor]) -> dict[str, Tensor]:
     renamed = {}
     for name, tensor in ldm.items():
         theirs = diffusers_name(name, levels)
-        is_attention = ".attentions." in theirs
-        renamed[theirs] = tensor[:, :, 0, 0] if is_attention and tensor.ndim == 4 else tensor
+        is_linear = ".attentions." in theirs and tensor.shape[2:] == (1, 1)
+        renamed[theirs] = tensor[:, :, 0, 0] if is_linear else tensor
     return renamed
 
 
@@ -76,5 +76,5 @@ def _count(names: Mapping[str, Tensor], pattern: str) -> int:
     """One more than the largest number that the pattern finds."""
     numbers = [int(match.group(1)) for name in names if (match := re.match(pattern, name))]
     if not numbers:
-        raise KeyError(pattern.replace("\\", "").replace("(d+)", "N"))
+        raise KeyError(pattern.replace("\\", "").replace("(d+)", "N").rstrip("."))
     return 1 + max(numbers)

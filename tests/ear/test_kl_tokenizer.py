@@ -1,13 +1,16 @@
 """The KL tokenizer: golden values of KL-16, both layouts, other shapes, and what a user can get wrong."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
 from kl16 import write_rule_filled_kl16
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ear.config.schema import KLTokenizerConfig
@@ -15,18 +18,10 @@ from ear.errors import UserError
 from ear.tokenizers import KLTokenizer
 from ear.tokenizers.kl import measured_scale
 from ear.tokenizers.ldm_layout import autoencoder_config, diffusers_name, to_diffusers
-from ear.tokenizers.patch import patchify
+from ear.tokenizers.patch import patchify, unpatchify
 
 GOLDEN = Path(__file__).parents[1] / "reference" / "kl16_golden.npz"
 IMAGE_SHAPE = (3, 64, 64)
-
-
-@pytest.fixture(scope="module")
-def kl16(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    path = tmp_path_factory.mktemp("kl16") / "kl16.ckpt"
-    write_rule_filled_kl16(path)
-    yield path
-    path.unlink()
 
 
 def small_autoencoder(channels: tuple[int, ...] = (32, 64), latents: int = 3, layers: int = 1) -> AutoencoderKL:
@@ -80,14 +75,24 @@ def tokenizer_of(path: Path, image_shape: tuple[int, int, int] = (3, 16, 16), **
 
 
 @torch.inference_mode()
-def test_kl16_is_the_official_one(kl16: Path) -> None:
-    """In float64, since these weights amplify rounding."""
+def test_kl16_is_the_official_one(tmp_path: Path) -> None:
+    """In float64, since these weights amplify rounding; from all layouts."""
     golden = {name: torch.from_numpy(array).double() for name, array in np.load(GOLDEN).items()}
-    tokenizer = KLTokenizer(KLTokenizerConfig(checkpoint=str(kl16)), IMAGE_SHAPE).double()
-    assert sum(weight.numel() for weight in tokenizer.autoencoder.parameters()) == 66_456_019
-    torch.testing.assert_close(tokenizer.moments(golden["image"]), golden["moments"], rtol=0, atol=1e-6)
-    decoded = tokenizer.decode(patchify(golden["latent"], 1))
-    torch.testing.assert_close(decoded, golden["decoded"], rtol=0, atol=1e-6)
+    hashes = set()
+    for layout in ("model", "state_dict", "folder"):
+        path = tmp_path / layout
+        if layout != "folder":
+            write_rule_filled_kl16(path, key=layout)
+        tokenizer = KLTokenizer(KLTokenizerConfig(checkpoint=str(path)), IMAGE_SHAPE).double()
+        assert sum(weight.numel() for weight in tokenizer.autoencoder.parameters()) == 66_456_019
+        torch.testing.assert_close(tokenizer.moments(golden["image"]), golden["moments"], rtol=0, atol=1e-6)
+        decoded = tokenizer.decode(patchify(golden["latent"], 1))
+        torch.testing.assert_close(decoded, golden["decoded"], rtol=0, atol=1e-6)
+        hashes.add(tokenizer.content_hash())
+        if layout == "state_dict":
+            cast(AutoencoderKL, tokenizer.autoencoder).float().save_pretrained(tmp_path / "folder")
+        shutil.rmtree(path) if path.is_dir() else path.unlink()  # 266 MB each
+    assert len(hashes) == 1
 
 
 @pytest.mark.parametrize(("channels", "latents", "layers"), [((32,), 4, 1), ((32, 64, 64), 3, 2), ((64, 32), 2, 1)])
@@ -141,6 +146,49 @@ def test_tokens_need_no_weights() -> None:
     assert tokenizer.saved_state() == {}
 
 
+def test_a_token_is_a_square_of_latents(tmp_path: Path) -> None:
+    """Channel-major and in raster order, and decoding takes it apart again."""
+    torch.save({"model": as_ldm(small_autoencoder())}, tmp_path / "vae.ckpt")
+    tokenizer = tokenizer_of(tmp_path / "vae.ckpt", (3, 16, 24), patch_size=2)
+    latents = torch.randn(2, 3, 8, 12, generator=torch.Generator().manual_seed(0))
+    tokens = tokenizer.tokens_from_moments(torch.cat([latents, torch.zeros_like(latents)], dim=1), None)
+    assert tokens.shape == (2, tokenizer.tokens, tokenizer.token_dim) == (2, 24, 12)
+    square = latents[1, :, 2:4, 6:8]  # second row, fourth column of 6
+    torch.testing.assert_close(tokens[1, 6 + 3], 0.5 * square.flatten(), rtol=0, atol=0)
+    torch.testing.assert_close(unpatchify(tokens, 2, tokenizer.latent_shape), 0.5 * latents, rtol=0, atol=0)
+    with torch.inference_mode():
+        expected = small_autoencoder().decode(latents).sample
+        torch.testing.assert_close(tokenizer.decode(tokens), expected)
+
+
+def test_the_hash_is_of_the_weights_as_stored(tmp_path: Path) -> None:
+    """Caches of latents and checkpoints refer to it, so it must neither change with use nor with versions of ours."""
+    autoencoder = small_autoencoder()
+    for index, (_, weight) in enumerate(sorted(autoencoder.state_dict().items())):
+        weight.fill_(1 + index / 1024)  # bfloat16 would round it
+    path = tmp_path / "vae.ckpt"
+    torch.save({"model": as_ldm(autoencoder)}, path)
+    tokenizer = tokenizer_of(path).to(torch.bfloat16)
+    tokenizer.encode(torch.zeros(1, 3, 16, 16))
+    assert tokenizer.content_hash() == "892a563bf9d14e70ef212f096ceff5684440e038476da0f908d81432fdae3e31"
+    weights = as_ldm(autoencoder)
+    weights["encoder.mid.block_1.conv1.bias"] += 1 / 1024
+    torch.save({"model": weights}, path)
+    assert tokenizer_of(path).content_hash() != tokenizer.content_hash()
+
+
+def test_weights_first_read_in_inference_mode_serve_outside_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "vae.ckpt"
+    torch.save({"model": as_ldm(small_autoencoder())}, path)
+    tokenizer = tokenizer_of(path)
+    with torch.inference_mode():
+        tokenizer.encode(torch.zeros(1, 3, 16, 16))
+    images = torch.zeros(1, 3, 16, 16, dtype=torch.float64, requires_grad=True)
+    tokenizer.double().encode(images).sum().backward()
+    assert images.grad is not None
+    assert tokenizer.state_dict() == {}, "no checkpoint repeats the weights"
+
+
 def test_measured_scale_is_one_over_the_deviation() -> None:
     """Means of deviation 3 around 5, posteriors of deviation 4: sqrt(9 + 16) = 5, whatever the batches."""
     mean = 5 + 3 * torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1).expand(2, 2, 3, 3)
@@ -179,6 +227,85 @@ def test_a_wrong_file_is_one_sentence(tmp_path: Path, damage: str, message: str)
         path.mkdir()
     with pytest.raises(UserError, match=message):
         tokenizer_of(path).content_hash()
+
+
+def drop(weights: dict[str, Tensor]) -> None:
+    del weights["decoder.conv_in.bias"]
+
+
+def add(weights: dict[str, Tensor]) -> None:
+    weights["decoder.conv_inn.bias"] = torch.zeros(1)
+
+
+def reshape(weights: dict[str, Tensor]) -> None:
+    weights["decoder.conv_in.bias"] = torch.zeros(9)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (drop, r"missing decoder\.conv_in\.bias"),
+        (add, r"unexpected decoder\.conv_inn\.bias"),
+        (reshape, r"decoder\.conv_in\.bias is \(9,\), not \(64,\)"),
+    ],
+)
+def test_a_folder_must_be_whole(tmp_path: Path, damage: Callable[[dict[str, Tensor]], None], message: str) -> None:
+    """diffusers itself warns, and goes on with random weights."""
+    small_autoencoder().save_pretrained(tmp_path)
+    path = tmp_path / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    damage(weights)
+    save_file(weights, path)
+    with pytest.raises(UserError, match=message):
+        tokenizer_of(tmp_path).content_hash()
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("encoder.mid.attn_1.q.weight", (64, 64, 3, 3), r"to_q\.weight is \(64, 64, 3, 3\), not \(64, 64\)"),
+        ("encoder.down.0.block.0.conv2.weight", (33, 33, 3, 3), "no autoencoder in LDM's layout .num_channels"),
+        ("encoder.conv_in.weight", (), "no autoencoder in LDM's layout"),
+    ],
+)
+def test_shapes_of_no_autoencoder_are_refused(tmp_path: Path, name: str, shape: tuple[int, ...], message: str) -> None:
+    path = tmp_path / "vae.ckpt"
+    torch.save({**as_ldm(small_autoencoder()), name: torch.zeros(shape)}, path)
+    with pytest.raises(UserError, match=message):
+        tokenizer_of(path).content_hash()
+
+
+def test_safetensors_and_older_formats_are_read(tmp_path: Path) -> None:
+    """torch.save's before 1.6, and diffusers' names of attention before 0.13 (its SD autoencoders still have them)."""
+    autoencoder = small_autoencoder()
+    weights = as_ldm(autoencoder)
+    torch.save({"model": weights}, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
+    save_file({name: weight.contiguous() for name, weight in weights.items()}, tmp_path / "vae.safetensors")
+    autoencoder.save_pretrained(tmp_path / "folder")
+    path = tmp_path / "folder" / "diffusion_pytorch_model.safetensors"
+    old_names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    old = {}
+    for name, weight in load_file(path).items():
+        for new_name, old_name in old_names.items():
+            name = name.replace(f".{new_name}.", f".{old_name}.")
+        old[name] = weight
+    save_file(old, path)
+    assert (
+        len({tokenizer_of(tmp_path / name).content_hash() for name in ("old.ckpt", "vae.safetensors", "folder")}) == 1
+    )
+
+
+def test_an_autoencoder_without_quantising_convolutions(tmp_path: Path) -> None:
+    """As of SD 3 and Flux."""
+    autoencoder = AutoencoderKL(latent_channels=3, use_quant_conv=False, use_post_quant_conv=False)
+    autoencoder.save_pretrained(tmp_path)
+    images = torch.zeros(1, 3, 4, 4)
+    with torch.inference_mode():
+        latents = autoencoder.eval().encode(images).latent_dist.mean
+        tokenizer = tokenizer_of(tmp_path, (3, 4, 4), stride=1)
+        tokens = tokenizer.encode(images)
+        torch.testing.assert_close(unpatchify(tokens, 1, (3, 4, 4)), 0.5 * latents)
+        torch.testing.assert_close(tokenizer.decode(tokens), autoencoder.decode(latents).sample)
 
 
 def test_a_configuration_that_does_not_fit_says_what_to_set(tmp_path: Path) -> None:
