@@ -2,19 +2,27 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ear.cli.options import DEFAULT_ROOT, Checkpoint, Json, Overrides, Root
+from ear.cli.options import DEFAULT_ROOT, Json, Overrides, Root
+
+if TYPE_CHECKING:
+    from ear.evaluation import Evaluation
 
 
 def evaluate(
-    checkpoint: Checkpoint,
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="A checkpoint file or a folder of the store that holds one.")
+    ],
     overrides: Overrides = [],  # noqa: B006 (typer copies it)
     keep_images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also write the generated images there, as PNG files.")
     ] = None,
+    reconstruction: Annotated[
+        bool, typer.Option("--reconstruction", help="Measure the tokenizer alone; CHECKPOINT is a configuration then.")
+    ] = False,
     root: Root = DEFAULT_ROOT,
     as_json: Json = False,
 ) -> None:
@@ -26,14 +34,24 @@ def evaluate(
     Examples:
       ear evaluate runs/store/KEY --set sampling.cfg=1.5 --set evaluation.images=4000
       ear evaluate runs/store/KEY --set evaluation.statistics=VIRTUAL_imagenet256_labeled.npz
+      ear evaluate fashion_mnist --reconstruction
     """
+    if reconstruction:
+        evaluate_tokenizer(checkpoint, overrides, root, as_json)
+    else:
+        evaluate_checkpoint(Path(checkpoint), overrides, keep_images, root, as_json)
+
+
+def evaluate_checkpoint(
+    checkpoint: Path, overrides: list[str], keep_images: Path | None, root: Path, as_json: bool
+) -> None:
     from dataclasses import asdict
 
     from ear.cli.checkpoint import checkpoint_file, override
     from ear.cli.progress import progress_bar
     from ear.data import load_dataset
     from ear.distributed import joined_processes
-    from ear.evaluation import evaluate as evaluate_checkpoint
+    from ear.evaluation import evaluate as evaluate_file
     from ear.execution import set_up
     from ear.store import Store, checkpoint_keys
     from ear.training.checkpoint import load_header
@@ -46,7 +64,7 @@ def evaluate(
     with joined_processes() as processes, progress_bar(disable=not processes.is_main) as progress:
         images = config.evaluation.images + config.evaluation.null_images
         task = progress.add_task("sampling", total=images // processes.count, note="preparing the extractor")
-        evaluation = evaluate_checkpoint(
+        evaluation = evaluate_file(
             path,
             config,
             keys,
@@ -61,6 +79,12 @@ def evaluate(
     if as_json:
         print(json.dumps(asdict(evaluation)))
         return
+    show(evaluation)
+    print(f"Samples: {store.path(keys.evaluation) / 'samples.png'}")
+
+
+def show(evaluation: "Evaluation") -> None:
+    """Prints metrics and what they were measured with."""
     for title, suffix, images in (
         ("class labels", "", evaluation.images),
         ("no label", "_null", evaluation.null_images),
@@ -74,4 +98,35 @@ def evaluate(
     real = f"{evaluation.reference_images} images of " if evaluation.reference_images else ""
     accuracy = f" ({evaluation.extractor_accuracy:.1%} on held-out images)" if evaluation.extractor_accuracy else ""
     print(f"against {real}{evaluation.reference}, extractor {evaluation.extractor}{accuracy}")
-    print(f"Samples: {store.path(keys.evaluation) / 'samples.png'}")
+
+
+def evaluate_tokenizer(name: str, overrides: list[str], root: Path, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from ear.cli.progress import progress_bar
+    from ear.config import load_config
+    from ear.data import load_dataset
+    from ear.evaluation.reconstruction import reconstruct
+    from ear.execution import set_up
+    from ear.store import Store, reference_keys
+
+    config = load_config(name, overrides)
+    set_up(config.execution)
+    dataset = load_dataset(config.data)
+    with progress_bar() as progress:
+        task = progress.add_task("reconstructing", total=config.evaluation.images, note="preparing the extractor")
+        found = reconstruct(
+            config,
+            *reference_keys(config, dataset),
+            dataset,
+            Store(root),
+            lambda done: progress.update(task, completed=done, note=""),
+        )
+        progress.update(task, total=found.images)
+    if as_json:
+        print(json.dumps(asdict(found)))
+        return
+    print(
+        f"Reconstruction FID {found.fid:.3f}, PSNR {found.peak_signal_to_noise:.1f} dB, of {found.images} images "
+        f"against {found.reference}, extractor {found.extractor}" + (f" ({found.warning})" if found.warning else "")
+    )

@@ -1,16 +1,23 @@
 """ear train"""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ear.cli.evaluate import evaluate_checkpoint
 from ear.cli.options import DEFAULT_ROOT, Json, Overrides, Root
+
+if TYPE_CHECKING:
+    from ear.run import Run, TrainingOutcome
 
 
 def train(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="A shipped name (digits) or a YAML file.")],
     overrides: Overrides = [],  # noqa: B006 (typer copies it)
+    then_evaluate: Annotated[
+        bool, typer.Option("--evaluate", help="Evaluate the result as well, with the configuration's settings.")
+    ] = False,
     root: Root = DEFAULT_ROOT,
     as_json: Json = False,
 ) -> None:
@@ -22,6 +29,7 @@ def train(
     \b
     Examples:
       ear train digits --set scoring.alpha=1.25 --set seed=1
+      ear train fashion_mnist --evaluate
       torchrun --nproc-per-node 8 -m ear train imagenet256_base --set data.latents=CACHE
     """
     from contextlib import ExitStack
@@ -45,8 +53,14 @@ def train(
         outcome = run.train(stop.is_set)
     if outcome is None:
         raise KeyboardInterrupt
-    if not processes.is_main:
-        return
+    if processes.is_main:
+        report(run, outcome, known, as_json)
+    if then_evaluate and outcome.diverged_at is None:
+        evaluate_checkpoint(outcome.checkpoint, [], None, root, as_json)
+
+
+def report(run: "Run", outcome: "TrainingOutcome", known: bool, as_json: bool) -> None:
+    """Prints how the training ended and what can be done next."""
     if as_json:
         print(json.dumps({**vars(outcome), "checkpoint": str(outcome.checkpoint), "reused": known}))
         return

@@ -44,8 +44,8 @@ def _absolute(path: str | None) -> str | None:
 
 
 Location = Annotated[str | None, AfterValidator(_absolute), Field(json_schema_extra={"reach": "nothing"})]
-"""A path, taken from where the program is started and kept absolute, since workers start elsewhere. Where something lies
-has no influence on results; the hash of what lies there enters the keys instead."""
+"""A path, taken from where the program is started and kept absolute, since workers start elsewhere. Where something
+lies has no influence on results; the hash of what lies there enters the keys instead."""
 
 
 class DigitsData(Section):

@@ -96,7 +96,7 @@ def evaluate(
     labelled = _sampled_features(sampler, config, labels, extractor, processes, files, progress)
     unlabelled = _sampled_features(sampler, config, None, extractor, processes, files, progress)
     if processes.is_main:
-        real = load_reference(config, keys, dataset, extractor, store)
+        real = load_reference(config, keys.reference, dataset, extractor, store)
         evaluation = Evaluation(
             metrics={
                 **measure(labelled, real, settings.neighbours),
@@ -212,5 +212,5 @@ def load_evaluation(key: str, store: Store) -> Evaluation:
 def prepare(config: RunConfig, keys: RunKeys, dataset: Dataset, store: Store) -> Extractor:
     """Makes what evaluations share, the extractor and the real features, unless the store holds them."""
     extractor = load_extractor(config.evaluation, keys.extractor, dataset, store, choose_device(config.execution))
-    load_reference(config, keys, dataset, extractor, store)
+    load_reference(config, keys.reference, dataset, extractor, store)
     return extractor

@@ -17,7 +17,7 @@ from ear.errors import UserError
 from ear.evaluation.extractors import Extractor
 from ear.evaluation.metrics import FeatureStatistics, StatisticsAccumulator
 from ear.execution import worker_processes
-from ear.store import RunKeys, Store
+from ear.store import Store
 
 MANIFOLD_IMAGES = 10_000  # real images that precision and recall look at, as many as ADM's reference batch has
 
@@ -30,21 +30,21 @@ class Reference:
     images: int | None  # None where the file does not tell
 
 
-def load_reference(config: RunConfig, keys: RunKeys, dataset: Dataset, extractor: Extractor, store: Store) -> Reference:
-    """The configured reference, from the store or computed and published there.
+def load_reference(config: RunConfig, key: str, dataset: Dataset, extractor: Extractor, store: Store) -> Reference:
+    """The configured reference, from the store or computed and published there under `key`.
 
     Raises:
         UserError: there are no such images, or the statistics file does not fit the extractor.
     """
     if config.evaluation.statistics is not None:
-        return _from_statistics_file(Path(config.evaluation.statistics), keys, extractor, store)
+        return _from_statistics_file(Path(config.evaluation.statistics), key, extractor, store)
     split = config.evaluation.reference
 
     def fill(folder: Path) -> None:
         batches = dataset.image_batches(split, config.execution.batch_size, worker_processes(config.execution))
         _measure(batches, dataset.split_size(split), extractor, folder)
 
-    folder = store.get_or_create(keys.reference, "reference", fill)
+    folder = store.get_or_create(key, "reference", fill)
     tensors = _load(folder)
     statistics = FeatureStatistics(tensors["mean"].numpy(), tensors["covariance"].numpy())
     return Reference(f"{dataset.name}/{split}", statistics, tensors["features"], int(tensors["images"]))
@@ -83,7 +83,7 @@ def _load(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _from_statistics_file(path: Path, keys: RunKeys, extractor: Extractor, store: Store) -> Reference:
+def _from_statistics_file(path: Path, key: str, extractor: Extractor, store: Store) -> Reference:
     """ADM's layout: `mu`, `sigma`, and perhaps the images themselves under `arr_0`."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -113,5 +113,5 @@ def _from_statistics_file(path: Path, keys: RunKeys, extractor: Extractor, store
     def fill(folder: Path) -> None:
         _measure(iter(torch.split(torch.from_numpy(images).permute(0, 3, 1, 2), 500)), len(images), extractor, folder)
 
-    folder = store.get_or_create(keys.reference, "reference", fill)
+    folder = store.get_or_create(key, "reference", fill)
     return Reference(path.name, statistics, _load(folder)["features"], None)

@@ -70,6 +70,8 @@ class ImageModel(nn.Module):
 
 def _rows(values: Tensor, masked: Sequence[tuple[int, int]]) -> Tensor:
     """Of values [B, max n, C] each group's first n an image, as rows [N, C]."""
+    if len(masked) == 1:
+        return values.flatten(0, 1)
     groups = torch.split(values, [images for images, _ in masked])
     return torch.cat([group[:, :count].flatten(0, 1) for group, (_, count) in zip(groups, masked, strict=True)])
 

@@ -66,16 +66,20 @@ def stage_keys(config: RunConfig, dataset_hash: str) -> tuple[str, ...]:
     return tuple(keys)
 
 
-def _keys(config: RunConfig, dataset: Dataset, stages: tuple[str, ...]) -> RunKeys:
+def reference_keys(config: RunConfig, dataset: Dataset) -> tuple[str, str]:
+    """The keys of the extractor and of the real images' features in it; training data is not needed for either."""
     settings = config.evaluation
     if settings.extractor == "classifier":
         extractor = _key("extractor", settings.extractor, dataset.content_hash())
     else:
         extractor = _key("extractor", settings.extractor, _content(settings.extractor_weights))
     if settings.statistics is not None:
-        reference = _key("reference", extractor, _content(settings.statistics))
-    else:
-        reference = _key("reference", extractor, dataset.split_hash(settings.reference))
+        return extractor, _key("reference", extractor, _content(settings.statistics))
+    return extractor, _key("reference", extractor, dataset.split_hash(settings.reference))
+
+
+def _keys(config: RunConfig, dataset: Dataset, stages: tuple[str, ...]) -> RunKeys:
+    extractor, reference = reference_keys(config, dataset)
     return RunKeys(stages, extractor, reference, evaluation_key(stages[-1], config, reference))
 
 

@@ -1,7 +1,7 @@
 """Tokenizers: images to continuous tokens and back."""
 
 from ear.config.schema import KLTokenizerConfig, RunConfig
-from ear.data.base import ImageDataset, to_unit_range
+from ear.data import Dataset, ImageDataset, to_unit_range
 from ear.tokenizers.base import Tokenizer
 from ear.tokenizers.kl import KLTokenizer
 from ear.tokenizers.patch import PatchTokenizer
@@ -17,9 +17,9 @@ def build_tokenizer(config: RunConfig) -> Tokenizer:
     return PatchTokenizer(config.data.image_shape, config.tokenizer.patch_size, config.tokenizer.components)
 
 
-def fitted_tokenizer(config: RunConfig, dataset: ImageDataset) -> Tokenizer:
+def fitted_tokenizer(config: RunConfig, dataset: Dataset) -> Tokenizer:
     """The same, fitted to the training images where it learns from them."""
     tokenizer = build_tokenizer(config)
-    if isinstance(tokenizer, PatchTokenizer):
+    if isinstance(tokenizer, PatchTokenizer) and isinstance(dataset, ImageDataset):
         tokenizer.fit(to_unit_range(dataset.train.images))
     return tokenizer

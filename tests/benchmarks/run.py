@@ -1,9 +1,10 @@
 """Speed, measured against a baseline in the same run: `make benchmarks`. Prints figures; judges nothing.
 
-Training: the digits configuration for 800 steps against a plain eager loop (tests/benchmarks/plain.py), in alternating
-stretches, since machines drift. Start-up: `ear --help` against a bare interpreter.
+Baselines and ours take turns, since machines drift: the plain loop and sampler of tests/benchmarks/plain.py, a folder
+of npz files for the latents (tests/benchmarks/loader.py), a bare interpreter for the start-up.
 """
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -12,14 +13,41 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from loader import loader
 from plain import PlainTraining
 
-from ear.config import load_config
-from ear.data import load_dataset
+from ear.config import RunConfig, load_config
+from ear.config.schema import SamplingConfig
+from ear.data import ImageDataset, Split
+from ear.sampling import balanced_labels, generate, image_randomness
 from ear.training import Trainer
+from ear.training.token_data import load_token_data
 
-STEPS, STRETCH = 800, 50
-SETTINGS = ["training.stages.0.steps=750", "training.stages.1.steps=50", f"execution.log_every={STRETCH}"]
+
+def synthetic(config: RunConfig, images: int = 2048) -> ImageDataset:
+    """Random images in the shape of the configuration's: speed does not depend on what they show."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (images, *config.data.image_shape), dtype=torch.uint8, generator=generator)
+    split = Split(pixels, torch.arange(images) % config.data.classes)
+    return ImageDataset("synthetic", config.data.classes, split, split)
+
+
+# Name -> configuration and training steps in a stretch.
+SHAPES = {
+    "digits (112 k parameters, 16 tokens)": (load_config("digits"), 50),
+    "fashion_mnist (49 tokens)": (load_config("fashion_mnist"), 10),
+    "6 blocks of width 192, 49 tokens, head 256 x 3": (
+        load_config(
+            "fashion_mnist",
+            [
+                "model={width: 192, depth: 6, heads: 6, buffer_tokens: 16}",
+                "scoring.generator={width: 256, depth: 3, noise_channels: 64}",
+                "training.batch_size=32",
+            ],
+        ),
+        2,
+    ),
+}
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -32,22 +60,65 @@ def spread(values: list[float], unit: str = "") -> str:
     return f"median {statistics.median(values):.3f}{unit} (min {min(values):.3f}, max {max(values):.3f})"
 
 
-def training() -> None:
+def compare(ours: Callable[[], object], plain: Callable[[], object], rounds: int) -> tuple[list[float], list[float]]:
+    """Seconds of both, taking turns."""
+    times = [(seconds(plain), seconds(ours)) for _ in range(rounds)]
+    return [our for _, our in times], [plain for plain, _ in times]
+
+
+def report(what: str, ours: list[float], plain: list[float], each: float) -> None:
+    ratios = [one / other for one, other in zip(plain, ours, strict=True)]
+    print(f"  {what}: ours {statistics.median(ours) / each:.4f} s, plain {statistics.median(plain) / each:.4f} s")
+    print(f"    plain / ours: {spread(ratios)}", flush=True)
+
+
+def training_and_sampling(rounds: int) -> None:
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    config = load_config("digits", SETTINGS)
-    dataset = load_dataset(config.data)
-    ours, plain = Trainer(config, dataset), PlainTraining(Trainer(config, dataset))
-    plain_losses: list[float] = []
-    ours_seconds, plain_seconds = [], []
-    for _ in range(STEPS // STRETCH):
-        plain_seconds.append(seconds(lambda: plain_losses.extend(plain.train_step() for _ in range(STRETCH))))
-        ours_seconds.append(seconds(ours.advance))
-    ratios = [plain / our for plain, our in zip(plain_seconds, ours_seconds, strict=True)]
-    print(f"training, {STEPS} steps on one thread: ours {sum(ours_seconds):.1f} s, plain {sum(plain_seconds):.1f} s")
-    print(f"  plain / ours by stretch of {STRETCH} steps: {spread(ratios)}")
-    last = statistics.mean(plain_losses[-STRETCH:])
-    print(f"  mean loss of the last {STRETCH}: ours {ours.history[-1].loss:.3f}, plain {last:.3f}")
+    for name, (config, stretch) in SHAPES.items():
+        torch.manual_seed(0)
+        data = synthetic(config)
+        config = with_steps(config, (rounds + 1) * stretch, stretch)
+        trainer = Trainer(config, load_token_data(config, data))
+        plain = PlainTraining(Trainer(config, load_token_data(config, data)), data)
+        print(name)
+
+        def plain_stretch(plain: PlainTraining = plain, stretch: int = stretch) -> None:
+            for _ in range(stretch):
+                plain.train_step()
+
+        trainer.advance()
+        plain_stretch()
+        report("training, a step", *compare(trainer.advance, plain_stretch, rounds), each=stretch)
+        for cfg in (1.0, 3.0):
+            sampling(trainer, plain, config.sampling.model_copy(update={"cfg": cfg}), rounds)
+
+
+def with_steps(config: RunConfig, steps: int, log_every: int) -> RunConfig:
+    stage = config.training.stages[0].model_copy(update={"steps": steps})
+    return config.model_copy(
+        update={
+            "training": config.training.model_copy(update={"stages": (stage,)}),
+            "execution": config.execution.model_copy(update={"log_every": log_every}),
+        }
+    )
+
+
+def sampling(trainer: Trainer, plain: PlainTraining, settings: SamplingConfig, rounds: int) -> None:
+    """From class labels to tokens, the drawing of orders and noise included."""
+    model, tokens, token_dim = trainer.model.eval(), trainer.tokenizer.tokens, trainer.tokenizer.token_dim
+    plain.model.eval()
+    labels, steps = balanced_labels(64, trainer.data.classes), min(settings.steps, tokens)
+
+    def ours_once() -> None:
+        orders, noise = image_randomness(model, tokens, 0, range(len(labels)), settings)
+        generate(model, labels, orders, noise, settings, token_dim)
+
+    def plain_once() -> None:
+        plain.model.sample(labels, plain.random_orders(len(labels)), steps, settings.cfg, 0.9, token_dim)
+
+    ours_once()
+    what = f"sampling, an image at batch {len(labels)}, {steps} steps, CFG {settings.cfg:g}"
+    report(what, *compare(ours_once, plain_once, rounds), each=len(labels))
 
 
 def start_up() -> None:
@@ -62,5 +133,10 @@ def start_up() -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=16, help="how often the two take turns")
+    parser.add_argument("--entries", type=int, default=20_000, help="of the latent cache")
+    arguments = parser.parse_args()
     start_up()
-    training()
+    training_and_sampling(arguments.rounds)
+    loader(arguments.entries)

@@ -15,8 +15,9 @@ from ear.data import FolderDataset, load_dataset
 from ear.errors import UserError
 from ear.evaluation.extractors import Extractor, load_extractor
 from ear.evaluation.metrics import feature_statistics
+from ear.evaluation.reconstruction import reconstruct
 from ear.evaluation.reference import load_reference
-from ear.store import Store, run_keys
+from ear.store import Store, reference_keys
 
 FEATURES = 5
 
@@ -44,7 +45,7 @@ def statistics_file(path: Path, **arrays: np.ndarray) -> str:
 def reference_of(path: str, root: Path):  # type: ignore[no-untyped-def]
     config = load_config("digits", [f"evaluation.statistics={path}"])
     dataset = load_dataset(config.data)
-    return load_reference(config, run_keys(config, dataset), dataset, EXTRACTOR, Store(root))
+    return load_reference(config, reference_keys(config, dataset)[1], dataset, EXTRACTOR, Store(root))
 
 
 def test_statistics_and_images_of_a_file(tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_features_of_a_dataset_are_those_of_its_images(tmp_path: Path) -> None:
     config = load_config("digits", ["execution.batch_size=400"])
     dataset = load_dataset(config.data)
     classifier = load_extractor(config.evaluation, "extractor", dataset, Store(tmp_path))
-    reference = load_reference(config, run_keys(config, dataset), dataset, classifier, Store(tmp_path))
+    reference = load_reference(config, reference_keys(config, dataset)[1], dataset, classifier, Store(tmp_path))
     assert not isinstance(dataset, FolderDataset)
     features = classifier.extract(dataset.train.images).features
     torch.testing.assert_close(reference.features, features)
@@ -167,3 +168,19 @@ def test_an_image_folder_says_what_it_lacks(override: str, message: str) -> None
     ask = dataset.content_hash if "reference" not in override else partial(dataset.split_hash, "test")
     with pytest.raises(UserError, match=message):
         ask()
+
+
+def test_reconstruction_of_patches(tmp_path: Path) -> None:
+    """All pixels of digits come back: the FID of a set from itself. Two components of four do not."""
+    dataset = load_dataset(load_config("digits").data)
+    results = []
+    for overrides in ([], ["tokenizer.components=2"]):
+        config = load_config("digits", [*overrides, "evaluation.images=1500"])
+        keys = reference_keys(config, dataset)
+        results.append(reconstruct(config, *keys, dataset, Store(tmp_path)))
+    whole, lossy = results
+    assert (whole.images, whole.reference, whole.warning) == (1297, "digits/train", "")
+    assert whole.fid == pytest.approx(0, abs=1e-6)
+    assert whole.peak_signal_to_noise > 100
+    assert lossy.fid > 1
+    assert 10 < lossy.peak_signal_to_noise < 30

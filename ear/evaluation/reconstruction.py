@@ -1,0 +1,70 @@
+"""Reconstruction FID: what a tokenizer alone costs, a floor under the FID of every model on its tokens."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from ear.config import RunConfig
+from ear.data import Dataset, to_uint8, to_unit_range
+from ear.evaluation.evaluate import FEW_IMAGES
+from ear.evaluation.extractors import load_extractor
+from ear.evaluation.metrics import StatisticsAccumulator, frechet_distance
+from ear.evaluation.reference import load_reference
+from ear.execution import choose_device, worker_processes
+from ear.store import Store
+from ear.tokenizers import fitted_tokenizer
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    fid: float  # of encoded and decoded images against the reference
+    peak_signal_to_noise: float  # dB, of uint8 pixels: 10 log10(255^2 / mean squared error)
+    images: int
+    reference: str
+    extractor: str
+    warning: str  # "" where there are images enough
+
+
+def reconstruct(
+    config: RunConfig,
+    extractor_key: str,
+    reference_key: str,
+    dataset: Dataset,
+    store: Store,
+    on_images: Callable[[int], object] = int,
+) -> Reconstruction:
+    """Encodes and decodes the reference split's images, `evaluation.images` of them at most, and compares.
+
+    Latents are the posterior's mean, as reconstruction FIDs are reported.
+
+    Raises:
+        UserError: images, autoencoder or extractor are missing.
+    """
+    device = choose_device(config.execution)
+    extractor = load_extractor(config.evaluation, extractor_key, dataset, store, device)
+    reference = load_reference(config, reference_key, dataset, extractor, store)
+    tokenizer = fitted_tokenizer(config, dataset).to(device)
+    accumulator = StatisticsAccumulator()
+    squared_error, pixels = 0.0, 0
+    split, settings = config.evaluation.reference, config.execution
+    for batch in dataset.image_batches(split, settings.batch_size, worker_processes(settings)):
+        images = batch[: config.evaluation.images - accumulator.count]
+        with torch.inference_mode():
+            decoded = to_uint8(tokenizer.decode(tokenizer.encode(to_unit_range(images.to(device))))).cpu()
+        squared_error += (decoded.double() - images).square().sum().item()
+        pixels += images.numel()
+        features = extractor.extract(decoded).features
+        accumulator.add(features)
+        on_images(accumulator.count)
+        if accumulator.count >= config.evaluation.images:
+            break
+    few = accumulator.count < FEW_IMAGES * features.shape[1]
+    return Reconstruction(
+        fid=frechet_distance(accumulator.statistics(), reference.statistics),
+        peak_signal_to_noise=float(10 * torch.log10(torch.tensor(255.0**2 * pixels / max(squared_error, 1e-12)))),
+        images=accumulator.count,
+        reference=reference.name,
+        extractor=extractor.name,
+        warning="so few images make FID too high" if few else "",
+    )
