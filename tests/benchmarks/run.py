@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from loader import loader
 from plain import PlainTraining
+from rules import rules
 
 from ear.config import RunConfig, load_config
 from ear.config.schema import SamplingConfig
@@ -139,4 +140,5 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     start_up()
     training_and_sampling(arguments.rounds)
+    rules()
     loader(arguments.entries)

@@ -41,14 +41,15 @@ def checkpoint(root: Path) -> Path:
     return Path(first["checkpoint"]).parent
 
 
-def test_an_interrupted_training_says_how_to_go_on_and_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_an_interrupted_training_says_how_to_go_on_and_loses_nothing(tmp_path: Path, number: signal.Signals) -> None:
     arguments = [EAR, "train", "digits", "--root", str(tmp_path), "--set", "execution.log_every=10"]
     training = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
     assert training.stderr is not None
     for line in training.stderr:  # the bar's first line comes with the first steps
         if "training" in line:
             break
-    training.send_signal(signal.SIGINT)
+    training.send_signal(number)
     said = training.stderr.read()
     assert training.wait(30) == 130
     assert f"Go on with:  ear train digits --root {tmp_path} --set execution.log_every=10" in said
