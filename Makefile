@@ -29,6 +29,7 @@ tests: $(READY)
 	$(BIN)/pytest
 
 test-slow: $(READY)
+	tests/install_debian_packages dataset-fashion-mnist
 	$(BIN)/pytest -m slow
 	$(MAKE) benchmarks
 

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from pydantic import ValidationError
 
+from ear.cli.main import ran_out_of_memory
 from ear.config import RunConfig, config_hash, load_config
 from ear.errors import UserError
 
@@ -120,3 +122,19 @@ def test_ear_imports_no_orchestration() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "out_of_memory"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+            True,
+        ),
+        (RuntimeError("shapes do not match"), False),
+    ],
+)
+def test_running_out_of_memory_is_recognised(error: Exception, out_of_memory: bool) -> None:
+    assert ran_out_of_memory(error) is out_of_memory

@@ -2,12 +2,15 @@
 
 import dataclasses
 import gzip
+import json
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from processes import run
 
 from ear.config import load_config
 from ear.config.schema import EvaluationConfig, FashionMnistData
@@ -279,3 +282,18 @@ def test_classifier_below_its_bound_is_not_kept(
 def test_no_classifier_for_other_datasets(bars: ImageDataset, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="digits and fashion_mnist, not for bars; name one of torch-fidelity's"):
         load_extractor(EvaluationConfig(), "extractor", bars, Store(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path(DEBIAN_FOLDER).exists(), reason="dataset-fashion-mnist is not installed")
+def test_one_command_trains_and_evaluates_in_minutes(tmp_path: Path) -> None:
+    """At most 15 minutes on 2 cores, FID at most 45 with the configuration's own guidance."""
+    started = time.monotonic()
+    printed = run(1, "train", "fashion_mnist", "--evaluate", "--root", str(tmp_path), "--json", timeout=1200)
+    evaluation = json.loads(printed.splitlines()[-1])
+    seconds = time.monotonic() - started
+    print(f"fashion_mnist: {seconds:.0f} s, {evaluation['metrics']}")
+    assert evaluation["images"] == 2000
+    assert evaluation["metrics"]["fid"] <= 45
+    assert seconds <= 15 * 60
+    assert list(tmp_path.glob("store/*/samples.png"))

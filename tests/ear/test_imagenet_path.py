@@ -4,6 +4,7 @@ KL-16 with weights from a rule, Inception with random ones: every part but the t
 """
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,23 @@ def test_from_image_files_to_metrics(folder: Path) -> None:
     assert len(list(kept.glob("*.png"))) == 41
     with Image.open(kept / "000004-0001.png") as image:
         assert (image.size, image.mode) == ((32, 32), "RGB")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("encode", "--set", "data.classes=5"), "data.classes is 5, but .* holds 3 class folders"),
+        (("encode", "--set", "data.size=48", "--max-skipped", "0.1"), "another crop size: data.size=32 then, 48 now"),
+        (("train", "--set", "data.images=1000"), "data.images is 1000, but .* holds 24"),
+        (("train", "--set", "data.size=48"), "were cropped to 32 pixels"),
+    ],
+)
+def test_wrong_input_is_one_sentence(folder: Path, arguments: tuple[str, ...], message: str) -> None:
+    """After the first test, whose cache these ask for otherwise."""
+    name, *settings = arguments
+    root = () if name == "encode" else ("--root", str(folder / "wrong"))
+    said = run(1, name, str(folder / "narrow.yaml"), *settings, *root, code=2)
+    assert re.search(f"error: .*{message}", said.replace("\n", " "))
 
 
 def test_another_autoencoder_than_the_trained_one_is_refused(folder: Path) -> None:
