@@ -44,19 +44,20 @@ def train(
 
     resolved = load_config(config, overrides)
     stop = Event()
-    with ExitStack() as stack:
-        processes = stack.enter_context(joined_processes())
-        stack.enter_context(on_interrupt(stop.set))
-        bars = [stack.enter_context(TrainingBar(resolved.total_steps))] if processes.is_main else []
-        run = Run(resolved, Store(root), bars, processes)
-        known = run.training_outcome() is not None
-        outcome = run.train(stop.is_set)
-    if outcome is None:
-        raise KeyboardInterrupt
-    if processes.is_main:
-        report(run, outcome, known, as_json)
-    if then_evaluate and outcome.diverged_at is None:
-        evaluate_checkpoint(outcome.checkpoint, [], None, root, as_json)
+    # One connection for both: torchrun's processes can't meet a second time.
+    with joined_processes() as processes:
+        with ExitStack() as stack:
+            stack.enter_context(on_interrupt(stop.set))
+            bars = [stack.enter_context(TrainingBar(resolved.total_steps))] if processes.is_main else []
+            run = Run(resolved, Store(root), bars, processes)
+            known = run.training_outcome() is not None
+            outcome = run.train(stop.is_set)
+        if outcome is None:
+            raise KeyboardInterrupt
+        if processes.is_main:
+            report(run, outcome, known, as_json)
+        if then_evaluate and outcome.diverged_at is None:
+            evaluate_checkpoint(outcome.checkpoint, [], None, root, as_json)
 
 
 def report(run: "Run", outcome: "TrainingOutcome", known: bool, as_json: bool) -> None:

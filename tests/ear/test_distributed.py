@@ -61,7 +61,10 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "one", tmp_path / "again")
     for evaluation in (tmp_path / "again").glob("store/*/evaluation.json"):
         shutil.rmtree(evaluation.parent)
-    shared = json.loads(run(2, "evaluate", str(checkpoint), *few, "--root", str(tmp_path / "again")))
+    trained = ("train", "digits", *settings("evaluation.images=101", "evaluation.null_images=100"), "--evaluate")
+    printed = run(2, *trained, "--json", "--root", str(tmp_path / "again")).splitlines()
+    assert json.loads(printed[0])["reused"]
+    shared = json.loads(printed[-1])
     assert shared["metrics"].keys() == alone["metrics"].keys()
     for name, value in alone["metrics"].items():
         assert shared["metrics"][name] == pytest.approx(value, rel=1e-3, abs=0.011), name
