@@ -54,20 +54,18 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     two = train(2, tmp_path / "two", "execution.micro_batch=20")
     assert_close(two, one)
 
-    checkpoint = next((tmp_path / "one").glob("store/*/checkpoint.safetensors")).parent
-    few = ("--set", "evaluation.images=101", "--set", "evaluation.null_images=100", "--json")
-    alone = json.loads(run(1, "evaluate", str(checkpoint), *few, "--root", str(tmp_path / "one")))
-    # The same store without that evaluation, so that its classifier need not be trained again.
-    shutil.copytree(tmp_path / "one", tmp_path / "again")
-    for evaluation in (tmp_path / "again").glob("store/*/evaluation.json"):
+    more = ("evaluation.images=101", "evaluation.null_images=100")
+    again = ("train", "digits", *settings(*more), "--evaluate", "--json", "--root")
+    alone = json.loads(run(1, *again, str(tmp_path / "one")).splitlines()[-1])
+    # The same store without that evaluation, so that neither model nor classifier need be trained again.
+    shutil.copytree(tmp_path / "one", tmp_path / "shared")
+    for evaluation in (tmp_path / "shared").glob("store/*/evaluation.json"):
         shutil.rmtree(evaluation.parent)
-    trained = ("train", "digits", *settings("evaluation.images=101", "evaluation.null_images=100"), "--evaluate")
-    printed = run(2, *trained, "--json", "--root", str(tmp_path / "again")).splitlines()
-    assert json.loads(printed[0])["reused"]
-    shared = json.loads(printed[-1])
-    assert shared["metrics"].keys() == alone["metrics"].keys()
+    training, evaluation_of_two = map(json.loads, run(2, *again, str(tmp_path / "shared")).splitlines())
+    assert training["reused"]
+    assert evaluation_of_two["metrics"].keys() == alone["metrics"].keys()
     for name, value in alone["metrics"].items():
-        assert shared["metrics"][name] == pytest.approx(value, rel=1e-3, abs=0.011), name
+        assert evaluation_of_two["metrics"][name] == pytest.approx(value, rel=1e-3, abs=0.011), name
 
 
 def test_a_launcher_without_a_meeting_point_is_named() -> None:
