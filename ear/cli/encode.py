@@ -44,12 +44,13 @@ def encode(
         raise UserError(f"{config}: only image_folder data is encoded beforehand; {resolved.data.name} needs no cache.")
     if resolved.data.latents is None:
         raise UserError("data.latents is not set: name the cache's folder with --set data.latents=FOLDER.")
-    if not verify:
-        encode_images(resolved, resolved.data, Path(resolved.data.latents), max_skipped)
-    inspect_cache(Path(resolved.data.latents), verify, measure_scale)
+    folder = Path(resolved.data.latents)
+    if verify or encode_images(resolved, resolved.data, folder, max_skipped):
+        inspect_cache(folder, verify, measure_scale)
 
 
-def encode_images(config: "RunConfig", data: "ImageFolderData", folder: Path, max_skipped: float) -> None:
+def encode_images(config: "RunConfig", data: "ImageFolderData", folder: Path, max_skipped: float) -> bool:
+    """Encodes what is missing; returns whether this process is the one that speaks."""
     from threading import Event
 
     from ear.cli.progress import progress_bar
@@ -95,6 +96,7 @@ def encode_images(config: "RunConfig", data: "ImageFolderData", folder: Path, ma
             )
         if processes.any(not finished):
             raise KeyboardInterrupt
+        return processes.is_main
 
 
 def inspect_cache(folder: Path, verify: bool, measure_scale: bool) -> None:

@@ -87,7 +87,8 @@ class Sampler:
                     on_step=lambda: on_step(len(batch) / steps),  # noqa: B023 (called within this turn)
                 )
             with torch.inference_mode():
-                yield to_uint8(self.tokenizer.decode(tokens)).cpu()
+                decoded = to_uint8(self.tokenizer.decode(tokens)).cpu()
+            yield decoded  # outside of the mode, which would reach the caller
 
     def sample(
         self,
