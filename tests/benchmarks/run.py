@@ -33,10 +33,10 @@ def synthetic(config: RunConfig, images: int = 2048) -> ImageDataset:
     return ImageDataset("synthetic", config.data.classes, split, split)
 
 
-# Name -> configuration and training steps in a stretch.
+# Name -> configuration, training steps in a stretch, images sampled at once.
 SHAPES = {
-    "digits (112 k parameters, 16 tokens)": (load_config("digits"), 50),
-    "fashion_mnist (49 tokens)": (load_config("fashion_mnist"), 10),
+    "digits (112 k parameters, 16 tokens)": (load_config("digits"), 50, 64),
+    "fashion_mnist (49 tokens)": (load_config("fashion_mnist"), 10, 64),
     "6 blocks of width 192, 49 tokens, head 256 x 3": (
         load_config(
             "fashion_mnist",
@@ -47,6 +47,7 @@ SHAPES = {
             ],
         ),
         2,
+        8,
     ),
 }
 
@@ -75,7 +76,7 @@ def report(what: str, ours: list[float], plain: list[float], each: float) -> Non
 
 def training_and_sampling(rounds: int) -> None:
     torch.set_num_threads(1)
-    for name, (config, stretch) in SHAPES.items():
+    for name, (config, stretch, images) in SHAPES.items():
         torch.manual_seed(0)
         data = synthetic(config)
         config = with_steps(config, (rounds + 1) * stretch, stretch)
@@ -91,7 +92,7 @@ def training_and_sampling(rounds: int) -> None:
         plain_stretch()
         report("training, a step", *compare(trainer.advance, plain_stretch, rounds), each=stretch)
         for cfg in (1.0, 3.0):
-            sampling(trainer, plain, config.sampling.model_copy(update={"cfg": cfg}), rounds)
+            sampling(trainer, plain, config.sampling.model_copy(update={"cfg": cfg}), images, rounds)
 
 
 def with_steps(config: RunConfig, steps: int, log_every: int) -> RunConfig:
@@ -104,11 +105,11 @@ def with_steps(config: RunConfig, steps: int, log_every: int) -> RunConfig:
     )
 
 
-def sampling(trainer: Trainer, plain: PlainTraining, settings: SamplingConfig, rounds: int) -> None:
+def sampling(trainer: Trainer, plain: PlainTraining, settings: SamplingConfig, images: int, rounds: int) -> None:
     """From class labels to tokens, the drawing of orders and noise included."""
     model, tokens, token_dim = trainer.model.eval(), trainer.tokenizer.tokens, trainer.tokenizer.token_dim
     plain.model.eval()
-    labels, steps = balanced_labels(64, trainer.data.classes), min(settings.steps, tokens)
+    labels, steps = balanced_labels(images, trainer.data.classes), min(settings.steps, tokens)
 
     def ours_once() -> None:
         orders, noise = image_randomness(model, tokens, 0, range(len(labels)), settings)
