@@ -31,7 +31,7 @@ def encode(
 
     \b
     Examples:
-      ear encode imagenet256_base --set data.path=IMAGENET/train --set data.latents=CACHE --set tokenizer.checkpoint=kl16.ckpt
+      ear encode imagenet256_base --set data.path=TRAIN --set data.latents=CACHE --set tokenizer.checkpoint=kl16.ckpt
       ear encode imagenet256_base --set data.latents=CACHE --verify
     """
     from ear.config import load_config
