@@ -44,13 +44,19 @@ class ImageDataset:
     def split_size(self, name: str) -> int:
         return len(self.split(name))
 
-    def image_batches(self, name: str, batch_size: int, workers: int) -> Iterator[Tensor]:
-        """The split's uint8 images [b, channels, H, W], in order; nothing here needs worker processes."""
-        return iter(torch.split(self.split(name).images, batch_size))
+    def image_batches(self, name: str, batch_size: int, workers: int, most: int | None = None) -> Iterator[Tensor]:
+        """The split's uint8 images [b, channels, H, W] in order, or `most` of them spread over all."""
+        images = self.split(name).images
+        return iter(torch.split(images[evenly_spaced(len(images), most or len(images))], batch_size))
 
     def content_hash(self) -> str:
         """Hash of everything that training can see: names do not enter, contents do."""
         return digest([self.classes, self.train.content_hash(), self.test.content_hash()])
+
+
+def evenly_spaced(count: int, most: int) -> Tensor:
+    """At most `most` of the numbers 0 to count - 1, all of them or spread over the whole range."""
+    return torch.arange(min(count, most)) * count // min(count, most)
 
 
 def to_unit_range(images: Tensor) -> Tensor:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from ear.config.hashing import digest
 from ear.config.schema import ImageFolderData
+from ear.data.base import evenly_spaced
 from ear.data.image_folder import CroppedImages, DecodedImage, ImageList, list_images
 from ear.data.latents import LatentCache
 from ear.errors import UserError
@@ -73,13 +74,15 @@ class FolderDataset:
         self._require_train(name)
         return len(self.images)
 
-    def image_batches(self, name: str, batch_size: int, workers: int) -> Iterator[Tensor]:
-        """uint8 images [b, 3, size, size], cropped as they are encoded, in order; those that don't decode left out."""
+    def image_batches(self, name: str, batch_size: int, workers: int, most: int | None = None) -> Iterator[Tensor]:
+        """uint8 images [b, 3, size, size], cropped as they are encoded, in order, or `most` of them spread over all.
+
+        Those that don't decode are left out.
+        """
         self._require_train(name)
-        loader = DataLoader(
-            CroppedImages(self.images, self.config.size), batch_size, num_workers=workers, collate_fn=_pixels
-        )
-        return iter(loader)
+        wanted = evenly_spaced(len(self.images), most or len(self.images))
+        cropped = Subset(CroppedImages(self.images, self.config.size), wanted.tolist())
+        return iter(DataLoader(cropped, batch_size, num_workers=workers, collate_fn=_pixels))
 
     def _require_train(self, name: str) -> None:
         if name != "train":

@@ -34,7 +34,7 @@ def reconstruct(
     store: Store,
     on_images: Callable[[int], object] = int,
 ) -> Reconstruction:
-    """Encodes and decodes the reference split's images, `evaluation.images` of them at most, and compares.
+    """Encodes and decodes the reference split's images, or `evaluation.images` of them spread over all, and compares.
 
     Latents are the posterior's mean, as reconstruction FIDs are reported.
 
@@ -48,8 +48,8 @@ def reconstruct(
     accumulator = StatisticsAccumulator()
     squared_error, pixels = 0.0, 0
     split, settings = config.evaluation.reference, config.execution
-    for batch in dataset.image_batches(split, settings.batch_size, worker_processes(settings)):
-        images = batch[: config.evaluation.images - accumulator.count]
+    most, workers = config.evaluation.images, worker_processes(settings)
+    for images in dataset.image_batches(split, settings.batch_size, workers, most):
         with torch.inference_mode():
             decoded = to_uint8(tokenizer.decode(tokenizer.encode(to_unit_range(images.to(device))))).cpu()
         squared_error += (decoded.double() - images).square().sum().item()
@@ -57,8 +57,6 @@ def reconstruct(
         features = extractor.extract(decoded).features
         accumulator.add(features)
         on_images(accumulator.count)
-        if accumulator.count >= config.evaluation.images:
-            break
     few = accumulator.count < FEW_IMAGES * features.shape[1]
     return Reconstruction(
         fid=frechet_distance(accumulator.statistics(), reference.statistics),

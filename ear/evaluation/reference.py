@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ear.config import RunConfig
 from ear.data import Dataset
+from ear.data.base import evenly_spaced
 from ear.errors import UserError
 from ear.evaluation.extractors import Extractor
 from ear.evaluation.metrics import FeatureStatistics, StatisticsAccumulator
@@ -66,11 +67,6 @@ def _measure(batches: Iterator[Tensor], images: int, extractor: Extractor, folde
         "images": torch.tensor(accumulator.count),
     }
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "features.safetensors")
-
-
-def evenly_spaced(count: int, most: int) -> Tensor:
-    """At most `most` of the numbers 0 to count - 1, all of them or spread over the whole range."""
-    return torch.arange(min(count, most)) * count // min(count, most)
 
 
 def _load(folder: Path) -> dict[str, Tensor]:

@@ -16,6 +16,8 @@ from kl16 import write_rule_filled_kl16
 from PIL import Image
 from processes import kill_when, run
 
+from ear.config import load_config
+from ear.data import load_dataset
 from ear.errors import UserError
 from ear.sampling import Sampler
 from ear.training.checkpoint import load_header, load_part
@@ -119,6 +121,15 @@ def test_wrong_input_is_one_sentence(folder: Path, arguments: tuple[str, ...], m
     root = () if name == "encode" else ("--root", str(folder / "wrong"))
     said = run(1, name, str(folder / "narrow.yaml"), *settings, *root, code=2)
     assert re.search(f"error: .*{message}", said.replace("\n", " "))
+
+
+def test_few_images_of_a_folder_are_of_all_classes(folder: Path) -> None:
+    dataset = load_dataset(load_config(str(folder / "narrow.yaml")).data)
+    (few,) = dataset.image_batches("train", 10, 0, most=4)
+    (whole,) = dataset.image_batches("train", 100, 0)
+    assert (len(few), len(whole)) == (4, CLASSES * IMAGES_A_CLASS)
+    # Each class has one channel at 255: a red, a green and a blue one.
+    assert few.float().mean(dim=(2, 3)).argmax(dim=1).tolist() == [0, 0, 1, 2]
 
 
 def test_another_autoencoder_than_the_trained_one_is_refused(folder: Path) -> None:

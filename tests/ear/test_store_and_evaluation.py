@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ear.config import load_config
 from ear.data import ImageDataset, load_dataset
+from ear.data.base import evenly_spaced
 from ear.evaluation.evaluate import measure
 from ear.evaluation.extractors import Features, load_extractor
 from ear.evaluation.metrics import (
@@ -20,7 +21,7 @@ from ear.evaluation.metrics import (
     frechet_distance,
     inception_score,
 )
-from ear.evaluation.reference import Reference, evenly_spaced
+from ear.evaluation.reference import Reference
 from ear.run import Run
 from ear.store import Store, run_keys
 
