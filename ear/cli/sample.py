@@ -7,11 +7,16 @@ import typer
 
 from ear.cli.options import Checkpoint, Overrides
 
+CLASSES_BY_DEFAULT = 10
+
 
 def sample(
     checkpoint: Checkpoint,
     classes: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="Classes to draw; all by default. `null` draws without one.")
+        str | None,
+        typer.Option(
+            metavar="A,B,...", help="Classes to draw, by default ten spread over all. `null` draws without one."
+        ),
     ] = None,
     num: Annotated[int, typer.Option(min=1, max=100_000, help="Images of each class.")] = 10,
     out: Annotated[Path, typer.Option(help="PNG of the grid, one row a class.")] = Path("samples.png"),
@@ -54,11 +59,12 @@ def sample(
 
 
 def parse_classes(text: str | None, classes: int) -> list[int] | None:
-    """`3,8` -> [3, 8]; None -> every class; `null` -> None, no class at all."""
+    """`3,8` -> [3, 8]; None -> ten classes spread over all; `null` -> None, no class at all."""
+    from ear.data.base import evenly_spaced
     from ear.errors import UserError
 
     if text is None:
-        return list(range(classes))
+        return evenly_spaced(classes, CLASSES_BY_DEFAULT).tolist()
     if text == "null":
         return None
     try:

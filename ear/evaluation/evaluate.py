@@ -74,6 +74,8 @@ def evaluate(
     """
     if keys.evaluation in store and keep_images is None:
         return load_evaluation(keys.evaluation, store)
+    if processes.count > min(config.evaluation.images, config.evaluation.null_images):
+        raise UserError(f"{processes.count} processes are more than there are images to sample: start fewer.")
     for module in ("torch_fidelity", "torchvision"):
         import_extra(module, "evaluation")  # before minutes of sampling, not after
     if processes.is_main:  # makes what others then find
@@ -185,12 +187,11 @@ def _publish(evaluation: Evaluation, sampler: Sampler, config: RunConfig, keys: 
     )
     labelled = draw(numbers % sampler.classes, numbers.tolist())
     unlabelled = draw(None, range(GRID_COLUMNS))
-    pixel = -(-32 // labelled.shape[-1])  # small images are enlarged
 
     def fill(folder: Path) -> None:
         write_json(folder / "evaluation.json", asdict(evaluation))
-        save_grid(labelled, folder / "samples.png", columns=GRID_COLUMNS, scale=pixel)
-        save_grid(unlabelled, folder / "samples_null.png", columns=GRID_COLUMNS, scale=pixel)
+        save_grid(labelled, folder / "samples.png", columns=GRID_COLUMNS)
+        save_grid(unlabelled, folder / "samples_null.png", columns=GRID_COLUMNS)
 
     store.publish(keys.evaluation, "evaluation", fill, {"training": keys.training})
 

@@ -7,18 +7,22 @@ from torch import Tensor
 from ear.errors import import_extra
 from ear.files import write_atomically
 
+SMALLEST_WIDTH = 32  # pixels of an image on a sheet
+NARROWEST_GAP = 2
 
-def save_grid(images: Tensor, path: Path, *, columns: int, scale: int = 4) -> None:
-    """A PNG of uint8 images [N, channels, H, W], row by row, each pixel `scale` pixels wide.
+
+def save_grid(images: Tensor, path: Path, *, columns: int) -> None:
+    """A PNG of uint8 images [N, channels, H, W], row by row; pixels of small images are enlarged.
 
     Raises:
         UserError: torchvision is not installed.
     """
     torchvision = import_extra("torchvision.utils", "evaluation")
+    scale = -(-SMALLEST_WIDTH // images.shape[-1])
     enlarged = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3).float() / 255
     write_atomically(
         path,
         lambda temporary: torchvision.save_image(
-            enlarged, temporary, format="png", nrow=columns, padding=scale, pad_value=1.0
+            enlarged, temporary, format="png", nrow=columns, padding=max(NARROWEST_GAP, scale), pad_value=1.0
         ),
     )
