@@ -38,14 +38,23 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Encoding(Record):
-    """What a cache is made of and how. One that is begun goes on only with equal settings."""
+class Settings(Record):
+    """How images become moments."""
 
     format: Literal["ear-latents-1"] = FORMAT
     tokenizer_hash: str
     crop: str
     size: int
     moments_shape: tuple[int, int, int]
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return self.model_dump(include=set(Settings.model_fields) - {"format"})
+
+
+class Encoding(Settings):
+    """What a cache is made of and how. One that is begun goes on only with equal settings."""
+
     shard_size: int
     listed: int  # images in the folder, those that don't decode included
     names_hash: str  # of the image list
@@ -70,12 +79,7 @@ class Shard(ShardInfo):
     skipped: dict[str, str]  # file name -> why it does not decode
 
 
-class Index(Record):
-    format: Literal["ear-latents-1"] = FORMAT
-    tokenizer_hash: str
-    crop: str
-    size: int
-    moments_shape: tuple[int, int, int]
+class Index(Settings):
     images: int
     skipped: int
     class_images: dict[str, int]  # class name -> images, in the order of labels
@@ -156,14 +160,13 @@ def write_index(folder: Path, encoding: Encoding, classes: tuple[str, ...]) -> N
         class_images += np.bincount(shard.labels, minlength=len(classes))
         skipped |= shard.skipped
     write_skipped(folder, skipped)
-    settings = encoding.model_dump(include={"tokenizer_hash", "crop", "size", "moments_shape"})
     index = Index(
-        **settings,
+        **encoding.settings,
         images=int(class_images.sum()),
         skipped=len(skipped),
         class_images=dict(zip(classes, class_images.tolist(), strict=True)),
         shards=infos,
-        content_hash=_content_hash(infos, class_images.tolist(), settings),
+        content_hash=_content_hash(infos, class_images.tolist(), encoding.settings),
     )
     write_text(folder / INDEX, index.model_dump_json(indent=1) + "\n")
 
@@ -313,11 +316,10 @@ class LatentCache:
             if fault := _shard_fault(path, info, labels):
                 faults.append(f"{path.name}: {fault}. Delete it and run the same `ear encode` again.")
             on_shard()
-        settings = self.index.model_dump(include={"tokenizer_hash", "crop", "size", "moments_shape"})
         class_images = list(self.index.class_images.values())
         if sum(info.rows for info in self.index.shards) != self.images or sum(class_images) != self.images:
             faults.append(f"{INDEX}: its counts of images differ. Delete it and run the same `ear encode` again.")
-        if _content_hash(self.index.shards, class_images, settings) != self.content_hash:
+        if _content_hash(self.index.shards, class_images, self.index.settings) != self.content_hash:
             faults.append(
                 f"{INDEX}: its content hash is not that of its content. Delete it and run `ear encode` again."
             )

@@ -21,9 +21,9 @@ from ear.tokenizers.base import Tokenizer
 from ear.tokenizers.ldm_layout import autoencoder_config, to_diffusers
 from ear.tokenizers.patch import patchify, unpatchify
 from ear.torch_files import first_line, read_torch_file
+from ear.weight_faults import WeightFaults
 
 LOG_VARIANCE_RANGE = (-30.0, 20.0)  # LDM's clamp
-MOST_FAULTS = 10  # named in one message
 
 
 class KLTokenizer(Tokenizer):
@@ -133,7 +133,10 @@ def load_autoencoder(path: Path, config: KLTokenizerConfig) -> nn.Module:
                 f"tokenizer.checkpoint: the folder {path} holds no autoencoder in diffusers' format "
                 f"({first_line(error)})."
             ) from error
-        _require_whole(path, found["missing_keys"], found["unexpected_keys"], found["mismatched_keys"])
+        faults = WeightFaults(
+            list(found["missing_keys"]), list(found["unexpected_keys"]), list(found["mismatched_keys"])
+        )
+        _require_whole(path, faults)
     else:
         autoencoder = _from_ldm(path, _ldm_state(path))
     _require_shape(autoencoder, config, path)
@@ -173,33 +176,14 @@ def _from_ldm(path: Path, state: dict[str, Tensor]) -> nn.Module:
             f"tokenizer.checkpoint: {path} is no autoencoder in LDM's layout ({first_line(error)})."
         ) from error
     found, wanted = to_diffusers(state), autoencoder.state_dict()
-    _require_whole(
-        path,
-        [name for name in wanted if name not in found],
-        [name for name in found if name not in wanted],
-        [
-            (name, found[name].shape, wanted[name].shape)
-            for name in wanted
-            if name in found and found[name].shape != wanted[name].shape
-        ],
-    )
+    _require_whole(path, WeightFaults.between(found, wanted))
     autoencoder.load_state_dict(found)
     return autoencoder
 
 
-def _require_whole(
-    path: Path, missing: Iterable[str], unexpected: Iterable[str], misshapen: Iterable[tuple[str, Any, Any]]
-) -> None:
-    """`misshapen`: name, shape found, shape wanted."""
-    faults = [f"missing {name}" for name in missing]
-    faults += [f"unexpected {name}" for name in unexpected]
-    faults += [f"{name} is {tuple(found)}, not {tuple(wanted)}" for name, found, wanted in misshapen]
+def _require_whole(path: Path, faults: WeightFaults) -> None:
     if faults:
-        more = f"; and {len(faults) - MOST_FAULTS} more" if len(faults) > MOST_FAULTS else ""
-        raise UserError(
-            f"tokenizer.checkpoint: {path} is no whole autoencoder (names as in diffusers): "
-            f"{'; '.join(faults[:MOST_FAULTS])}{more}."
-        )
+        raise UserError(f"tokenizer.checkpoint: {path} is no whole autoencoder (names as in diffusers): {faults}.")
 
 
 def _weights_digest(autoencoder: nn.Module) -> str:

@@ -18,9 +18,9 @@ from ear.config import RunConfig
 from ear.config.loading import validate
 from ear.errors import UserError
 from ear.files import write_atomically
+from ear.weight_faults import WeightFaults
 
 FORMAT = "ear-checkpoint-1"
-MOST_FAULTS = 10  # named in one message
 
 
 @dataclass(frozen=True)
@@ -81,19 +81,9 @@ def load_weights(model: nn.Module, path: Path, part: str) -> None:
     Raises:
         UserError: naming every weight that is missing, unexpected or of another size.
     """
-    found, wanted = load_part(path, part), model.state_dict()
-    faults = [f"missing {name}" for name in wanted if name not in found]
-    faults += [f"unexpected {name}" for name in found if name not in wanted]
-    faults += [
-        f"{name} is {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in found and found[name].shape != wanted[name].shape
-    ]
-    if faults:
-        raise UserError(
-            f"{path} does not hold the weights of the configured model: {'; '.join(faults[:MOST_FAULTS])}"
-            + (f"; and {len(faults) - MOST_FAULTS} more." if len(faults) > MOST_FAULTS else ".")
-        )
+    found = load_part(path, part)
+    if faults := WeightFaults.between(found, model.state_dict()):
+        raise UserError(f"{path} does not hold the weights of the configured model: {faults}.")
     model.load_state_dict(found)
 
 

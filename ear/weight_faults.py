@@ -1,0 +1,39 @@
+"""What keeps weights from being those of a model, in words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+MOST_NAMED = 10  # in one message
+
+
+@dataclass(frozen=True)
+class WeightFaults:
+    missing: Sequence[str]
+    unexpected: Sequence[str]
+    misshapen: Sequence[tuple[str, Sequence[int], Sequence[int]]]  # name, shape found, shape wanted
+
+    @classmethod
+    def between(cls, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> "WeightFaults":
+        """Of weights found, against those that a model has."""
+        return cls(
+            missing=[name for name in wanted if name not in found],
+            unexpected=[name for name in found if name not in wanted],
+            misshapen=[
+                (name, found[name].shape, wanted[name].shape)
+                for name in wanted
+                if name in found and found[name].shape != wanted[name].shape
+            ],
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.misshapen)
+
+    def __str__(self) -> str:
+        """The first of them by name, and how many more there are."""
+        faults = [f"missing {name}" for name in self.missing]
+        faults += [f"unexpected {name}" for name in self.unexpected]
+        faults += [f"{name} is {tuple(found)}, not {tuple(wanted)}" for name, found, wanted in self.misshapen]
+        more = f"; and {len(faults) - MOST_NAMED} more" if len(faults) > MOST_NAMED else ""
+        return "; ".join(faults[:MOST_NAMED]) + more
