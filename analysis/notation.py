@@ -1,6 +1,6 @@
 """How the paper writes its parameters."""
 
-from sweeps.plan import short_name
+from sweeps.runs import short_name
 
 SYMBOLS = {"alpha": "α", "train_temperature": "τ_train", "infer_temperature": "τ_infer"}
 LATEX = {

@@ -12,7 +12,7 @@ from analysis.samples import save_sample_sheet
 from analysis.statistics import summarise
 from analysis.tables import display_table, latex, markdown
 from ear.files import require_writable, write_text
-from sweeps.plan import short_name
+from sweeps.runs import short_name
 
 
 @dataclass(frozen=True)

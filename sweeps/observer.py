@@ -7,7 +7,8 @@ from ray.tune import Callback, Stopper
 from ear.store import Store
 from ear.training import TrainingRecord
 from sweeps.board import Board
-from sweeps.plan import Trial, is_done
+from sweeps.plan import Trial
+from sweeps.runs import is_done
 from sweeps.tracking import Tracker
 
 

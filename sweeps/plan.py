@@ -4,44 +4,15 @@ import itertools
 import json
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ear.config import RunConfig
 from ear.config.hashing import digest
 from ear.config.loading import read_config, read_yaml, set_dotted, validate
-from ear.data import load_dataset
 from ear.errors import UserError
-from ear.run import Run
-from ear.store import RunKeys, Store, run_keys
+from ear.store import Store
+from sweeps.runs import PlannedRun, is_done
 from sweeps.schema import SweepConfig
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """A configuration (a point of the grid) with a seed."""
-
-    parameters: dict[str, Any]  # the axes' values
-    config: RunConfig
-
-    @cached_property
-    def keys(self) -> RunKeys:
-        """
-        Raises:
-            UserError: the dataset is not there.
-        """
-        return run_keys(self.config, load_dataset(self.config.data))
-
-    @property
-    def seed(self) -> int:
-        return self.config.seed
-
-    @property
-    def label(self) -> str:
-        """For people: `alpha=1.25 seed=0`."""
-        values = [f"{short_name(name)}={value}" for name, value in self.parameters.items()]
-        return " ".join([*values, f"seed={self.seed}"])
 
 
 @dataclass(frozen=True)
@@ -87,14 +58,6 @@ class Plan:
         return [trial for trial in trials if trial.runs]
 
 
-def is_done(run: PlannedRun, store: Store) -> bool:
-    """Evaluated, or diverged: both are results."""
-    if run.keys.evaluation in store:
-        return True
-    outcome = Run(run.config, store).training_outcome()
-    return outcome is not None and outcome.diverged_at is not None
-
-
 def compile_plan(path: Path, base: str | None = None) -> Plan:
     """Reads and validates a sweep, on another base where one is given, and every configuration in it; computes nothing.
 
@@ -127,8 +90,3 @@ def compile_plan(path: Path, base: str | None = None) -> Plan:
             config = validate(RunConfig, point, source=f"{path}: space")
             runs.append(PlannedRun(parameters, config))
     return Plan(path, sweep, tuple(runs))
-
-
-def short_name(parameter: str) -> str:
-    """The last part of a dotted parameter that is a name: training.stages.-1.train_temperature -> train_temperature."""
-    return parameter.split(".")[-1]

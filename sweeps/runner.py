@@ -13,8 +13,9 @@ from ear.evaluation import prepare
 from ear.interrupt import on_interrupt
 from ear.store import Store
 from sweeps.board import Board, Row, waiting_for
-from sweeps.plan import Plan, Trial, is_done
+from sweeps.plan import Plan, Trial
 from sweeps.ray_cluster import available_cpus, local_cluster
+from sweeps.runs import is_done
 from sweeps.tracking import Tracker
 
 

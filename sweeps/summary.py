@@ -10,7 +10,8 @@ from ear.config.hashing import digest
 from ear.cost import SUSTAINED_FLOPS, cost
 from ear.run import Run
 from ear.store import Store
-from sweeps.plan import Plan, PlannedRun, short_name
+from sweeps.plan import Plan
+from sweeps.runs import PlannedRun, short_name
 
 
 def state(run: PlannedRun, store: Store) -> str:

@@ -17,7 +17,8 @@ from ear.errors import UserError, import_extra
 from ear.run import CHECKPOINT, Run
 from ear.store import Store
 from ear.training import TrainingRecord
-from sweeps.plan import Plan, PlannedRun
+from sweeps.plan import Plan
+from sweeps.runs import PlannedRun
 
 KEY, DIGEST, PARAMETERS, SEED, OUTCOME = "ear.key", "ear.sweep", "ear.parameters", "ear.seed", "ear.outcome"
 PARENT = "mlflow.parentRunId"
