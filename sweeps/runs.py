@@ -1,11 +1,12 @@
 """A run as a sweep sees it: a configuration with a seed, and what it is called."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from ear.config import RunConfig
 from ear.data import load_dataset
+from ear.evaluation import load_evaluation
 from ear.run import Run
 from ear.store import RunKeys, Store, run_keys
 
@@ -34,6 +35,26 @@ class PlannedRun:
         """For people: `alpha=1.25 seed=0`."""
         values = [f"{short_name(name)}={value}" for name, value in self.parameters.items()]
         return " ".join([*values, f"seed={self.seed}"])
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended."""
+
+    state: Literal["evaluated", "diverged", "pruned", "failed"]
+    metrics: dict[str, float] = field(default_factory=dict)  # of an evaluated run
+    diverged_at: int | None = None  # step, counted from 1
+    traceback: str = ""  # of a failed one
+
+
+def result_of(run: PlannedRun, store: Store) -> RunResult | None:
+    """What the store knows: evaluated or diverged, both are results; None while it is neither."""
+    if run.keys.evaluation in store:
+        return RunResult("evaluated", load_evaluation(run.keys.evaluation, store).metrics)
+    outcome = Run(run.config, store).training_outcome()
+    if outcome is None or outcome.diverged_at is None:
+        return None
+    return RunResult("diverged", diverged_at=outcome.diverged_at)
 
 
 def is_done(run: PlannedRun, store: Store) -> bool:

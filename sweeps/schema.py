@@ -1,14 +1,12 @@
 """The schema of a sweep YAML."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from ear.config.schema import Count, Number, Section
-
-METRICS = ("fid", "is", "precision", "recall")
-HIGHER_IS_BETTER = ("is", "precision", "recall")
+from sweeps.metric import MetricConfig
 
 
 def _differ(seeds: list[int]) -> list[int]:
@@ -18,21 +16,6 @@ def _differ(seeds: list[int]) -> list[int]:
 
 
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_differ)]
-
-
-class MetricConfig(Section):
-    name: Literal["fid", "is", "precision", "recall", "fid_null", "is_null", "precision_null", "recall_null"] = "fid"
-    """What configurations are ranked by; `_null` is measured on samples without a class label."""
-    mode: Literal["min", "max"] = "min"
-
-    @model_validator(mode="after")
-    def _known_direction(self) -> Self:
-        best = "max" if self.name.removesuffix("_null") in HIGHER_IS_BETTER else "min"
-        if self.mode != best:
-            raise ValueError(
-                f"{self.name} is better when {'higher' if best == 'max' else 'lower'}: mode must be {best}"
-            )
-        return self
 
 
 class ResourcesConfig(Section):

@@ -7,6 +7,7 @@ reaches training is hashed into the training's key, everything that reaches eval
 
 import warnings
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -405,8 +406,7 @@ class RunConfig(Section):
 
     def part(self, reach: Reach) -> dict[str, Any]:
         """The sections with this reach, as plain JSON values, without the fields that only say where something lies."""
-        names = [name for name in type(self).model_fields if self.reach(name) is reach]
-        return {name: _influential(getattr(self, name)) for name in names}
+        return {name: _influential(getattr(self, name)) for name in _sections(reach)}
 
     @classmethod
     def reach(cls, section: str) -> Reach:
@@ -416,11 +416,18 @@ class RunConfig(Section):
         return Reach(extra["reach"])
 
 
+@cache
+def _sections(reach: Reach) -> tuple[str, ...]:
+    return tuple(name for name in RunConfig.model_fields if RunConfig.reach(name) is reach)
+
+
 def _influential(value: Any) -> Any:
-    if not isinstance(value, Section):
-        return value
-    locations = {name for name, field in type(value).model_fields.items() if _is_location(field)}
-    return value.model_dump(mode="json", exclude=locations)
+    return value.model_dump(mode="json", exclude=_locations(type(value))) if isinstance(value, Section) else value
+
+
+@cache
+def _locations(section: type[Section]) -> frozenset[str]:
+    return frozenset(name for name, field in section.model_fields.items() if _is_location(field))
 
 
 def _is_location(field: FieldInfo) -> bool:

@@ -1,0 +1,94 @@
+"""Points of a space to validated configurations, ten thousand of them in a second.
+
+A point differs from the base in a few sections, and points share most of theirs: so a section is validated once for
+each combination of its own parameters, and a point is put together from sections.
+"""
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError, create_model
+
+from ear.config import RunConfig
+from ear.config.hashing import digest
+from ear.config.loading import read_config, set_dotted, validate
+from ear.config.schema import Section
+from ear.errors import UserError
+from sweeps.runs import PlannedRun
+from sweeps.schema import SweepConfig
+
+
+class Configurations:
+    """The configurations of one sweep: its base, its `set`, and the parameters of a point."""
+
+    def __init__(self, sweep: SweepConfig, source: Path) -> None:
+        """
+        Raises:
+            UserError: the base can't be read or is not valid.
+        """
+        self._source = source
+        try:
+            self._values = read_config(sweep.base)
+        except UserError as error:
+            raise UserError(f"{source}: base: {error}") from error
+        for parameter, value in sweep.set.items():
+            set_dotted(self._values, parameter, value)  # its message names the parameter
+        set_dotted(self._values, "execution.threads", sweep.resources.cpus)
+        self.base = validate(RunConfig, self._values, source=f"{source}: {'set' if sweep.set else 'base'}")
+        self._sections: dict[str, Any] = {}  # a section's parameters, as JSON -> the section
+
+    def run(self, parameters: Mapping[str, Any], seed: int) -> PlannedRun:
+        """
+        Raises:
+            UserError: a parameter is unknown, of the wrong type, out of range, or does not fit another one.
+        """
+        return PlannedRun(dict(parameters), self.config(parameters, seed))
+
+    def config(self, parameters: Mapping[str, Any], seed: int) -> RunConfig:
+        """The base with these dotted parameters and this seed."""
+        by_section: dict[str, dict[str, Any]] = {}
+        for parameter, value in parameters.items():
+            by_section.setdefault(parameter.split(".")[0], {})[parameter] = value
+        point = dict(self.base)
+        for section, changes in by_section.items():
+            point[section] = self._section(section, changes)
+        point["seed"] = seed
+        try:
+            return RunConfig.model_validate(point)  # sections that are valid already are not looked at again
+        except ValidationError:
+            return self._explain(parameters, seed)
+
+    def _section(self, name: str, changes: dict[str, Any]) -> Any:
+        key = json.dumps(changes)
+        if key not in self._sections:
+            values = deepcopy({name: self._values[name]} if name in self._values else {})
+            for parameter, value in changes.items():
+                self._set(values, parameter, value)
+            field = RunConfig.model_fields.get(name)
+            if field is None:  # let the schema say what there is
+                validate(RunConfig, {**self._values, **values}, source=f"{self._source}: space")
+                raise AssertionError(name)
+            part: Any = create_model("Part", __base__=Section, **{name: (field.annotation, field)})  # type: ignore[call-overload]
+            self._sections[key] = getattr(validate(part, values, source=f"{self._source}: space"), name)
+        return self._sections[key]
+
+    def _explain(self, parameters: Mapping[str, Any], seed: int) -> RunConfig:
+        """Validates a point from its plain values, for the message."""
+        values = deepcopy(self._values)
+        for parameter, value in {**parameters, "seed": seed}.items():
+            self._set(values, parameter, value)
+        return validate(RunConfig, values, source=f"{self._source}: space")
+
+    def _set(self, values: dict[str, Any], parameter: str, value: Any) -> None:
+        try:
+            set_dotted(values, parameter, value)
+        except UserError as error:
+            raise UserError(f"{self._source}: space: {error}") from error
+
+    @property
+    def digest(self) -> str:
+        """Changes with everything in the base that can change a result."""
+        return digest(self._values)[:32]

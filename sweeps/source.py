@@ -1,0 +1,52 @@
+"""Where a sweep's runs come from: a grid knows all of them at once, a search proposes them one after another."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from sweeps.runs import PlannedRun, RunResult
+
+
+class Source(Protocol):
+    """Called by the driver alone, in one thread."""
+
+    def start(self) -> Sequence[PlannedRun]:
+        """The runs that are known before anything is done."""
+        ...
+
+    def propose(self) -> Sequence[PlannedRun]:
+        """Asked whenever a place is free and nothing is ready: more runs, or none for now."""
+        ...
+
+    def report(self, run: PlannedRun, step: int, value: float) -> bool:
+        """Takes in an intermediate value after `step` steps of training; says whether the run is to be stopped."""
+        ...
+
+    def settle(self, run: PlannedRun, result: RunResult) -> Sequence[PlannedRun]:
+        """Takes in how a run ended, any number of times; returns the runs that follow from it."""
+        ...
+
+    def tags(self, run: PlannedRun) -> dict[str, str]:
+        """What a run's record is to say beside its parameters."""
+        ...
+
+
+class Grid:
+    """All combinations, each once."""
+
+    def __init__(self, runs: Sequence[PlannedRun]) -> None:
+        self._runs = runs
+
+    def start(self) -> Sequence[PlannedRun]:
+        return self._runs
+
+    def propose(self) -> Sequence[PlannedRun]:
+        return ()
+
+    def report(self, run: PlannedRun, step: int, value: float) -> bool:
+        return False
+
+    def settle(self, run: PlannedRun, result: RunResult) -> Sequence[PlannedRun]:
+        return ()
+
+    def tags(self, run: PlannedRun) -> dict[str, str]:
+        return {}
