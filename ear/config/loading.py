@@ -209,15 +209,15 @@ def _place(schema: type[BaseModel], location: Iterable[int | str]) -> tuple[list
             continue
         section = inner[0] if inner else section
         field = section.model_fields.get(part)
-        inner = _models_in(field.annotation) if field else []
+        inner = models_in(field.annotation) if field else []
     return keys, section
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
     """The sections in a field's type: bare, as a tuple's item, or as a union's members."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for argument in getattr(annotation, "__args__", ()) for model in _models_in(argument)]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in models_in(argument)]
 
 
 def _did_you_mean(name: str, valid: Sequence[str]) -> str:

@@ -2,7 +2,9 @@
 
 Where a parameter sits says what it can influence (`Reach`), and the store's keys follow from that: everything that
 reaches training is hashed into the training's key, everything that reaches evaluation into the evaluation's, and
-`execution`, which only says how a run is carried out, into none.
+`execution`, which only says how a run is carried out, into none. `defines_loss` marks what the training loss measures:
+losses of runs that differ there can't be compared. Both hold for everything below a field, until a field below says
+otherwise (`ear.config.reach`).
 """
 
 import warnings
@@ -19,6 +21,7 @@ class Reach(Enum):
     """What a section of the configuration can influence."""
 
     TRAINING = "training"  # the weights, from the first step on
+    STAGE = "stage"  # the weights, from its own stage on
     EVALUATION = "evaluation"  # only what is measured on finished weights
     NOTHING = "nothing"  # how it is carried out; recorded, not hashed
 
@@ -180,7 +183,7 @@ class EnergyConfig(Section):
     """Samples drawn at each position for the unbiased estimate; the paper draws 2."""
     epsilon: Annotated[Number, Field(ge=0)] = 0.0
     """Added under the root of every distance: sqrt(|x|^2 + epsilon). Needed below alpha = 1, 0 otherwise."""
-    generator: GeneratorConfig
+    generator: Annotated[GeneratorConfig, Field(json_schema_extra={"defines_loss": False})]
 
     @model_validator(mode="after")
     def _warn_of_improper_alpha(self) -> Self:
@@ -215,7 +218,7 @@ class HyvarinenConfig(Section):
     """Steps of the cosine noise schedule that the denoiser is trained on."""
     repeats: Count = 4
     """Noise levels drawn for each position of a training step (4 in MAR)."""
-    denoiser: DenoiserConfig
+    denoiser: Annotated[DenoiserConfig, Field(json_schema_extra={"defines_loss": False})]
 
 
 ScoringConfig = Annotated[EnergyConfig | HyvarinenConfig, Field(discriminator="name")]
@@ -256,7 +259,7 @@ class StageConfig(Section):
     """The trunk's, at this batch size; or `learning_rate_per_256`."""
     learning_rate_per_256: Annotated[Number, Field(gt=0)] | None = None
     """The trunk's for a batch of 256 images; scaled in proportion to `batch_size` (Goyal et al. 2017)."""
-    train_temperature: Annotated[Number, Field(gt=0, le=1)] = 1.0
+    train_temperature: Annotated[Number, Field(gt=0, le=1, json_schema_extra={"defines_loss": True})] = 1.0
     """Weight of the energy score's diversity term; below 1 trades diversity for fidelity."""
 
     @model_validator(mode="after")
@@ -270,18 +273,18 @@ class StageConfig(Section):
 class TrainingConfig(Section):
     batch_size: Count
     """Images a step, over all processes."""
-    label_drop: Probability = 0.1
+    label_drop: Annotated[Probability, Field(json_schema_extra={"defines_loss": True})] = 0.1
     """Probability of replacing an image's class by the null class, which makes guidance possible."""
-    mask_ratio_min: Annotated[Number, Field(gt=0, le=1)] = 0.7
+    mask_ratio_min: Annotated[Number, Field(gt=0, le=1, json_schema_extra={"defines_loss": True})] = 0.7
     """Lower end of the masked share, drawn from normal(1, mask_ratio_std) truncated to [this, 1]."""
-    mask_ratio_std: Annotated[Number, Field(gt=0)] = 0.25
+    mask_ratio_std: Annotated[Number, Field(gt=0, json_schema_extra={"defines_loss": True})] = 0.25
     mask_group: Count | None = None
     """Images of a step that share one draw of the masked share (32 in the paper); all of them where not given."""
     schedule: Literal["constant", "cosine"] = "constant"
     """What the learning rate does after the warm-up: stay, or fall to 0 over each stage along half a cosine."""
     initial_checkpoint: Location = None
     """Averaged weights to start from, as in fine-tuning; random ones where not given."""
-    stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
+    stages: Annotated[tuple[StageConfig, ...], Field(min_length=1, json_schema_extra={"reach": "stage"})]
 
 
 class SamplingConfig(Section):
@@ -358,10 +361,12 @@ class RunConfig(Section):
     """Everything that a run is: the same RunConfig gives the same result."""
 
     seed: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0, json_schema_extra={"reach": "training"})] = 0
-    data: Annotated[DataConfig, Field(json_schema_extra={"reach": "training"})] = DigitsData()
-    tokenizer: Annotated[TokenizerConfig, Field(json_schema_extra={"reach": "training"})] = PatchTokenizerConfig()
+    data: Annotated[DataConfig, Field(json_schema_extra={"reach": "training", "defines_loss": True})] = DigitsData()
+    tokenizer: Annotated[TokenizerConfig, Field(json_schema_extra={"reach": "training", "defines_loss": True})] = (
+        PatchTokenizerConfig()
+    )
     model: Annotated[ModelConfig, Field(json_schema_extra={"reach": "training"})]
-    scoring: Annotated[ScoringConfig, Field(json_schema_extra={"reach": "training"})]
+    scoring: Annotated[ScoringConfig, Field(json_schema_extra={"reach": "training", "defines_loss": True})]
     optimizer: Annotated[OptimizerConfig, Field(json_schema_extra={"reach": "training"})] = OptimizerConfig()
     training: Annotated[TrainingConfig, Field(json_schema_extra={"reach": "training"})]
     sampling: Annotated[SamplingConfig, Field(json_schema_extra={"reach": "evaluation"})] = SamplingConfig()
@@ -426,8 +431,8 @@ def _influential(value: Any) -> Any:
 
 
 @cache
-def _locations(section: type[Section]) -> frozenset[str]:
-    return frozenset(name for name, field in section.model_fields.items() if _is_location(field))
+def _locations(section: type[Section]) -> set[str]:
+    return {name for name, field in section.model_fields.items() if _is_location(field)}
 
 
 def _is_location(field: FieldInfo) -> bool:

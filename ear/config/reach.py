@@ -1,0 +1,52 @@
+"""What a parameter can influence, read off the schema's fields, where it is declared."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from ear.config.loading import models_in
+from ear.config.schema import Reach, RunConfig
+from ear.errors import UserError
+
+
+@dataclass(frozen=True)
+class ParameterReach:
+    reach: Reach
+    stage: int = 0  # the first stage of training that it influences, where it influences training
+    defines_loss: bool = False  # training losses at different values can't be compared
+
+    @property
+    def needs_training(self) -> bool:
+        return self.reach in (Reach.TRAINING, Reach.STAGE)
+
+
+def parameter_reach(parameter: str, config: RunConfig) -> ParameterReach:
+    """The reach of a dotted parameter (`training.stages.-1.train_temperature`) of runs like `config`.
+
+    Raises:
+        UserError: the schema has no such parameter.
+    """
+    sections: list[type[BaseModel]] = [RunConfig]
+    found = ParameterReach(Reach.TRAINING)
+    for part in parameter.split("."):
+        if part.lstrip("-").isdigit():
+            if found.reach is Reach.STAGE:
+                found = ParameterReach(Reach.STAGE, int(part) % len(config.training.stages), found.defines_loss)
+            continue
+        fields = [section.model_fields[part] for section in sections if part in section.model_fields]
+        if not fields:
+            raise UserError(f"There is no parameter {parameter!r}: `ear schema run` lists all of them.")
+        found = _declared(fields[0], found)
+        sections = [model for field in fields for model in models_in(field.annotation)]
+    return found
+
+
+def _declared(field: FieldInfo, above: ParameterReach) -> ParameterReach:
+    extra: Any = field.json_schema_extra or {}
+    return ParameterReach(
+        Reach(extra["reach"]) if "reach" in extra else above.reach,
+        above.stage,
+        extra.get("defines_loss", above.defines_loss),
+    )
