@@ -8,17 +8,8 @@ from typing import Any
 import pandas as pd
 
 from ear.errors import UserError
-from sweeps.tracking import (
-    DIGEST,
-    KEY,
-    OUTCOME,
-    PARAMETERS,
-    PARENT,
-    SEED,
-    open_client,
-    tracking_errors,
-    tracking_uri,
-)
+from sweeps.mlflow_client import open_client, tracking_errors, tracking_uri
+from sweeps.records import DIGEST, KEY, OUTCOME, PARAMETERS, PARENT, SEED
 
 METRICS = ("fid", "is", "precision", "recall", "fid_null", "is_null", "precision_null", "recall_null")
 # What every number of a report has to agree in, and is labelled with.

@@ -4,7 +4,7 @@ FLOPs are those of matrix products and attention (two a multiply-add), as torch 
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from statistics import NormalDist
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ear.config import RunConfig
-from ear.config.schema import EnergyConfig, ExecutionConfig, OptimizerConfig
+from ear.config.schema import EnergyConfig, EvaluationConfig, ExecutionConfig, OptimizerConfig, SamplingConfig
 from ear.model import ImageModel, cosine_schedule, empty_model
 from ear.model.masking import masked_count
 from ear.tokenizers import build_tokenizer
@@ -55,10 +55,25 @@ class Cost:
 
 def cost(config: RunConfig) -> Cost:
     """Counts a configuration's parameters, FLOPs and bytes; configurations of equal shapes are counted once."""
-    shapes: dict[str, object] = {"seed": 0, "optimizer": OptimizerConfig(), "execution": ExecutionConfig()}
+    same_shapes: dict[str, object] = {
+        "seed": 0,
+        "optimizer": OptimizerConfig(),
+        "training": config.training.model_copy(update={"stages": (), "batch_size": 1}),
+        "sampling": SamplingConfig(
+            steps=config.sampling.steps,
+            cfg=1.0 if config.sampling.cfg == 1 else 2.0,  # guided or not
+            denoising_steps=config.sampling.denoising_steps,
+        ),
+        "evaluation": EvaluationConfig(),
+        "execution": ExecutionConfig(),
+    }
     if isinstance(config.scoring, EnergyConfig):
-        shapes["scoring"] = config.scoring.model_copy(update={"alpha": 1.0, "epsilon": 0.0})
-    return _count(config.model_copy(update=shapes))
+        same_shapes["scoring"] = config.scoring.model_copy(update={"alpha": 1.0, "epsilon": 0.0})
+    return replace(
+        _count(config.model_copy(update=same_shapes)),
+        training_steps=config.total_steps,
+        training_images=config.total_steps * config.training.batch_size,
+    )
 
 
 @cache
@@ -80,8 +95,8 @@ def _count(config: RunConfig) -> Cost:
         sampling_flops=_sampling(model, tokenizer.tokens, tokenizer.token_dim, config),
         training_bytes=BYTES_PER_PARAMETER * sum(parameters.values()),
         activation_bytes=activation_bytes,
-        training_steps=config.total_steps,
-        training_images=config.total_steps * config.training.batch_size,
+        training_steps=0,
+        training_images=0,
     )
 
 

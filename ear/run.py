@@ -1,5 +1,6 @@
 """One run, a configuration with its seed: trains what the store does not hold, evaluates what it does not hold."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +21,7 @@ from ear.training.history import from_tensors
 from ear.training.token_data import load_token_data
 
 CHECKPOINT = "checkpoint.safetensors"
+SECONDS_BETWEEN_LOOKS = 1.0  # at what another process trains
 
 
 @dataclass(frozen=True)
@@ -88,23 +90,39 @@ class Run:
         return self.store.workspace(self.keys.stages[stage]) / CHECKPOINT
 
     def train(self, stop: Callable[[], bool] = lambda: False) -> TrainingOutcome | None:
-        """Trains what is missing.
+        """Trains what is missing, stage by stage; waits for a stage that another process trains.
 
         `stop` is asked at every record of the curve; where it says yes, the training is saved so that the next call
         goes on from there, and None is returned.
         """
         # Processes act on what all of them know: one alone may be told to stop, or see a result first.
-        if not self.processes.any(self.training_outcome() is not None):
-            trainer = self.trainer()
-            while not trainer.finished:
-                if self.processes.any(stop()):
-                    self.save_unfinished(trainer)
-                    return None
-                trainer.advance()
-            self.processes.wait()  # for the main one to publish
+        trainer: Trainer | None = None
+        while not self.processes.any(self.training_outcome() is not None):
+            key = self._next_key()
+            with self.store.lease(key) as lease:
+                if self.processes.any(self.processes.is_main and not lease.acquire()):
+                    # Somebody else trains this stage: wait for its result, or for the lease to lapse.
+                    if self.processes.any(stop()):
+                        return None
+                    trainer = None
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
+                    continue
+                if trainer is None:
+                    trainer = self.trainer()
+                stage = trainer.stage
+                while not trainer.finished and trainer.stage == stage:
+                    if self.processes.any(stop()):
+                        self.save_unfinished(trainer)
+                        return None
+                    trainer.advance()
+                self.processes.wait()  # for the main one to publish
         outcome = self.training_outcome()
         assert outcome is not None
         return outcome
+
+    def _next_key(self) -> str:
+        """Of the first stage that is not in the store."""
+        return next((key for key in self.keys.stages if key not in self.store), self.keys.training)
 
     def save_unfinished(self, trainer: Trainer) -> None:
         """Saves a trainer of this run between two records, for the next one to go on from."""
@@ -155,4 +173,5 @@ class PublishStages(Callback):
             write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 
         details = {"step": trainer.step, "seconds": trainer.seconds, "diverged_at": trainer.diverged_at}
-        self._store.publish(self._keys.stages[stage], "training", fill, details)
+        parent = self._keys.stages[stage - 1 : stage]
+        self._store.publish(self._keys.stages[stage], "training", fill, details, parent)

@@ -1,7 +1,7 @@
-"""The live state of a sweep's trials, and how it looks in a terminal."""
+"""The live state of a sweep's tasks, and how it looks in a terminal."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -11,28 +11,58 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-State = Literal["pending", "training", "evaluating", "evaluated", "diverged", "failed", "stopped"]
-OVER: tuple[State, ...] = ("evaluated", "diverged", "failed")
+State = Literal["starting", "training", "evaluating", "finished", "stopped early", "diverged", "retrying", "failed"]
+OVER: tuple[State, ...] = ("finished", "stopped early", "diverged", "retrying", "failed")
 SECONDS_BETWEEN_SUMMARIES = 60  # where no terminal shows them all the time
+SECONDS_BETWEEN_COUNTS = 2.0
+ROWS_KEPT = 200  # of tasks that are over
 LINES_AROUND = 5  # of the terminal's height: the title, the head, what is not shown, the summary, the cursor
-STYLES = {"training": "cyan", "evaluating": "cyan", "evaluated": "green", "diverged": "yellow", "failed": "red"}
+STYLES = {
+    "training": "cyan",
+    "evaluating": "cyan",
+    "finished": "green",
+    "stopped early": "yellow",
+    "diverged": "yellow",
+    "retrying": "red",
+    "failed": "red",
+}
 
 
 @dataclass
 class Row:
+    """A task that is, or was, worked on."""
+
     label: str
     total_steps: int
-    state: State = "pending"
+    state: State = "starting"
     steps: int = 0
     loss: float | None = None
-    first_steps: int | None = None  # where this trial stood when it reported first, and when that was
+    first_steps: int | None = None  # where training stood at its first report, and when that was
     first_time: float = 0.0
 
-    def eta(self, now: float) -> float | None:
-        """Seconds of training left at the pace since the first report; None before there is a pace."""
-        if self.first_steps is None or self.steps <= self.first_steps or self.state != "training":
+    @property
+    def pace(self) -> float | None:
+        """Seconds a step since the first report; None before there is a pace."""
+        if self.first_steps is None or self.steps <= self.first_steps:
             return None
-        return (now - self.first_time) / (self.steps - self.first_steps) * (self.total_steps - self.steps)
+        return (self.last_time - self.first_time) / (self.steps - self.first_steps)
+
+    last_time: float = 0.0
+
+    def eta(self) -> float | None:
+        """Seconds of training left at that pace."""
+        return None if self.pace is None or self.state != "training" else self.pace * (self.total_steps - self.steps)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Where a sweep stands as a whole."""
+
+    done: int  # runs with their result
+    known: int  # runs, as far as they are known: a search proposes more
+    steps: int  # of training that are left of those known
+    evaluations: int  # likewise
+    more: str = ""  # what else there is to say: a search's best value
 
 
 @contextmanager
@@ -48,17 +78,20 @@ def waiting_for(what: str) -> Iterator[None]:
 
 
 class Board:
-    """Rows of trials: redrawn in place on a terminal; elsewhere a line for each change and a summary every minute."""
+    """Rows of tasks: redrawn in place on a terminal; elsewhere a line for each change and a summary every minute."""
 
-    def __init__(self, title: str, rows: dict[str, Row], concurrency: int, done_before: int) -> None:
-        """`rows` by trial key; `done_before` trials had their results before this sweep began."""
-        self.rows = rows
+    def __init__(self, title: str, places: int, count: Callable[[], Counts]) -> None:
+        """`places` is how many tasks are worked on at a time; `count` is asked every few seconds."""
+        self.rows: dict[str, Row] = {}  # by trial
         self._title = title
-        self._concurrency = concurrency
-        self._done_before = done_before
+        self._places = places
+        self._count = count
+        self._counts = count()
+        self._counted = time.monotonic()
+        self._paces: list[float] = []  # seconds a step, of tasks that are over
         self._console = Console(stderr=True)
         self._summarised = time.monotonic()
-        self._live = Live(get_renderable=self.render, console=self._console, refresh_per_second=2)
+        self._live = Live(get_renderable=self.render, console=self._console, auto_refresh=False)
 
     def __enter__(self) -> "Board":
         if self._console.is_terminal:
@@ -69,70 +102,83 @@ class Board:
         if self._console.is_terminal:
             self._live.stop()
 
-    def update(self, key: str, state: State, steps: int | None = None, loss: float | None = None) -> None:
+    def begin(self, trial: str, label: str, total_steps: int) -> None:
+        self.rows[trial] = Row(label, total_steps)
+        over = [key for key, row in self.rows.items() if row.state in OVER]
+        for key in over[: max(0, len(over) - ROWS_KEPT)]:
+            del self.rows[key]
+
+    def update(self, trial: str, state: State, steps: int | None = None, loss: float | None = None) -> None:
         """Takes in what a trial reported."""
-        row = self.rows[key]
+        row = self.rows[trial]
         changed = state != row.state
+        if changed and state in OVER and row.pace is not None:
+            self._paces = [*self._paces[-20:], row.pace]
         row.state = state
-        if steps is not None:
-            row.steps = steps
+        if steps is not None and state == "training":
+            row.steps, row.last_time = steps, time.monotonic()
             if row.first_steps is None:
                 row.first_steps, row.first_time = steps, time.monotonic()
         if loss is not None:
             row.loss = loss
-        if not self._console.is_terminal:
-            self._log(row, changed)
-
-    def _log(self, row: Row, changed: bool) -> None:
-        now = time.monotonic()
-        if changed:
+        if not self._console.is_terminal and changed:
             self._console.print(f"{row.label}: {row.state}", highlight=False, soft_wrap=True)
-        if now - self._summarised >= SECONDS_BETWEEN_SUMMARIES:
-            self._console.print(self._summary(now), highlight=False, soft_wrap=True)
+
+    def tick(self) -> None:
+        """Called often: brings the terminal up to date, or a log once a minute."""
+        now = time.monotonic()
+        if now - self._counted >= SECONDS_BETWEEN_COUNTS:
+            self._counts, self._counted = self._count(), now
+        if self._console.is_terminal:
+            self._live.refresh()
+        elif now - self._summarised >= SECONDS_BETWEEN_SUMMARIES:
+            self._console.print(self.summary(), highlight=False, soft_wrap=True)
             self._summarised = now
 
     def render(self) -> Group:
-        """State, step, loss and ETA of the trials that fit the terminal, and a summary of all."""
-        now = time.monotonic()
-        table = Table(title=self._title, box=None, pad_edge=False, title_justify="left")
-        table.add_column("trial")
-        table.add_column("state")
-        for column in ("step", "loss", "ETA"):
-            table.add_column(column, justify="right")
+        """State, step, loss and ETA of the tasks that fit the terminal, and a summary of all."""
         shown = self._shown()
-        for row in shown:
-            loss = "" if row.loss is None else f"{row.loss:.4f}"
-            step = f"{row.steps}/{row.total_steps}" if row.steps else ""
-            table.add_row(row.label, row.state, step, loss, clock(row.eta(now)), style=STYLES.get(row.state, "dim"))
         hidden = len(self.rows) - len(shown)
-        more = [Text(f"and {hidden} more trials", style="dim")] if hidden else []
-        return Group(table, *more, Text(self._summary(now), style="dim"))
+        more = [Text(f"and {hidden} more tasks", style="dim")] if hidden else []
+        return Group(rows_table(shown, self._title), *more, Text(self.summary(), style="dim"))
 
     def _shown(self) -> list[Row]:
-        """All rows where they fit; else those at work first, then failures, then what waits, then what is done."""
+        """All rows where they fit; else those at work first, then failures, then what is done."""
         rows = list(self.rows.values())
         fitting = max(self._console.height - LINES_AROUND, 1)
         if len(rows) <= fitting:
             return rows
-        urgency: dict[State, int] = {"training": 0, "evaluating": 0, "failed": 1, "pending": 2}
-        return sorted(rows, key=lambda row: urgency.get(row.state, 3))[:fitting]
+        urgency: dict[State, int] = {"starting": 0, "training": 0, "evaluating": 0, "failed": 1}
+        return sorted(rows, key=lambda row: urgency.get(row.state, 2))[:fitting]
 
-    def _summary(self, now: float) -> str:
-        over = sum(row.state in OVER for row in self.rows.values())
-        parts = [f"{over + self._done_before}/{len(self.rows) + self._done_before} trials have their result"]
-        paces = [row.eta(now) or 0 for row in self.rows.values() if row.eta(now) is not None]
-        rates = [
-            (now - row.first_time) / (row.steps - row.first_steps)
-            for row in self.rows.values()
-            if row.first_steps is not None and row.steps > row.first_steps
-        ]
-        waiting = [row.total_steps for row in self.rows.values() if row.state == "pending"]
-        if rates:
-            # Training only; starting processes and evaluating come on top.
-            left = (sum(paces) + sum(waiting) * sum(rates) / len(rates)) / self._concurrency
-            parts.append(f"about {clock(max([left, *paces]))} of training left")
-        parts.append("Ctrl-C stops; the same command goes on")
-        return "  ·  ".join(parts)
+    def summary(self) -> str:
+        counts = self._counts
+        parts = [f"{counts.done} of {counts.known} runs have their result"]
+        if counts.more:
+            parts.append(counts.more)
+        if (left := self.seconds_left()) is not None:
+            parts.append(f"about {clock(left)} of training left")  # starting and evaluating come on top
+        return "  ·  ".join([*parts, "Ctrl-C stops; the same command goes on"])
+
+    def seconds_left(self) -> float | None:
+        """Of training, at the pace of this sweep's tasks; None before there is a pace."""
+        paces = self._paces + [row.pace for row in self.rows.values() if row.pace is not None]
+        if not paces:
+            return None
+        return self._counts.steps * sum(paces) / len(paces) / self._places
+
+
+def rows_table(rows: list[Row], title: str) -> Table:
+    table = Table(title=title, box=None, pad_edge=False, title_justify="left")
+    for column in ("task", "state"):
+        table.add_column(column)
+    for column in ("step", "loss", "ETA"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        loss = "" if row.loss is None else f"{row.loss:.4f}"
+        step = f"{row.steps}/{row.total_steps}" if row.steps else ""
+        table.add_row(row.label, row.state, step, loss, clock(row.eta()), style=STYLES.get(row.state, "dim"))
+    return table
 
 
 def clock(seconds: float | None) -> str:

@@ -1,11 +1,14 @@
-"""ear sweep, ear ui. Imports nothing heavy: every command imports what it needs when it is called."""
+"""ear sweep. Imports nothing heavy: every command imports what it needs when it is called."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ear.cli.options import DEFAULT_ROOT, Json, Root
+
+if TYPE_CHECKING:
+    from sweeps.plan import Plan
 
 app = typer.Typer(help="Plan and run the sweeps that a YAML file describes.", no_args_is_help=True)
 
@@ -19,32 +22,19 @@ Base = Annotated[
 
 @app.command()
 def plan(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
-    """Validate a sweep and list what it would do, and at what cost; computes nothing.
+    """Validate a sweep, and show its stage tree, what is done, and what the rest will cost; computes nothing.
 
     \b
     Examples:
       ear sweep plan sweeps/quickstart.yaml
+      ear sweep plan sweeps/paper/temperatures.yaml --json
       ear sweep plan sweeps/paper/alpha.yaml --base imagenet256_base
     """
-    import json
-
-    from ear.errors import UserError
     from ear.store import Store
     from sweeps.plan import compile_plan
-    from sweeps.summary import plan_cost, plan_json, plan_table
+    from sweeps.summary import show_plan
 
-    compiled = compile_plan(file, base)
-    store = Store(root)
-    if as_json:
-        print(json.dumps(plan_json(compiled, store), indent=2))
-        return
-    try:
-        plan_table(compiled, store)
-    except UserError as error:
-        # A sweep can be priced before its data is there.
-        typer.echo(f"{compiled.sweep.name}: {len(compiled.runs)} runs. What is done already can't be told: {error}")
-    if priced := plan_cost(compiled):
-        typer.echo(priced)
+    show_plan(compile_plan(file, base), Store(root), as_json)
 
 
 @app.command()
@@ -56,40 +46,71 @@ def run(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT) -> None:
     Example:  ear sweep run sweeps/quickstart.yaml
     """
     from sweeps.plan import compile_plan
+
+    _run(compile_plan(file, base), root)
+
+
+def _run(compiled: "Plan", root: Path) -> None:
     from sweeps.runner import run_sweep
 
-    compiled = compile_plan(file, base)
     outcome = run_sweep(compiled, root)
     for label, traceback in outcome.failed.items():
         typer.echo(f"failed: {label}\n{traceback}", err=True)
-    if outcome.interrupted:
+    if outcome.stopped == "interrupted":
         raise KeyboardInterrupt  # the command line says how to go on
-    if outcome.failed:
-        typer.echo(f"{len(outcome.failed)} trials failed; run the same command again to retry them.", err=True)
+    if outcome.stopped is not None:
+        typer.echo(f"Stopped: {outcome.stopped}. What is done is kept; the same command goes on.", err=True)
         raise typer.Exit(1)
-    typer.echo(f"{outcome.trained} trials done now, {outcome.reused} were in the store already.")
+    if outcome.failed:
+        typer.echo(f"{len(outcome.failed)} runs failed; run the same command again to retry them.", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{outcome.done} runs done now, {outcome.reused} were in the store already.")
     at_root = "" if root == DEFAULT_ROOT else f" --root {root}"
     typer.echo(f"Next:  ear report {compiled.sweep.name}{at_root}    table, figure and samples beside the paper's")
     typer.echo(f"       ear ui{at_root}    MLflow's pages on every run")
 
 
-def ui(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
-    root: Root = DEFAULT_ROOT,
-) -> None:
-    """Open MLflow's pages on the sweeps of an output root, on this machine only.
+@app.command()
+def status(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
+    """Show what of a sweep runs where, what is done, what failed and why, and what it has cost.
 
-    Example:  ear ui --port 5001
+    Example:  ear sweep status sweeps/quickstart.yaml
     """
-    import os
-    import sys
+    from ear.store import Store
+    from sweeps.plan import compile_plan
+    from sweeps.status import show_status
 
-    from ear.errors import UserError
-    from sweeps.tracking import open_client, tracking_uri
+    show_status(compile_plan(file, base), Store(root), root, as_json)
 
-    if tracking_uri(root).startswith("sqlite") and not (root / "mlflow.db").exists():
-        raise UserError(f"There is nothing to show: {root / 'mlflow.db'} does not exist. Run a sweep first.")
-    open_client(root)
-    typer.echo(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)")
-    command = ["-m", "mlflow", "server", "--backend-store-uri", tracking_uri(root)]
-    os.execv(sys.executable, [sys.executable, *command, "--host", "127.0.0.1", "--port", str(port)])
+
+@app.command()
+def stop(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT) -> None:
+    """Ask every driver that works on a sweep, on whatever machine, to save what it has and end.
+
+    Example:  ear sweep stop sweeps/quickstart.yaml
+    """
+    from sweeps.plan import compile_plan
+    from sweeps.session import SweepFolder
+
+    name = compile_plan(file, base).sweep.name
+    folder = SweepFolder(root, name)
+    running = folder.running()
+    if not running:
+        typer.echo(f"Nobody works on {name} under {root}.")
+        return
+    folder.request_stop()
+    typer.echo(f"Asked to stop: {', '.join(f'{driver.host} (process {driver.pid})' for driver in running)}.")
+
+
+@app.command()
+def resume(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT) -> None:
+    """Go on with a sweep that was stopped or killed; the same as running it again.
+
+    Example:  ear sweep resume sweeps/quickstart.yaml
+    """
+    from sweeps.plan import compile_plan
+    from sweeps.session import SweepFolder
+
+    compiled = compile_plan(file, base)
+    SweepFolder(root, compiled.sweep.name).require_known()
+    _run(compiled, root)

@@ -5,6 +5,7 @@ each combination of its own parameters, and a point is put together from section
 """
 
 import json
+import warnings
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -47,6 +48,24 @@ class Configurations:
         """
         return PlannedRun(dict(parameters), self.config(parameters, seed))
 
+    def check(self, parameters: Mapping[str, Any], place: str) -> None:
+        """
+        Raises:
+            UserError: these values are not valid, each by itself; they may well need others beside them.
+        """
+        for parameter, value in parameters.items():
+            section = parameter.split(".")[0]
+            values = deepcopy({section: self._values[section]} if section in self._values else {})
+            self._set(values, parameter, value)
+            self._validate_section(section, values, f"{self._source}: {place}")
+
+    def value(self, parameter: str) -> Any:
+        """The base's own value of a dotted parameter."""
+        found: Any = self.base
+        for part in parameter.split("."):
+            found = found[int(part)] if isinstance(found, tuple) else getattr(found, part)
+        return found
+
     def config(self, parameters: Mapping[str, Any], seed: int) -> RunConfig:
         """The base with these dotted parameters and this seed."""
         by_section: dict[str, dict[str, Any]] = {}
@@ -57,7 +76,8 @@ class Configurations:
             point[section] = self._section(section, changes)
         point["seed"] = seed
         try:
-            return RunConfig.model_validate(point)  # sections that are valid already are not looked at again
+            with warnings.catch_warnings(action="ignore"):  # each section's was given when it was validated
+                return RunConfig.model_validate(point)  # fields of sections that are valid are not looked at again
         except ValidationError:
             return self._explain(parameters, seed)
 
@@ -67,13 +87,16 @@ class Configurations:
             values = deepcopy({name: self._values[name]} if name in self._values else {})
             for parameter, value in changes.items():
                 self._set(values, parameter, value)
-            field = RunConfig.model_fields.get(name)
-            if field is None:  # let the schema say what there is
-                validate(RunConfig, {**self._values, **values}, source=f"{self._source}: space")
-                raise AssertionError(name)
-            part: Any = create_model("Part", __base__=Section, **{name: (field.annotation, field)})  # type: ignore[call-overload]
-            self._sections[key] = getattr(validate(part, values, source=f"{self._source}: space"), name)
+            self._sections[key] = self._validate_section(name, values, f"{self._source}: space")
         return self._sections[key]
+
+    def _validate_section(self, name: str, values: dict[str, Any], source: str) -> Any:
+        field = RunConfig.model_fields.get(name)
+        if field is None:  # let the schema say what there is
+            validate(RunConfig, {**self._values, **values}, source=source)
+            raise AssertionError(name)
+        part: Any = create_model("Part", __base__=Section, **{name: (field.annotation, field)})  # type: ignore[call-overload]
+        return getattr(validate(part, values, source=source), name)
 
     def _explain(self, parameters: Mapping[str, Any], seed: int) -> RunConfig:
         """Validates a point from its plain values, for the message."""

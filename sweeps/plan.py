@@ -1,61 +1,65 @@
-"""A sweep compiled into runs, and the runs into the work that is left."""
+"""A sweep's YAML compiled into runs, or into a space that is searched; nothing is computed."""
 
 import itertools
-import json
-from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from ear.config import RunConfig
 from ear.config.hashing import digest
-from ear.config.loading import read_config, read_yaml, set_dotted, validate
+from ear.config.loading import read_yaml, validate
+from ear.config.reach import parameter_reach
+from ear.config.schema import ImageFolderData, Reach
 from ear.errors import UserError
-from ear.store import Store
-from sweeps.runs import PlannedRun, is_done
+from sweeps.configurations import Configurations
+from sweeps.records import SweepIdentity
+from sweeps.runs import PlannedRun
 from sweeps.schema import SweepConfig
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One training and the evaluations that need nothing but its weights."""
-
-    key: str  # of the training
-    runs: tuple[PlannedRun, ...]
-
-    @property
-    def config(self) -> RunConfig:
-        return self.runs[0].config
-
-    @property
-    def label(self) -> str:
-        more = f" (+{len(self.runs) - 1} evaluations)" if len(self.runs) > 1 else ""
-        return self.runs[0].label + more
+from sweeps.search.space import check_search
+from sweeps.task_messages import IntermediateConfig
+from sweeps.tree import StageTree
 
 
 @dataclass(frozen=True)
 class Plan:
     source: Path  # the sweep's YAML
     sweep: SweepConfig
-    runs: tuple[PlannedRun, ...]
+    configurations: Configurations
+    runs: tuple[PlannedRun, ...]  # of a grid
+
+    @cached_property
+    def tree(self) -> StageTree:
+        """
+        Raises:
+            UserError: two axes lead to the same run, or the dataset is not there.
+        """
+        tree = StageTree()
+        for run in self.runs:
+            if not tree.add(run):
+                twin = tree.runs[run.keys.evaluation]
+                raise UserError(
+                    f"{self.source}: space: {twin.label} and {run.label} are the same run; "
+                    "take out the axis or the value that changes nothing."
+                )
+        return tree
 
     @property
-    def digest(self) -> str:
-        """Of what the sweep computes: the same runs under the same name are the same sweep."""
-        return digest([self.sweep.name, [run.keys.evaluation for run in self.runs]])[:32]
+    def identity(self) -> SweepIdentity:
+        """The same runs under the same name are the same sweep; so is a search of the same space."""
+        searched = self.sweep.search.identity() if self.sweep.search else None
+        computed = [self.configurations.digest, searched, self.sweep.seeds] if searched else list(self.tree.runs)
+        return SweepIdentity(
+            name=self.sweep.name,
+            digest=digest([self.sweep.name, computed])[:32],
+            axes=tuple(self.sweep.search.space if self.sweep.search else self.sweep.space),
+            source=self.source,
+            resolved=self.sweep.model_dump(mode="json"),
+        )
 
-    def trials(self) -> list[Trial]:
-        """The runs grouped by the training that they share, in the plan's order."""
-        groups: dict[str, list[PlannedRun]] = defaultdict(list)
-        for run in self.runs:
-            groups[run.keys.training].append(run)
-        return [Trial(key, tuple(runs)) for key, runs in groups.items()]
-
-    def pending(self, store: Store) -> list[Trial]:
-        """The trials of which the store lacks something, with only the runs that lack it."""
-        trials = [
-            Trial(trial.key, tuple(run for run in trial.runs if not is_done(run, store))) for trial in self.trials()
-        ]
-        return [trial for trial in trials if trial.runs]
+    @property
+    def intermediate(self) -> IntermediateConfig | None:
+        """What trials are to measure during training."""
+        stopping = self.sweep.search.early_stopping if self.sweep.search else None
+        return IntermediateConfig(stopping.every, stopping.metric, stopping.images) if stopping else None
 
 
 def compile_plan(path: Path, base: str | None = None) -> Plan:
@@ -69,24 +73,43 @@ def compile_plan(path: Path, base: str | None = None) -> Plan:
         sweep = sweep.on(base)
     elif Path(sweep.base).suffix in (".yaml", ".yml"):
         sweep = sweep.model_copy(update={"base": str(path.parent / sweep.base)})
+    configurations = Configurations(sweep, path)
+    _refuse_axes(sweep, configurations, path)
+    if sweep.search is not None:
+        check_search(sweep, configurations, path)
+        return Plan(path, sweep, configurations, ())
+    runs = tuple(
+        configurations.run(dict(zip(sweep.space, values, strict=True)), seed)
+        for values in itertools.product(*sweep.space.values())
+        for seed in sweep.seeds
+    )
+    return Plan(path, sweep, configurations, runs)
+
+
+def _refuse_axes(sweep: SweepConfig, configurations: Configurations, path: Path) -> None:
+    """Axes that are valid parameters and make no sense as axes.
+
+    Raises:
+        UserError: one of them is there.
+    """
+    data = configurations.base.data
+    cache = data.latents if isinstance(data, ImageFolderData) else None
+    for parameter in sweep.space:
+        if parameter_reach_or_none(parameter, configurations) is Reach.NOTHING:
+            raise UserError(
+                f"{path}: space: {parameter} says how or where a run is carried out and changes no result; "
+                "put it under `set`."
+            )
+        section = parameter.split(".")[0]
+        if cache is not None and section in ("tokenizer", "data"):
+            raise UserError(
+                f"{path}: space: {parameter} changes the latents, but all runs would read the same cache, "
+                f"{cache}; encode one for each value and sweep them one by one with `set`."
+            )
+
+
+def parameter_reach_or_none(parameter: str, configurations: Configurations) -> Reach | None:
     try:
-        values = read_config(sweep.base)
-    except UserError as error:
-        raise UserError(f"{path}: base: {error}") from error
-    for parameter, value in sweep.set.items():
-        set_dotted(values, parameter, value)
-    if sweep.set:
-        validate(RunConfig, values, source=f"{path}: set")
-    text = json.dumps(values)
-    runs = []
-    for combination in itertools.product(*sweep.space.values()):
-        for seed in sweep.seeds:
-            point = json.loads(text)
-            parameters = dict(zip(sweep.space, combination, strict=True))
-            for parameter, value in parameters.items():
-                set_dotted(point, parameter, value)
-            point["seed"] = seed
-            set_dotted(point, "execution.threads", sweep.resources.cpus)
-            config = validate(RunConfig, point, source=f"{path}: space")
-            runs.append(PlannedRun(parameters, config))
-    return Plan(path, sweep, tuple(runs))
+        return parameter_reach(parameter, configurations.base).reach
+    except UserError:
+        return None  # unknown: validation says so, with the nearest valid name

@@ -20,11 +20,6 @@ ALIVE = "alive"  # locked for as long as the process lives that made the folder,
 SETTLED_SECONDS = 60
 
 
-def available_cpus() -> int:
-    """CPUs that this process may use, which in a container or a job are fewer than the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A folder with a short path, since Ray puts unix sockets in it, that goes with its process.
@@ -102,6 +97,7 @@ def set_environment(folder: Path) -> None:
         "RAY_AIR_NEW_OUTPUT": "0",  # the live table is ours
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # so is the record of results
         "TUNE_DISABLE_SIGINT_HANDLER": "1",  # and so is Ctrl-C
+        "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # Tune's snapshots grow with the sweep, and nobody reads them
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative output root means the same in a trial
     }

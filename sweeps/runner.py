@@ -1,132 +1,146 @@
 """Carries a plan out: Ray Tune trains and evaluates what the store lacks, MLflow is brought up to the store."""
 
+import itertools
 import logging
 import math
+import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ear.data import load_dataset
-from ear.errors import UserError
 from ear.evaluation import prepare
 from ear.interrupt import on_interrupt
 from ear.store import Store
-from sweeps.board import Board, Row, waiting_for
-from sweeps.plan import Plan, Trial
-from sweeps.ray_cluster import available_cpus, local_cluster
-from sweeps.runs import is_done
+from sweeps.board import Board, waiting_for
+from sweeps.conductor import Conductor
+from sweeps.places import trials_at_a_time
+from sweeps.plan import Plan
+from sweeps.ray_cluster import local_cluster
+from sweeps.session import Session, SweepFolder
+from sweeps.source import Grid, Source
+from sweeps.task_messages import Order
 from sweeps.tracking import Tracker
+from sweeps.work import Task, Work
+
+SECONDS_BETWEEN_LOOKS = 1.0  # at what other drivers do, while there is nothing to do for this one
 
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    trained: int  # trials that this call worked on and finished
-    reused: int  # trials whose results were all there before
-    failed: dict[str, str]  # trial's label -> its traceback
-    interrupted: bool
-
-    @property
-    def complete(self) -> bool:
-        return not self.failed and not self.interrupted
+    done: int  # runs that got their result in this call
+    reused: int  # runs whose result was there before
+    failed: dict[str, str] = field(default_factory=dict)  # run's label -> its traceback
+    stopped: str | None = None  # why it ended early
 
 
 def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
     """Trains and evaluates what is missing, then leaves MLflow with every run of the plan.
 
     Raises:
-        UserError: the root can't be written, the resources are not there, or MLflow's database is damaged.
+        UserError: the root can't be written, the resources are not there, or MLflow can't be opened.
     """
     store = Store(root)
-    pending = plan.pending(store)
-    concurrency = trials_at_a_time(plan) if pending else 0
-    with waiting_for("Opening MLflow"):
-        tracker = Tracker(plan, store, root)
-        for run in plan.runs:
-            if is_done(run, store):
-                tracker.finish(run)
-    reused = len(plan.trials()) - len(pending)
-    failed: dict[str, str] = {}
-    interrupted = False
-    try:
-        if pending:
-            with waiting_for("Preparing the feature extractor and the real images' features (once per dataset)"):
-                for run in {run.keys.reference: run for trial in pending for run in trial.runs}.values():
-                    # Shared by all trials; made here so that no two make it at once.
-                    prepare(run.config, run.keys, load_dataset(run.config.data), store)
-            failed, interrupted = _run_trials(pending, plan, root, tracker, store, concurrency, reused)
-    except BaseException:
-        tracker.close(complete=False)
-        raise
-    tracker.close(complete=not failed and not interrupted)
-    remaining = len(plan.pending(store))
-    return SweepOutcome(len(pending) - remaining, reused, failed, interrupted)
+    places = trials_at_a_time(plan.sweep)
+    source = open_source(plan, root, store)
+    with Session(SweepFolder(root, plan.sweep.name)).opened() as session:
+        with waiting_for("Opening MLflow"):
+            tracker = Tracker(plan.identity, store, root)
+        work = Work(source, store, plan.sweep.retries)
+        conductor = Conductor(work, tracker, session, source.tags)
+        try:
+            work.start()
+            reused = len(work.settled)
+            if work.ready():
+                _prepare(plan, store)
+                _carry_out(plan, root, conductor, session, places)
+        except BaseException:
+            tracker.close(complete=False)
+            raise
+        finally:
+            work.close()
+        failed = {
+            work.tree.runs[key].label: result.traceback
+            for key, result in work.settled.items()
+            if result.state == "failed"
+        }
+        complete = work.done and not failed and conductor.stop_reason is None
+        with waiting_for("Bringing MLflow up to date"):
+            tracker.close(complete=complete)
+        return SweepOutcome(len(work.settled) - len(failed) - reused, reused, failed, conductor.stop_reason)
 
 
-def trials_at_a_time(plan: Plan) -> int:
-    """How many trials fit this machine, at most the plan's concurrency.
+def open_source(plan: Plan, root: Path, store: Store) -> Source:
+    """Where the plan's runs come from.
 
     Raises:
-        UserError: not even one does.
+        UserError: another search was begun under this name.
     """
-    resources = plan.sweep.resources
-    cpus, gpus = available_cpus(), available_gpus() if resources.gpus else 0
-    if resources.cpus > cpus or resources.gpus > gpus:
-        raise UserError(
-            f"{plan.source}: resources: a trial is to have {resources.cpus} CPUs and {resources.gpus:g} GPUs, "
-            f"this machine has {cpus} and {gpus}; lower them."
-        )
-    fitting = cpus // resources.cpus
-    if resources.gpus:
-        fitting = min(fitting, int(gpus / resources.gpus + 1e-9))
-    return min(fitting, plan.sweep.concurrency or fitting)
+    if plan.sweep.search is None:
+        return Grid(plan.runs)
+    from sweeps.search.search import Search  # imports Optuna
+
+    return Search(plan.sweep, plan.configurations, root, store)
 
 
-def available_gpus() -> int:
-    import torch
+def _prepare(plan: Plan, store: Store) -> None:
+    """Makes what all trials share, so that no two make it at once."""
+    with waiting_for("Preparing the feature extractor and the real images' features (once per dataset)"):
+        runs = plan.runs or (plan.configurations.run({}, 0),)
+        for run in {run.keys.reference: run for run in runs}.values():
+            prepare(run.config, run.keys, load_dataset(run.config.data), store)
 
-    return torch.cuda.device_count()
 
-
-def _run_trials(
-    pending: list[Trial], plan: Plan, root: Path, tracker: Tracker, store: Store, concurrency: int, reused: int
-) -> tuple[dict[str, str], bool]:
-    """Returns the failed trials with their tracebacks, and whether the sweep was interrupted."""
-    resources = plan.sweep.resources
-    rows = {trial.key: Row(trial.label, trial.config.total_steps) for trial in pending}
+def _carry_out(plan: Plan, root: Path, conductor: Conductor, session: Session, places: int) -> None:
+    """Starts Ray and works until everything is done, or is to stop."""
+    resources, work = plan.sweep.resources, conductor.work
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it logs, the board shows and the runner reports
     with ExitStack() as stack:
         with waiting_for("Starting Ray"):
-            cluster = local_cluster(concurrency * resources.cpus, math.ceil(concurrency * resources.gpus))
+            cluster = local_cluster(places * resources.cpus, math.ceil(places * resources.gpus))
             folder = stack.enter_context(cluster)
-        # Here, since importing Tune reads the environment that the cluster has set.
-        from ray import tune
-
-        from sweeps.observer import Observer, StopOnRequest
-        from sweeps.trainable import TrainAndEvaluate
-
-        with Board(f"Sweep {plan.sweep.name}", rows, concurrency, reused) as board:
-            stop = StopOnRequest()
-            observer = Observer({trial.key: trial for trial in pending}, board, tracker, store)
-            tuner = tune.Tuner(
-                tune.with_resources(TrainAndEvaluate, {"cpu": resources.cpus, "gpu": resources.gpus}),
-                param_space={"trial": tune.grid_search([_trial_config(trial, root) for trial in pending])},
-                tune_config=tune.TuneConfig(max_concurrent_trials=concurrency, reuse_actors=True),
-                run_config=tune.RunConfig(
-                    name=plan.sweep.name,
-                    storage_path=str(folder / "tune"),
-                    stop=stop,
-                    callbacks=[observer],
-                    verbose=0,
-                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the store has its own
-                    failure_config=tune.FailureConfig(max_failures=0),
-                ),
-            )
-            with on_interrupt(stop.ask):
-                tuner.fit()
-    return observer.failed, stop.asked
+        conductor.board = stack.enter_context(Board(f"Sweep {plan.sweep.name}", places, conductor.counts))
+        stack.enter_context(on_interrupt(conductor.stop))
+        rounds = itertools.count()
+        while not conductor.stopping and (work.ready() or not work.done):
+            if work.ready():
+                fit(plan, root, conductor, session, places, folder / f"tune{next(rounds)}")
+            else:  # another driver works on what is left
+                conductor.tick()
+                time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _trial_config(trial: Trial, root: Path) -> dict[str, Any]:
-    configs = [run.config.model_dump(mode="json") for run in trial.runs]
-    return {"key": trial.key, "root": str(root.resolve()), "runs": configs}
+def fit(plan: Plan, root: Path, conductor: Conductor, session: Session, places: int, folder: Path) -> None:
+    """Runs Tune until nothing is ready."""
+    # Here, since importing Tune reads the environment that the cluster has set.
+    from ray import tune
+
+    from sweeps.trainable import StageTrial
+    from sweeps.tune_adapters import Listener, Losses, TaskSearcher
+
+    def order(task: Task) -> str:
+        log = session.folder.log(task.node.key)
+        confirms = any(conductor.tags(run).get("ear.role") == "confirmation" for run in task.runs)
+        watched = None if confirms else plan.intermediate
+        return Order.of(task, root.resolve(), log, session.stopping, watched).dumps()
+
+    resources = plan.sweep.resources
+    tune.Tuner(
+        tune.with_resources(StageTrial, {"cpu": resources.cpus, "gpu": resources.gpus}),
+        tune_config=tune.TuneConfig(
+            search_alg=TaskSearcher(conductor, places, order),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.trial_id,  # not from its parameters: an order is long
+            trial_name_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name=plan.sweep.name,
+            storage_path=str(folder),
+            stop=Listener(conductor),
+            callbacks=[Losses(conductor)],
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the store has its own
+            failure_config=tune.FailureConfig(max_failures=0),
+        ),
+    ).fit()

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from ear.config import RunConfig
 from ear.data import load_dataset
 from ear.evaluation import load_evaluation
-from ear.run import Run
 from ear.store import RunKeys, Store, run_keys
+from ear.store.keys import evaluation_key, stage_keys
 
 
 @dataclass(frozen=True)
@@ -45,24 +45,30 @@ class RunResult:
     metrics: dict[str, float] = field(default_factory=dict)  # of an evaluated run
     diverged_at: int | None = None  # step, counted from 1
     traceback: str = ""  # of a failed one
+    seconds: float = 0.0  # of its evaluation
 
 
 def result_of(run: PlannedRun, store: Store) -> RunResult | None:
     """What the store knows: evaluated or diverged, both are results; None while it is neither."""
     if run.keys.evaluation in store:
-        return RunResult("evaluated", load_evaluation(run.keys.evaluation, store).metrics)
-    outcome = Run(run.config, store).training_outcome()
-    if outcome is None or outcome.diverged_at is None:
-        return None
-    return RunResult("diverged", diverged_at=outcome.diverged_at)
+        evaluation = load_evaluation(run.keys.evaluation, store)
+        return RunResult("evaluated", evaluation.metrics, seconds=evaluation.seconds)
+    for key in run.keys.stages:
+        if key not in store:
+            return None
+        if (diverged_at := store.entry(key).details["diverged_at"]) is not None:
+            return RunResult("diverged", diverged_at=diverged_at)
+    return None
 
 
 def is_done(run: PlannedRun, store: Store) -> bool:
-    """Evaluated, or diverged: both are results."""
-    if run.keys.evaluation in store:
-        return True
-    outcome = Run(run.config, store).training_outcome()
-    return outcome is not None and outcome.diverged_at is not None
+    return result_of(run, store) is not None
+
+
+def keys_without_data(run: PlannedRun) -> RunKeys:
+    """Keys that differ exactly where a run's do, for counting; the data need not be there."""
+    stages = stage_keys(run.config, dataset_hash="")
+    return RunKeys(stages, "", "", evaluation_key(stages[-1], run.config, reference=""))
 
 
 def short_name(parameter: str) -> str:

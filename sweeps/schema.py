@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from ear.config.schema import Count, Number, Section
+from ear.config.schema import Count, NonNegative, Number, Section
 from sweeps.metric import MetricConfig
+from sweeps.search.schema import SearchConfig
 
 
 def _differ(seeds: list[int]) -> list[int]:
@@ -43,14 +44,18 @@ class SweepConfig(Section):
     """A shipped configuration, or a YAML file beside this one."""
     set: dict[str, Any] = {}
     """Dotted parameters that differ from the base in every run."""
-    space: Annotated[dict[str, list[Any]], Field(min_length=1)]
-    """Dotted parameter -> its values; the sweep is the grid of all combinations."""
+    space: dict[str, list[Any]] = {}
+    """Dotted parameter -> its values; the sweep is the grid of all combinations. Or `search`."""
+    search: SearchConfig | None = None
+    """Points of a space that Optuna proposes one after another, instead of a grid."""
     seeds: Seeds = [0]
     """Every combination is trained once with each seed."""
     metric: MetricConfig = MetricConfig()
     resources: ResourcesConfig = ResourcesConfig()
     concurrency: Count | None = None
     """Trials at a time; as many as the machine's CPUs and GPUs allow where this is left out."""
+    retries: NonNegative = 2
+    """How often a task that fails is tried again, from its last checkpoint, before it counts as failed."""
     bases: dict[str, BaseConfig] = {}
     """Other bases by name, for `--base`."""
 
@@ -69,6 +74,12 @@ class SweepConfig(Section):
             if section == "execution":
                 raise ValueError(f"{parameter} says how a run is carried out and changes no result; put it under `set`")
         return space
+
+    @model_validator(mode="after")
+    def _grid_or_search(self) -> Self:
+        if bool(self.space) == (self.search is not None):
+            raise ValueError("give either `space`, for a grid, or `search`")
+        return self
 
     def on(self, base: str) -> Self:
         """The sweep on another base, under another name."""

@@ -29,6 +29,10 @@ class Source(Protocol):
         """What a run's record is to say beside its parameters."""
         ...
 
+    def close(self) -> None:
+        """The driver ends, with or without runs that have not."""
+        ...
+
 
 class Grid:
     """All combinations, each once."""
@@ -50,3 +54,6 @@ class Grid:
 
     def tags(self, run: PlannedRun) -> dict[str, str]:
         return {}
+
+    def close(self) -> None:
+        pass

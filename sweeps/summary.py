@@ -1,90 +1,188 @@
 """A plan, for people and for programs."""
 
+import json
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.tree import Tree
 
-from ear.config import Reach
-from ear.config.hashing import digest
-from ear.cost import SUSTAINED_FLOPS, cost
-from ear.run import Run
+from ear.config.reach import parameter_reach
+from ear.errors import UserError
 from ear.store import Store
+from sweeps.forecast import Forecast, Pace
+from sweeps.places import trials_at_a_time
 from sweeps.plan import Plan
-from sweeps.runs import PlannedRun, short_name
+from sweeps.runs import PlannedRun, keys_without_data, result_of, short_name
+from sweeps.tree import StageTree, Steps, TrainingNode
+
+NODES_SHOWN = 40
+VALUES_SHOWN = 8
 
 
 def state(run: PlannedRun, store: Store) -> str:
     """evaluated, diverged, trained (but not evaluated), or to do."""
-    if run.keys.evaluation in store:
-        return "evaluated"
-    outcome = Run(run.config, store).training_outcome()
-    if outcome is None:
-        return "to do"
-    return "trained" if outcome.diverged_at is None else "diverged"
+    result = result_of(run, store)
+    if result is not None:
+        return result.state
+    return "trained" if run.keys.training in store else "to do"
 
 
-def plan_json(plan: Plan, store: Store) -> dict[str, Any]:
-    """Counts and runs, as JSON values. Steps are of training, those shared by runs counted once."""
+def show_plan(plan: Plan, store: Store, as_json: bool) -> None:
+    """Prints it. A sweep can be priced before its data is there."""
+    try:
+        tree, done, missing = plan.tree, store.keys(), None
+    except UserError as error:
+        tree, done, missing = StageTree(plan.runs, keys_without_data), set(), error
+    nodes = [node for node in tree.nodes.values() if node.key not in done]
+    evaluations = [run.config for key, run in tree.runs.items() if key not in done]
+    gpus = plan.sweep.resources.gpus
+    pace = Pace.of(plan.configurations.base, gpus, store)
+    forecast = Forecast.of(nodes, evaluations, places(plan), pace)
+    if as_json:
+        runs = [] if missing else run_list(plan, store)
+        print(json.dumps({**plan_json(plan, tree, forecast), "run_list": runs}, indent=2))
+        return
+    print_plan(plan, tree, done, forecast, gpus > 0)
+    if missing:
+        Console().print(f"What is done already can't be told: {missing}", highlight=False, soft_wrap=True)
+
+
+def places(plan: Plan) -> int:
+    """Trials at a time; a sweep may be planned where it could not run."""
+    try:
+        return trials_at_a_time(plan.sweep)
+    except UserError:
+        return plan.sweep.concurrency or 1
+
+
+def plan_json(plan: Plan, tree: StageTree, forecast: Forecast) -> dict[str, Any]:
+    """Counts, as JSON values. Steps are of training."""
+    steps = Steps.of(tree)
     return {
         "name": plan.sweep.name,
         "configurations": len(plan.runs) // len(plan.sweep.seeds),
         "runs": len(plan.runs),
-        "training_nodes": len(plan.trials()),
-        "evaluations": len({run.keys.evaluation for run in plan.runs}),
-        "training_steps": sum(trial.config.total_steps for trial in plan.trials()),
-        "training_steps_without_sharing": sum(run.config.total_steps for run in plan.runs),
-        "run_list": [
-            {
-                "parameters": run.parameters,
-                "seed": run.seed,
-                "state": state(run, store),
-                "training_key": run.keys.training,
-                "evaluation_key": run.keys.evaluation,
-            }
-            for run in plan.runs
-        ],
+        "training_nodes": len(tree.nodes),
+        "evaluations": len(tree.runs),
+        "training_steps": steps.full_sharing,
+        "training_steps_evaluation_sharing_only": steps.evaluation_sharing_only,
+        "training_steps_without_sharing": steps.without_sharing,
+        "training_hours": forecast.training_hours,
+        "evaluation_hours": forecast.evaluation_hours,
+        "wall_hours": forecast.wall_hours,
+        "disk_bytes": forecast.disk_bytes,
+        "basis": forecast.basis,
     }
 
 
-WORTH_SAYING = 0.1  # GPU-hours
-
-
-def plan_cost(plan: Plan) -> str | None:
-    """What all of the sweep costs, as far as FLOPs tell; None where that is next to nothing."""
-    trainings = {digest(run.config.part(Reach.TRAINING)): run.config for run in plan.runs}
-    training = sum(cost(config).training_hours() for config in trainings.values())
-    sampling = sum(
-        cost(run.config).sampling_hours(run.config.evaluation.images + run.config.evaluation.null_images)
+def run_list(plan: Plan, store: Store) -> list[dict[str, Any]]:
+    """Every run with its keys and where it stands."""
+    return [
+        {
+            "parameters": run.parameters,
+            "seed": run.seed,
+            "state": state(run, store),
+            "training_key": run.keys.training,
+            "evaluation_key": run.keys.evaluation,
+        }
         for run in plan.runs
-    )
-    if training + sampling < WORTH_SAYING:
-        return None
-    return (
-        f"All of it: about {quantity(training)} GPU-hours for {len(trainings)} trainings and {quantity(sampling)} for "
-        f"{len(plan.runs)} evaluations' samples, at {SUSTAINED_FLOPS / 1e12:g} TFLOP/s (an H100 in bfloat16)."
-    )
+    ]
+
+
+def print_plan(plan: Plan, tree: StageTree, done: set[str], forecast: Forecast, gpus: bool) -> None:
+    """The tree and what it comes to; `done` are keys of results that are there."""
+    console = Console()
+    console.print(render_tree(plan, tree, done))
+    steps = Steps.of(tree)
+    to_train = [node for node in tree.nodes.values() if node.key not in done]
+    to_evaluate = sum(key not in done for key in tree.runs)
+    lines = [
+        "",
+        f"{plan.sweep.name}: {len(plan.runs) // len(plan.sweep.seeds)} configurations, {len(plan.runs)} runs; "
+        f"{len(tree.nodes)} training stages, {len(tree.runs)} evaluations.",
+        f"Training steps: {steps.full_sharing:,}; {steps.evaluation_sharing_only:,} if only runs that differ in "
+        f"evaluation shared their training ({ratio(steps.evaluation_sharing_only, steps.full_sharing)}), "
+        f"{steps.without_sharing:,} if none did ({ratio(steps.without_sharing, steps.full_sharing)}).",
+        f"To do: {len(to_train)} stages ({sum(node.steps for node in to_train):,} steps), {to_evaluate} evaluations: "
+        f"{hours(forecast.training_hours)} of training and {hours(forecast.evaluation_hours)} of sampling "
+        f"on {'GPUs' if gpus else 'CPUs'}, {hours(forecast.wall_hours)} of wall time, {size(forecast.disk_bytes)}, "
+        f"{forecast.basis}.",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def render_tree(plan: Plan, tree: StageTree, done: set[str]) -> Tree:
+    """Stages with what sets each apart from its siblings; as many as fit a few screens."""
+    reaches = {parameter: parameter_reach(parameter, plan.configurations.base) for parameter in plan.sweep.space}
+    root = Tree(plan.sweep.name)
+    left = NODES_SHOWN
+
+    def add(branch: Tree, node: TrainingNode) -> None:
+        nonlocal left
+        left -= 1
+        apart = [p for p, r in reaches.items() if r.needs_training and r.stage == node.stage]
+        run = next(iter(node.evaluations.values()), None) or next(run for run in runs_of(tree, node))
+        words = [f"{short_name(parameter)} {run.parameters[parameter]}" for parameter in apart]
+        if node.stage == 0 and len(plan.sweep.seeds) > 1:
+            words.append(f"seed {run.seed}")
+        stages = len(node.config.training.stages)
+        which = f"stage {node.stage + 1} of {stages}: " if stages > 1 else ""
+        mark = " [green]done[/]" if node.key in done else ""
+        here = branch.add(f"{which}{', '.join(words) or 'as the base'}, {node.steps:,} steps{mark}")
+        if node.evaluations:
+            here.add(evaluations_line(node, [p for p, r in reaches.items() if not r.needs_training], done))
+        for child in node.children:
+            if left > 0:
+                add(here, tree.nodes[child])
+
+    for node in tree.roots():
+        if left > 0:
+            add(root, node)
+    if len(tree.nodes) > NODES_SHOWN:
+        root.add(f"and {len(tree.nodes) - (NODES_SHOWN - left):,} more stages")
+    return root
+
+
+def runs_of(tree: StageTree, node: TrainingNode) -> list[PlannedRun]:
+    return tree.runs_below(node.key)
+
+
+def evaluations_line(node: TrainingNode, parameters: list[str], done: set[str]) -> str:
+    """How many evaluations, of which values, and how many of them are there."""
+    count = len(node.evaluations)
+    finished = sum(key in done for key in node.evaluations)
+    if not parameters:
+        return "[green]evaluated[/]" if finished else "1 evaluation"
+    values = [
+        ", ".join(f"{short_name(parameter)} {run.parameters[parameter]}" for parameter in parameters)
+        for run in list(node.evaluations.values())[:VALUES_SHOWN]
+    ]
+    more = f"; and {count - VALUES_SHOWN} more" if count > VALUES_SHOWN else ""
+    there = f" [green]{finished} done[/]" if finished else ""
+    return f"{count} evaluation{'s' if count > 1 else ''}: {'; '.join(values)}{more}{there}"
+
+
+def ratio(more: float, less: float) -> str:
+    return f"{more / less:.2g} times as many" if less else ""
+
+
+def hours(value: float) -> str:
+    """A duration in the unit that fits it."""
+    if value * 3600 < 100:
+        return f"{value * 3600:.0f} s"
+    if value < 3:
+        return f"{value * 60:.0f} min"
+    return f"{quantity(value)} h"
+
+
+def size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            break
+        count /= 1000
+    return f"{quantity(count)} {unit}"
 
 
 def quantity(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
-
-
-def plan_table(plan: Plan, store: Store) -> None:
-    """Prints a row a run and what is left to do."""
-    table = Table(box=None, pad_edge=False)
-    for name in [*map(short_name, plan.sweep.space), "seed", "state"]:
-        table.add_column(name)
-    for run in plan.runs:
-        table.add_row(*map(str, run.parameters.values()), str(run.seed), state(run, store))
-    console = Console()
-    console.print(table)
-    pending = plan.pending(store)
-    to_train = [trial for trial in pending if Run(trial.config, store).training_outcome() is None]
-    steps = sum(trial.config.total_steps for trial in to_train)
-    console.print(
-        f"\n{plan.sweep.name}: {len(plan.runs)} runs, {len(plan.trials())} trainings. To do: {len(to_train)} trainings "
-        f"({steps} steps) and {sum(len(trial.runs) for trial in pending)} evaluations.",
-        highlight=False,
-        soft_wrap=True,
-    )

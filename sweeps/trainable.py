@@ -1,33 +1,44 @@
-"""What a trial does inside its Ray worker: advance one training, then evaluate what is pending on it."""
+"""What a trial does inside its Ray worker: trains one stage, then evaluates what is pending on it."""
 
+import errno
 import signal
 import time
-from dataclasses import asdict
-from pathlib import Path
+from datetime import datetime
 from traceback import format_exc
-from typing import Any
+from typing import Any, Literal
 
 from ray.tune import Trainable
 
 from ear.config import RunConfig
-from ear.run import Run
+from ear.errors import UserError
+from ear.evaluation.intermediate import few_image_fid
+from ear.run import CHECKPOINT, Run
 from ear.store import Store
 from ear.training import Trainer
+from sweeps.output import output_to
+from sweeps.task_messages import Order, Report
 
 REPORT_SECONDS = 1.0  # of training between two reports
+PLACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # which the next trial would meet too
 
 
-class TrainAndEvaluate(Trainable):
+class StopRequestedError(Exception):
+    """The driver wants to end: what is going on is given up, what is finished stays."""
+
+
+class StageTrial(Trainable):
     """Tune's trial. Its results are in the store; what it reports is progress only.
 
-    The actor is reused for the next trial, which saves the seconds that a new process needs to import torch.
+    The actor is reused for the next task, which saves the seconds that a new process needs to import torch.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
-        self._trial: dict[str, Any] = config["trial"]
-        self._runs: list[Run] = []
+        self._order = Order.loads(config["order"])
+        self._store: Store | None = None
         self._trainer: Trainer | None = None
+        self._run: Run | None = None  # the one that is trained
+        self._evaluating: str | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.setup(new_config)
@@ -35,40 +46,99 @@ class TrainAndEvaluate(Trainable):
 
     def step(self) -> dict[str, Any]:
         """About a second of training, or one evaluation; a fault is reported with its traceback, as a result."""
-        try:
-            if not self._runs:
-                store = Store(Path(self._trial["root"]))
-                self._runs = [Run(RunConfig.model_validate(values), store) for values in self._trial["runs"]]
-            return self._advance()
-        except Exception:
+        with output_to(self._order.log):
+            try:
+                report = self._advance()
+            except StopRequestedError:
+                report = Report("finished")
+            except Exception as error:
+                self._trainer = None
+                print(format_exc())
+                report = Report("failed", traceback=format_exc(), evaluation=self._evaluating, fault=whose(error))
+        return report.as_result()
+
+    def _advance(self) -> Report:
+        store = self._store = self._store or Store(self._order.root)
+        if self._order.stage is not None:
+            run = self._run = self._run or Run(self._order.training, store)
+            if run.keys.stages[self._order.stage] not in store:
+                return self._train(run, self._order.stage)
             self._trainer = None
-            return {"state": "failed", "steps": None, "records": [], "traceback": format_exc(), "done": True}
+        for key, config in self._order.evaluations.items():
+            if key not in store:
+                return self._evaluate(key, config, store)
+        return Report("finished")
 
-    def _advance(self) -> dict[str, Any]:
-        run = self._runs[0]
-        outcome = run.training_outcome()
-        if outcome is None:
-            return self._train(run)
-        self._trainer = None
-        if outcome.diverged_at is not None:
-            return {"state": "diverged", "steps": outcome.step, "records": [], "done": True}
-        pending = [each for each in self._runs if each.evaluation() is None]
-        if pending:
-            pending.pop(0).evaluate()
-        state = "evaluating" if pending else "evaluated"
-        return {"state": state, "steps": outcome.step, "records": [], "done": not pending}
-
-    def _train(self, run: Run) -> dict[str, Any]:
-        trainer = self._trainer = self._trainer or run.trainer()
+    def _train(self, run: Run, stage: int) -> Report:
+        if self._trainer is None:
+            self._trainer = run.trainer()
+            say(f"training stage {stage + 1} of {len(run.keys.stages)} from step {self._trainer.step}")
+        trainer = self._trainer
         known = len(trainer.history)
+        intermediate: list[tuple[int, float]] = []
         started = time.monotonic()
-        while not trainer.finished and time.monotonic() - started < REPORT_SECONDS:
+        while run.keys.stages[stage] not in run.store and not intermediate:
+            before = trainer.step
             trainer.advance()
-        records = [asdict(record) for record in trainer.history[known:]]
-        state = "evaluating" if trainer.finished else "training"
-        return {"state": state, "steps": trainer.step, "records": records, "done": False}
+            intermediate = self._intermediate(run, trainer, before)
+            if time.monotonic() - started > REPORT_SECONDS:
+                break
+        records = trainer.history[known:]
+        if records:
+            say(f"step {trainer.step} of {run.config.total_steps}, loss {records[-1].loss:.4f}")
+        if trainer.diverged_at is not None:
+            say(f"diverged at step {trainer.diverged_at}")
+            return Report("finished", trainer.step, records)
+        return Report("training", trainer.step, records, intermediate)
+
+    def _intermediate(self, run: Run, trainer: Trainer, before: int) -> list[tuple[int, float]]:
+        """What early stopping is to see of the steps since `before`, with the step."""
+        settings = self._order.intermediate
+        if settings is None or trainer.finished or trainer.step // settings.every == before // settings.every:
+            return []
+        if settings.metric == "loss":
+            value = trainer.history[-1].loss
+        else:
+            run.save_unfinished(trainer)
+            checkpoint = run.store.workspace(run.keys.stages[trainer.stage]) / CHECKPOINT
+            value = few_image_fid(checkpoint, run.config, run.keys, run.dataset, run.store, settings.images)
+        say(f"step {trainer.step}: {settings.metric} {value:.4f}")
+        return [(trainer.step, value)]
+
+    def _evaluate(self, key: str, config: RunConfig, store: Store) -> Report:
+        run = Run(config, store)
+        outcome = run.training_outcome()
+        assert outcome is not None
+        if outcome.diverged_at is not None:
+            return Report("finished", outcome.step)
+        self._evaluating = key
+        say(f"evaluating {key}")
+        evaluation = run.evaluate(on_images=self._check_stop)
+        self._evaluating = None
+        say(f"FID {evaluation.metrics['fid']:.3f} in {evaluation.seconds:.1f} s")
+        return Report("evaluating", outcome.step)
+
+    def _check_stop(self, _images: float) -> None:
+        if self._order.stop.exists():
+            raise StopRequestedError
 
     def cleanup(self) -> None:
         """Called when the trial is stopped or the sweep ends: keeps what was trained since the last checkpoint."""
-        if self._trainer is not None and not self._trainer.finished:
-            self._runs[0].save_unfinished(self._trainer)
+        if self._trainer is not None and not self._trainer.finished and self._run is not None:
+            self._run.save_unfinished(self._trainer)
+
+
+def say(what: str) -> None:
+    """A line in the trial's log."""
+    print(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {what}", flush=True)
+
+
+def whose(error: BaseException | None) -> Literal["task", "input", "place"]:
+    """Whose fault it is, of `Report`'s choices."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in PLACE_ERRORS:
+            return "place"
+        if isinstance(error, UserError):
+            return "input"
+        error = error.__cause__ or error.__context__
+    return "task"

@@ -193,7 +193,8 @@ def _publish(evaluation: Evaluation, sampler: Sampler, config: RunConfig, keys: 
         save_grid(labelled, folder / "samples.png", columns=GRID_COLUMNS)
         save_grid(unlabelled, folder / "samples_null.png", columns=GRID_COLUMNS)
 
-    store.publish(keys.evaluation, "evaluation", fill, {"training": keys.training})
+    needs = (keys.training, keys.reference, keys.extractor)
+    store.publish(keys.evaluation, "evaluation", fill, {"training": keys.training}, needs)
 
 
 def load_evaluation(key: str, store: Store) -> Evaluation:

@@ -1,16 +1,21 @@
 """Results kept by the hash of everything that can influence them, each published exactly once.
 
-    ROOT/store/KEY/      entry.json beside the result's own files; appears whole, by one rename, and never changes
-    ROOT/store/.work/    checkpoints of what is unfinished, by key; and results on their way
+    ROOT/store/KEY/           entry.json beside the result's own files; appears whole, by one rename, never changes
+    ROOT/store/.work/KEY/     the checkpoint of what is unfinished
+    ROOT/store/.work/leases/  who works on what
+    ROOT/store/.uses/         who needs which results
+    ROOT/store/format.json    the version of this layout
 
 Correctness rests on the rename alone: two processes that make the same result both finish, the first one's is kept.
 """
 
+import hashlib
 import json
+import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -19,8 +24,20 @@ from ear.errors import UserError
 from ear.files import require_writable, write_json
 from ear.provenance import provenance
 from ear.store.keys import RECIPE_VERSION
+from ear.store.lease import Lease
 
 Kind = Literal["training", "extractor", "reference", "evaluation"]
+
+
+FORMAT_VERSION = 1
+LEASES = "leases"
+PUBLISHING = "publish-"  # results on their way
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    sha256: str
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -33,20 +50,70 @@ class Entry:
     created: str  # ISO 8601, UTC
     details: dict[str, Any]  # the result's own, by kind
     provenance: dict[str, Any]  # code, versions and machine that made it
+    needs: tuple[str, ...] = ()  # keys of the results that it rests on
+    files: dict[str, StoredFile] = field(default_factory=dict)  # by name; none known of what older versions published
+
+    @classmethod
+    def load(cls, path: Path) -> "Entry":
+        """
+        Raises:
+            UserError: it is damaged, or of a newer version of this program.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            values["files"] = {name: StoredFile(**file) for name, file in values.get("files", {}).items()}
+            values["needs"] = tuple(values.get("needs", ()))
+            entry = cls(**values)
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{path} is damaged ({error}): delete its folder and run the same command again."
+            ) from error
+        if entry.recipe_version > RECIPE_VERSION:
+            raise UserError(f"{path} was made by a newer version of this program: update it.")
+        return entry
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files.values())
 
 
 class Store:
     def __init__(self, root: Path) -> None:
         """
         Raises:
-            UserError: the folder can't be written.
+            UserError: the folder can't be written, or a newer version of this program wrote it.
         """
         self.folder = root / "store"
-        self._work = self.folder / ".work"
-        require_writable(self._work)
+        self.work = self.folder / ".work"
+        require_writable(self.work)
+        self._check_format()
+
+    def _check_format(self) -> None:
+        path = self.folder / "format.json"
+        if not path.exists():
+            write_json(path, {"version": FORMAT_VERSION})
+        try:
+            version = json.loads(path.read_text(encoding="utf-8"))["version"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged ({error}): delete it.") from error
+        if version > FORMAT_VERSION:
+            raise UserError(
+                f"{self.folder} was written by a newer version of this program (its layout has version {version}, "
+                f"this one knows {FORMAT_VERSION}): update the program, or give another folder with --root."
+            )
 
     def __contains__(self, key: str) -> bool:
         return (self.path(key) / "entry.json").exists()
+
+    def keys(self) -> set[str]:
+        """Of all results that are there."""
+        return {
+            folder.name for folder in os.scandir(self.folder) if not folder.name.startswith(".") and folder.is_dir()
+        }
+
+    def lease(self, key: str) -> Lease:
+        """The right to work on this key, not yet acquired."""
+        return Lease(self.work / LEASES / f"{key}.lease")
 
     def path(self, key: str) -> Path:
         """Where the result of this key is, or will be."""
@@ -54,30 +121,31 @@ class Store:
 
     def workspace(self, key: str) -> Path:
         """A folder for the unfinished work on this key; it is removed when the key is published."""
-        return self._work / key
+        return self.work / key
 
     def entry(self, key: str) -> Entry:
         """
         Raises:
             UserError: the entry can't be read.
         """
-        path = self.path(key) / "entry.json"
-        try:
-            return Entry(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(
-                f"{path} is damaged ({error}): delete its folder and run the same command again."
-            ) from error
+        return Entry.load(self.path(key) / "entry.json")
 
     def publish(
-        self, key: str, kind: Kind, fill: Callable[[Path], None], details: Mapping[str, Any] | None = None
+        self,
+        key: str,
+        kind: Kind,
+        fill: Callable[[Path], None],
+        details: Mapping[str, Any] | None = None,
+        needs: Iterable[str] = (),
     ) -> Path:
         """Calls `fill` on an empty folder, then makes that folder the result of this key, unless there is one already.
+
+        `needs` are the keys of the results that it rests on.
 
         Returns:
             The folder of the result that is kept: ours, or the one of whoever was first.
         """
-        temporary = self._work / f"publish-{uuid.uuid4().hex}"
+        temporary = self.work / f"{PUBLISHING}{uuid.uuid4().hex}"
         temporary.mkdir(parents=True)
         try:
             fill(temporary)
@@ -88,6 +156,8 @@ class Store:
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 details=dict(details or {}),
                 provenance=provenance(),
+                needs=tuple(needs),
+                files=hash_files(temporary),
             )
             write_json(temporary / "entry.json", asdict(entry))
             try:
@@ -101,7 +171,24 @@ class Store:
         return self.path(key)
 
     def get_or_create(
-        self, key: str, kind: Kind, fill: Callable[[Path], None], details: Mapping[str, Any] | None = None
+        self,
+        key: str,
+        kind: Kind,
+        fill: Callable[[Path], None],
+        details: Mapping[str, Any] | None = None,
+        needs: Iterable[str] = (),
     ) -> Path:
         """The result of this key, made now if it is not there."""
-        return self.path(key) if key in self else self.publish(key, kind, fill, details)
+        return self.path(key) if key in self else self.publish(key, kind, fill, details, needs)
+
+
+def hash_files(folder: Path) -> dict[str, StoredFile]:
+    """Of everything below a folder but its entry."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != "entry.json":
+            with path.open("rb") as file:
+                found[str(path.relative_to(folder))] = StoredFile(
+                    hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size
+                )
+    return found

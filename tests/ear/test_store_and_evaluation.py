@@ -51,7 +51,7 @@ def test_of_two_publishers_one_wins_and_both_go_on(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert (store.path("key") / "value").read_text() in "ab"
-    assert sorted(path.name for path in store.folder.iterdir()) == [".work", "key"]
+    assert sorted(path.name for path in store.folder.iterdir()) == [".work", "format.json", "key"]
     assert list((store.folder / ".work").iterdir()) == []
 
 

@@ -55,7 +55,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     sweep, root = write_sweep(folder, 40), folder / "runs"
     done = ear("sweep", "run", sweep, "--root", root)
     assert done.returncode == 0, done.stderr
-    assert "2 trials done now" in done.stdout
+    assert "2 runs done now" in done.stdout
     return sweep, root
 
 
@@ -80,7 +80,7 @@ def test_the_same_command_again_trains_nothing(finished: tuple[Path, Path]) -> N
     before = {path: path.stat().st_mtime_ns for path in (root / "store").rglob("*") if path.is_file()}
     again = ear("sweep", "run", sweep, "--root", root)
     assert again.returncode == 0, again.stderr
-    assert "0 trials done now, 2 were in the store already" in again.stdout
+    assert "0 runs done now, 2 were in the store already" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in (root / "store").rglob("*") if path.is_file()} == before
     parents, children = runs_of(root)
     assert (len(parents), len(children)) == (1, 2)
@@ -90,7 +90,7 @@ def test_a_lost_mlflow_is_filled_anew_from_the_store(finished: tuple[Path, Path]
     sweep, root = finished
     shutil.copytree(root / "store", tmp_path / "store")
     again = ear("sweep", "run", sweep, "--root", tmp_path)
-    assert "0 trials done now" in again.stdout, again.stderr
+    assert "0 runs done now" in again.stdout, again.stderr
 
     def results(folder: Path) -> list[dict[str, float]]:
         return sorted((run.data.metrics for run in runs_of(folder)[1]), key=lambda metrics: metrics["fid"])
@@ -101,7 +101,7 @@ def test_a_lost_mlflow_is_filled_anew_from_the_store(finished: tuple[Path, Path]
 def test_plan_and_report(finished: tuple[Path, Path]) -> None:
     sweep, root = finished
     plan = json.loads(ear("sweep", "plan", sweep, "--root", root, "--json").stdout)
-    assert (plan["runs"], plan["training_nodes"], plan["training_steps"]) == (2, 2, 100)
+    assert (plan["runs"], plan["training_nodes"], plan["training_steps"]) == (2, 4, 100)
     assert {run["state"] for run in plan["run_list"]} == {"evaluated"}
     report = ear("report", "tiny", "--root", root)
     assert report.returncode == 0, report.stderr

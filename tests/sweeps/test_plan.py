@@ -10,7 +10,7 @@ import pytest
 from ear.errors import UserError
 from ear.store import Store
 from sweeps.plan import compile_plan
-from sweeps.summary import plan_json
+from sweeps.summary import show_plan
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "sweep_schema.json"
@@ -32,19 +32,20 @@ def test_schema_is_frozen() -> None:
 def test_quickstart_is_the_papers_alpha_ablation() -> None:
     plan = compile_plan(ROOT / "sweeps" / "quickstart.yaml")
     assert [run.parameters for run in plan.runs] == [{"scoring.alpha": alpha} for alpha in (1.0, 1.25, 1.5, 1.75, 2.0)]
-    assert len(plan.trials()) == 5
+    assert len(plan.tree.trainings) == 5
 
 
-def test_evaluation_parameters_share_their_training(tmp_path: Path) -> None:
+def test_evaluation_parameters_share_their_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_sweep(
         tmp_path,
         "name: a\nseeds: [0, 1]\nspace: {scoring.alpha: [1.0, 1.5], sampling.infer_temperature: [1.0, 0.9, 0.8]}\n",
     )
-    planned = plan_json(compile_plan(path), Store(tmp_path / "runs"))
+    show_plan(compile_plan(path), Store(tmp_path / "runs"), as_json=True)
+    planned = json.loads(capsys.readouterr().out)
     assert planned["configurations"] == 6
     assert planned["runs"] == planned["evaluations"] == 12
-    assert planned["training_nodes"] == 4
-    assert planned["training_steps"] == 4 * 1200
+    assert planned["training_nodes"] == 8
+    assert planned["training_steps"] == planned["training_steps_evaluation_sharing_only"] == 4 * 1200
     assert planned["training_steps_without_sharing"] == 12 * 1200
 
 

@@ -1,0 +1,33 @@
+"""FID of few images in the middle of a training: good enough to see what is hopeless, too biased to be printed."""
+
+from pathlib import Path
+
+import torch
+
+from ear.config import RunConfig
+from ear.data import Dataset
+from ear.evaluation.extractors import load_extractor
+from ear.evaluation.metrics import feature_statistics, frechet_distance
+from ear.evaluation.reference import load_reference
+from ear.execution import choose_device
+from ear.sampling import Sampler, balanced_labels
+from ear.store import RunKeys, Store
+
+
+def few_image_fid(
+    checkpoint: Path, config: RunConfig, keys: RunKeys, dataset: Dataset, store: Store, images: int
+) -> float:
+    """FID of the first `images` images of this configuration's evaluation, with class labels.
+
+    Comparable between checkpoints at an equal number of images only: FID of few images is far too high.
+    """
+    device = choose_device(config.execution)
+    extractor = load_extractor(config.evaluation, keys.extractor, dataset, store, device)
+    reference = load_reference(config, keys.reference, dataset, extractor, store)
+    sampler = Sampler.load(checkpoint, config).to(device)
+    labels = balanced_labels(images, sampler.classes)
+    batches = sampler.batches(
+        labels, range(images), config.sampling, seed=config.evaluation.seed, batch_size=config.execution.batch_size
+    )
+    features = torch.cat([extractor.extract(batch).features for batch in batches])
+    return frechet_distance(feature_statistics(features), reference.statistics)

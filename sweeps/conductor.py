@@ -1,0 +1,128 @@
+"""Brings together what happens: trials report, the work advances, the board, MLflow and the driver's state follow."""
+
+from collections.abc import Callable
+
+from sweeps.board import Board, Counts, State
+from sweeps.runs import PlannedRun, RunResult
+from sweeps.session import Session
+from sweeps.task_messages import Report
+from sweeps.tracking import Tracker
+from sweeps.work import Task, Work
+
+RUNS_FOLLOWED = 8  # of those that a task is done for
+
+
+class Conductor:
+    """Called by Tune's adapters in the driver's only thread."""
+
+    def __init__(self, work: Work, tracker: Tracker, session: Session, tags: Callable[[PlannedRun], dict[str, str]]):
+        self.work = work
+        self.stop_reason: str | None = None  # why everything is to end, once it is
+        self.tasks: dict[str, Task] = {}  # at work, by trial
+        self.finished_tasks = 0
+        self.board: Board | None = None
+        self._tracker = tracker
+        self._session = session
+        self.tags = tags
+        work.on_settled = self.settled
+
+    @property
+    def stopping(self) -> bool:
+        if self.stop_reason is None and self._session.stop_requested():
+            self.stop("asked to by `ear sweep stop`")
+        return self.stop_reason is not None
+
+    def stop(self, reason: str = "interrupted") -> None:
+        """Ends the sweep as soon as its trials have saved what they have."""
+        self.stop_reason = self.stop_reason or reason
+        self._session.stopping.touch()
+
+    def next(self, trial: str) -> Task | None:
+        """A task to begin as this trial."""
+        if self.stopping or (task := self.work.next()) is None:
+            return None
+        self.tasks[trial] = task
+        for run in self._followed(task):
+            self._tracker.begin(run, self.tags(run))
+        if self.board:
+            self.board.begin(trial, task.label, task.node.end_step)
+        return task
+
+    def report(self, trial: str, report: Report) -> bool:
+        """Takes in a trial's report; says whether it is to be stopped."""
+        task = self.tasks[trial]
+        if report.records:
+            for run in self._followed(task):
+                self._tracker.progress(run, report.records)
+        if report.state == "failed":
+            self._fail(trial, task, report)
+            return True
+        self.work.advanced(task)
+        hopeless = False
+        for step, value in report.intermediate:
+            hopeless = self.work.reported(task, step, value)
+            for run in self._followed(task):
+                self._tracker.intermediate(run, step, value)
+        loss = report.records[-1].loss if report.records else None
+        self._show(trial, "stopped early" if hopeless else self._state(task, report), report.step, loss)
+        return hopeless
+
+    def lost(self, trial: str, reason: str) -> None:
+        """The trial's process is gone; `reason` is what Ray says of it."""
+        words = "The trial's process died: killed, out of memory, or crashed in native code."
+        self._fail(trial, self.tasks[trial], Report("failed", traceback=f"{reason}\n{words}".strip()))
+
+    def ended(self, trial: str) -> None:
+        """The trial ended, in whatever way."""
+        task = self.tasks.pop(trial, None)
+        if task is not None:
+            self.work.ended(task)
+            self.finished_tasks += 1
+
+    def settled(self, run: PlannedRun, result: RunResult) -> None:
+        """A run has ended; called by the work, once for each."""
+        match result.state:
+            case "evaluated" | "diverged":
+                self._tracker.finish(run, self.tags(run))
+            case "pruned":
+                self._tracker.prune(run)
+            case "failed":
+                self._tracker.fail(run, result.traceback)
+
+    def tick(self) -> None:
+        """Called between two events."""
+        if self.board:
+            self.board.tick()
+            self._session.write(self.board)
+
+    def counts(self) -> Counts:
+        steps, evaluations = self.work.remaining()
+        return Counts(len(self.work.settled), len(self.work.tree.runs), steps, evaluations)
+
+    def _fail(self, trial: str, task: Task, report: Report) -> None:
+        if report.fault == "place":
+            self.stop(report.traceback.strip().splitlines()[-1])
+            self._show(trial, "failed", report.step)
+            return
+        again = self.work.failed(task, report.traceback, report.evaluation, final=report.fault == "input")
+        if not again:
+            self._session.fail(task.label, task.node.key, report.traceback)
+        self._show(trial, "retrying" if again else "failed", report.step)
+
+    def _show(self, trial: str, state: State, steps: int | None = None, loss: float | None = None) -> None:
+        if self.board:
+            self.board.update(trial, state, steps, loss)
+
+    def _state(self, task: Task, report: Report) -> State:
+        results = [self.work.settled.get(run.keys.evaluation) for run in self._concerned(task)]
+        if results and all(result is not None and result.state == "diverged" for result in results):
+            return "diverged"
+        return "finished" if report.state == "finished" else report.state
+
+    def _followed(self, task: Task) -> list[PlannedRun]:
+        """Whose curve MLflow gets while it is drawn; the others of a stage that many share get it at their end."""
+        return [run for run in self._concerned(task) if run.keys.evaluation not in self.work.settled][:RUNS_FOLLOWED]
+
+    def _concerned(self, task: Task) -> list[PlannedRun]:
+        """The runs that a task is done for: a shared stage's are all that start from it."""
+        return self.work.tree.runs_below(task.node.key) if task.trains else list(task.runs)

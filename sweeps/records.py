@@ -1,0 +1,272 @@
+"""A sweep's runs in MLflow: the sweep is a parent run, every configuration and seed a child run.
+
+Runs are found by their keys, so that whatever a driver was doing when it died, the next one goes on from there and
+brings them up to what the store holds.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ear.errors import UserError
+from ear.run import CHECKPOINT, Run
+from ear.store import Store
+from ear.training import TrainingRecord
+from sweeps.runs import PlannedRun
+
+KEY, DIGEST, PARAMETERS, SEED, OUTCOME = "ear.key", "ear.sweep", "ear.parameters", "ear.seed", "ear.outcome"
+PARENT = "mlflow.parentRunId"
+BATCH = 1000  # metrics that MLflow takes in one call
+
+
+@dataclass(frozen=True)
+class SweepIdentity:
+    """What makes a sweep one and the same, and what its parent run says of it."""
+
+    name: str
+    digest: str
+    axes: tuple[str, ...]  # dotted parameters
+    source: Path  # its YAML
+    resolved: dict[str, Any]  # all of its settings
+
+
+class SweepRecords:
+    """Every call reaches MLflow before it returns, or raises what MLflow's client raises."""
+
+    def __init__(self, identity: SweepIdentity, store: Store, root: Path, client: Any) -> None:
+        self.identity = identity
+        self.store = store
+        self.client = client
+        self.experiment = self._experiment(root)
+        self.parent = self._find(DIGEST, identity.digest) or self._create_parent()
+        self.client.update_run(self.parent, status="RUNNING")
+        children = self._search(f"tags.`{PARENT}` = '{self.parent}'")
+        self._runs = {run.data.tags[KEY]: str(run.info.run_id) for run in children}
+        self._over = {
+            run.data.tags[KEY]
+            for run in children
+            if run.info.status == "FINISHED" and run.data.tags.get(OUTCOME) in ("finished", "diverged")
+        }
+        self._at_work = {run.data.tags[KEY] for run in children if run.info.status == "RUNNING"}
+        self._curves: dict[str, set[int]] = {}  # steps that MLflow has, of runs at work
+        self._logs = root / identity.name / "logs"
+
+    def _experiment(self, root: Path) -> str:
+        experiment = self.client.get_experiment_by_name(self.identity.name)
+        if experiment is None:
+            # Without a location of its own, artifacts would go to the folder that the command was called from.
+            artifacts = (root / "mlartifacts" / self.identity.name).resolve()
+            local = "MLFLOW_TRACKING_URI" not in os.environ
+            return str(
+                self.client.create_experiment(
+                    self.identity.name,
+                    artifacts.as_uri() if local else None,
+                    # MLflow's page then opens on runs and curves instead of on traces of language models.
+                    tags={"mlflow.experimentKind": "custom_model_development"},
+                )
+            )
+        if experiment.lifecycle_stage == "deleted":
+            raise UserError(
+                f"The experiment {self.identity.name!r} was deleted in MLflow: restore it there, "
+                f"or give {self.identity.source} another name."
+            )
+        return str(experiment.experiment_id)
+
+    def _search(self, filter_string: str) -> list[Any]:
+        found: list[Any] = []
+        token = None
+        while True:
+            page = self.client.search_runs([self.experiment], filter_string, max_results=1000, page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+    def _find(self, tag: str, value: str) -> str | None:
+        found = self._search(f"tags.`{tag}` = '{value}'")
+        return found[0].info.run_id if found else None
+
+    def _create_parent(self) -> str:
+        tags = {DIGEST: self.identity.digest, "ear.kind": "sweep", PARAMETERS: json.dumps(list(self.identity.axes))}
+        run = self.client.create_run(self.experiment, run_name=self.identity.name, tags=tags)
+        run_id = str(run.info.run_id)
+        self.client.log_artifact(run_id, str(self.identity.source))
+        self.client.log_dict(run_id, self.identity.resolved, "sweep.json")
+        return run_id
+
+    def begin(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
+        """The run is being worked on: it exists in MLflow from now on, with its parameters."""
+        key = run.keys.evaluation
+        if key in self._over:
+            return
+        run_id = self._runs.get(key) or self._create(run, tags)
+        if key not in self._curves:
+            # Points, not the last of them: a killed driver can have left a gap, and a resumed training repeats some.
+            self._curves[key] = {metric.step for metric in self.client.get_metric_history(run_id, "loss")}
+        if key not in self._at_work:
+            self.client.update_run(run_id, status="RUNNING")
+            self._at_work.add(key)
+
+    def _create(self, run: PlannedRun, tags: Mapping[str, str]) -> str:
+        values = run.config.model_dump(mode="json")
+        created = self.client.create_run(
+            self.experiment,
+            run_name=run.label,
+            tags={
+                PARENT: self.parent,
+                KEY: run.keys.evaluation,
+                PARAMETERS: json.dumps(run.parameters),
+                SEED: str(run.seed),
+                "ear.kind": "run",
+                "ear.stage_keys": json.dumps(run.keys.stages),
+                **tags,
+            },
+        )
+        run_id = self._runs[run.keys.evaluation] = str(created.info.run_id)
+        self._curves[run.keys.evaluation] = set()
+        self._at_work.add(run.keys.evaluation)
+        self._log(run_id, params={key: str(value) for key, value in flatten(values)})
+        self.client.log_dict(run_id, values, "config.yaml")
+        return run_id
+
+    def progress(self, run: PlannedRun, records: Sequence[TrainingRecord]) -> None:
+        """New points of the training curve; those that are there already are passed over."""
+        from mlflow.entities import Metric
+
+        key = run.keys.evaluation
+        if key not in self._curves:
+            return
+        now = int(time.time() * 1000)
+        fresh = [record for record in records if record.step not in self._curves[key]]
+        metrics = [
+            Metric(name, value, now, record.step)
+            for record in fresh
+            for name, value in (
+                ("loss", record.loss),
+                ("gradient_norm", record.gradient_norm),
+                ("learning_rate", record.learning_rate),
+            )
+        ]
+        for start in range(0, len(metrics), BATCH):
+            self._log(self._runs[key], metrics=metrics[start : start + BATCH])
+        self._curves[key] |= {record.step for record in fresh}
+
+    def intermediate(self, run: PlannedRun, step: int, value: float) -> None:
+        """What early stopping saw."""
+        self._log(self._runs[run.keys.evaluation], metrics=_metrics({"intermediate": value}, step))
+
+    def finish(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
+        """Brings the run up to its results in the store, which must be there; does nothing the second time."""
+        if run.keys.evaluation in self._over:
+            return
+        self.begin(run, tags)
+        run_id = self._runs[run.keys.evaluation]
+        stored = Run(run.config, self.store)
+        outcome = stored.training_outcome()
+        assert outcome is not None
+        self.progress(run, stored.history())
+        entry = self.store.entry(outcome.key)
+        tags = {
+            OUTCOME: "finished" if outcome.diverged_at is None else "diverged",
+            "ear.checkpoint": str(self.store.path(outcome.key) / CHECKPOINT),
+            **{
+                f"ear.{name}": json.dumps(value) if isinstance(value, dict) else str(value)
+                for name, value in entry.provenance.items()
+            },
+        }
+        metrics = {"train_seconds": outcome.seconds, "train_steps": float(outcome.step)}
+        evaluation = stored.evaluation()
+        if evaluation is None:
+            metrics["diverged_at"] = float(outcome.diverged_at or 0)
+        else:
+            metrics |= evaluation.metrics
+            conditions = {
+                "evaluate_seconds": evaluation.seconds,
+                "extractor_accuracy": evaluation.extractor_accuracy,
+                "images": evaluation.images,
+                "null_images": evaluation.null_images,
+                "reference_images": evaluation.reference_images,
+            }
+            metrics |= {name: float(value) for name, value in conditions.items() if value is not None}
+            tags |= {
+                "ear.extractor": evaluation.extractor,
+                "ear.extractor_hash": evaluation.extractor_hash,
+                "ear.reference": evaluation.reference,
+            }
+            for name in ("samples.png", "samples_null.png", "evaluation.json"):
+                self.client.log_artifact(run_id, str(self.store.path(run.keys.evaluation) / name))
+        self._log(run_id, metrics=_metrics(metrics, outcome.step), tags=tags)
+        self._end(run, "FINISHED")
+
+    def prune(self, run: PlannedRun) -> None:
+        """The run was stopped early, which is a result too."""
+        self.client.set_tag(self._begun(run), OUTCOME, "pruned")
+        self._end(run, "FINISHED")
+
+    def fail(self, run: PlannedRun, traceback: str) -> None:
+        """The run ended in an error, which is kept with it."""
+        run_id = self._begun(run)
+        self.client.log_text(run_id, traceback, "traceback.txt")
+        self.client.set_tag(run_id, OUTCOME, "failed")
+        self._end(run, "FAILED")
+
+    def _begun(self, run: PlannedRun) -> str:
+        self.begin(run, {})
+        return self._runs[run.keys.evaluation]
+
+    def _end(self, run: PlannedRun, status: Literal["FINISHED", "FAILED"]) -> None:
+        key = run.keys.evaluation
+        for stage in run.keys.stages:
+            if (log := self._logs / f"{stage}.log").exists():
+                self.client.log_artifact(self._runs[key], str(log), "logs")
+        self.client.set_terminated(self._runs[key], status)
+        self._at_work.discard(key)
+        self._curves.pop(key, None)
+        if status == "FINISHED":
+            self._over.add(key)
+
+    def close(self, complete: bool) -> None:
+        """The driver ends: nothing is left RUNNING. `complete` says whether every run has its result."""
+        for key in self._at_work:
+            self.client.set_terminated(self._runs[key], "KILLED")
+        self._at_work.clear()
+        self.client.set_terminated(self.parent, "FINISHED" if complete else "KILLED")
+
+    def _log(
+        self,
+        run_id: str,
+        metrics: Sequence[Any] = (),
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        from mlflow.entities import Param, RunTag
+
+        self.client.log_batch(
+            run_id,
+            metrics=metrics,
+            params=[Param(key, value) for key, value in (params or {}).items()],
+            tags=[RunTag(key, value) for key, value in (tags or {}).items()],
+        )
+
+
+def _metrics(values: Mapping[str, float], step: int) -> list[Any]:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [Metric(name, value, now, step) for name, value in values.items()]
+
+
+def flatten(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested mappings and lists of mappings as dotted names: training.stages.0.steps."""
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from flatten(value, f"{prefix}{key}.")
+    elif isinstance(values, list) and values and isinstance(values[0], Mapping):
+        for index, value in enumerate(values):
+            yield from flatten(value, f"{prefix}{index}.")
+    else:
+        yield prefix.removesuffix("."), values

@@ -1,0 +1,1 @@
+"""Searching a space with Optuna, instead of trying all of its points."""

@@ -1,0 +1,246 @@
+"""A search as a source of runs.
+
+Each proposal is a trial of the study, with a run for each of the sweep's seeds; its value is their mean. Where it is
+COMPLETE, some more values of the evaluation-only parameters are tried on the models that it trained, each a trial of
+its own at the price of an evaluation. At the end the winner and the runner-up are measured again.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from ear.store import Store
+from sweeps.configurations import Configurations
+from sweeps.metric import better
+from sweeps.runs import PlannedRun, RunResult
+from sweeps.schema import SweepConfig
+from sweeps.search.confirmation import confirmation_runs, confirmed
+from sweeps.search.samplers import VIOLATIONS
+from sweeps.search.space import evaluation_only, starting_point
+from sweeps.search.study import UNFINISHED, Study
+
+
+@dataclass
+class OpenTrial:
+    """A trial that this driver works on."""
+
+    number: int
+    runs: list[PlannedRun]  # one for each seed
+    results: dict[str, RunResult] = field(default_factory=dict)  # by evaluation key
+
+    def ordered(self) -> list[RunResult]:
+        """The results that are there, in the order of the seeds."""
+        return [self.results[run.keys.evaluation] for run in self.runs if run.keys.evaluation in self.results]
+
+
+@dataclass
+class Candidate:
+    """A configuration that is measured again at the end."""
+
+    trial: FrozenTrial
+    runs: list[PlannedRun]
+    results: dict[str, RunResult] = field(default_factory=dict)
+
+
+class Search:
+    """A `Source`. The study is the truth of what was proposed; what came of it is read off the store."""
+
+    def __init__(self, sweep: SweepConfig, configurations: Configurations, root: Path, store: Store) -> None:
+        """
+        Raises:
+            UserError: another search was begun under this name, or its study can't be used.
+        """
+        assert sweep.search is not None
+        self._sweep = sweep
+        self._search = sweep.search
+        self._configurations = configurations
+        self._store = store
+        self.objectives = list(sweep.search.objectives or [sweep.metric.name])
+        identity = {**sweep.search.identity(), "objectives": self.objectives, "seeds": sweep.seeds}
+        identity["base"] = configurations.digest
+        self.study = Study(root / sweep.name, sweep.name, sweep.search, self.objectives, identity)
+        self._open: dict[int, OpenTrial] = {}
+        self._faults = 0  # proposals that failed in this call; the next one may propose others instead
+        self._candidates: list[Candidate] | None = None
+        self._roles: dict[str, tuple[int, str]] = {}  # evaluation key -> trial and role
+
+    # Source
+
+    def start(self) -> Sequence[PlannedRun]:
+        with self.study.locked():
+            runs = self._take_up_unknown()
+            for trial in self.study.trials():
+                if trial.state is TrialState.COMPLETE and role(trial) == "proposal":
+                    runs += self._ask_extras(trial)  # a driver was killed before it asked for them all
+            return runs
+
+    def propose(self) -> Sequence[PlannedRun]:
+        with self.study.locked():
+            if runs := self._take_up_unknown():
+                return runs
+            proposals = [trial for trial in self.study.trials() if role(trial) == "proposal"]
+            kept = [trial for trial in proposals if trial.state is not TrialState.FAIL]
+            if len(kept) + self._faults < self._search.trials:
+                fixed: dict[str, Any] = {}
+                if len(proposals) < len(self._search.start):
+                    fixed = starting_point(self._search, self._search.start[len(proposals)], self._configurations)
+                return self._begin(self.study.ask("proposal", fixed, {}))
+            if any(trial.state in UNFINISHED for trial in self.study.trials()):
+                return ()
+            return self._confirm()
+
+    def report(self, run: PlannedRun, step: int, value: float) -> bool:
+        stop = False
+        with self.study.locked():
+            for trial in self._open.values():
+                if trial.runs[0].keys.evaluation == run.keys.evaluation:  # the first seed decides
+                    stop = self.study.report(trial.number, step, value) or stop
+        return stop
+
+    def settle(self, run: PlannedRun, result: RunResult) -> Sequence[PlannedRun]:
+        key = run.keys.evaluation
+        more: list[PlannedRun] = []
+        with self.study.locked():
+            for trial in [each for each in self._open.values() if any(key == r.keys.evaluation for r in each.runs)]:
+                trial.results[key] = result
+                more += self._advance(trial)
+            for candidate in self._candidates or ():
+                if any(key == each.keys.evaluation for each in candidate.runs):
+                    candidate.results[key] = result
+                    self._conclude()
+        return more
+
+    def tags(self, run: PlannedRun) -> dict[str, str]:
+        known = self._roles.get(run.keys.evaluation)
+        return {"ear.trial": str(known[0]), "ear.role": known[1]} if known else {}
+
+    def close(self) -> None:
+        with self.study.locked():
+            for number in self._open:
+                self.study.lay_down(number)
+            self._open.clear()
+
+    # Trials
+
+    def _take_up_unknown(self) -> list[PlannedRun]:
+        """Unfinished trials of drivers that are gone, or work beside this one."""
+        runs: list[PlannedRun] = []
+        for trial in self.study.trials():
+            if trial.state in UNFINISHED and trial.number not in self._open:
+                runs += self._begin(self.study.take_up(trial))
+        return runs
+
+    def _begin(self, trial: FrozenTrial) -> list[PlannedRun]:
+        runs = [self._configurations.run(trial.params, seed) for seed in self._sweep.seeds]
+        self._open[trial.number] = OpenTrial(trial.number, runs)
+        for run in runs:
+            self._roles.setdefault(run.keys.evaluation, (trial.number, role(trial)))
+        # Where trainings may be stopped early, the first seed shows whether the others are worth it.
+        return runs[:1] if self._search.early_stopping and role(trial) == "proposal" else runs
+
+    def _advance(self, trial: OpenTrial) -> list[PlannedRun]:
+        """Tells a trial whose runs have all ended; returns the runs that follow."""
+        results = trial.ordered()
+        stopped = any(result.state in ("pruned", "failed") for result in results)
+        if len(results) < len(trial.runs) and not stopped:
+            waiting = [run for run in trial.runs if run.keys.evaluation not in trial.results]
+            return waiting if self._search.early_stopping else []
+        state, values, attributes = self._verdict(results)
+        told = self.study.tell(trial.number, state, values, attributes)
+        del self._open[trial.number]
+        frozen = self.study.trial(trial.number)
+        if state is TrialState.FAIL and role(frozen) == "proposal":
+            self._faults += 1
+        if told and state is TrialState.COMPLETE and role(frozen) == "proposal":
+            return self._ask_extras(frozen)
+        return []
+
+    def _verdict(self, results: Sequence[RunResult]) -> tuple[TrialState, list[float] | None, dict[str, Any]]:
+        """State, values and attributes of a trial whose runs ended like this.
+
+        A divergence is PRUNED: a sampler forgets what FAILs, and would go there again.
+        """
+        for result in results:
+            if result.state == "failed":
+                return TrialState.FAIL, None, {"error": result.traceback.strip().splitlines()[-1:]}
+        if any(result.state == "pruned" for result in results):
+            return TrialState.PRUNED, None, {}
+        if diverged := [result.diverged_at for result in results if result.state == "diverged"]:
+            return TrialState.PRUNED, None, {"diverged_at": diverged[0], "diverged": len(diverged)}
+        metrics = {name: fmean(result.metrics[name] for result in results) for name in results[0].metrics}
+        values = [metrics[name] for name in self.objectives]
+        if not all(math.isfinite(value) for value in values):
+            return TrialState.FAIL, None, {"error": ["a metric is not finite"], "metrics": str(metrics)}
+        bounds = self._search.constraints.items()
+        violations = [each for name, bound in bounds for each in bound.violations(metrics[name])]
+        return TrialState.COMPLETE, values, {"metrics": metrics, VIOLATIONS: violations}
+
+    def _ask_extras(self, proposal: FrozenTrial) -> list[PlannedRun]:
+        """Further values of the evaluation-only parameters, as many as are not asked for yet."""
+        free = evaluation_only(self._search, self._configurations)
+        asked = sum(trial.user_attrs.get("extra_of") == proposal.number for trial in self.study.trials())
+        fixed = {name: value for name, value in proposal.params.items() if name not in free}
+        runs: list[PlannedRun] = []
+        for _ in range(self._search.evaluations - asked):
+            runs += self._begin(self.study.ask("extra", fixed, {"extra_of": proposal.number}))
+        return runs
+
+    # The end
+
+    def best(self) -> list[FrozenTrial]:
+        """The best configurations by the first objective, none of them trained like one before; feasible ones only."""
+        sign = 1 if better(self.objectives[0]) == "min" else -1
+        complete = [trial for trial in self.study.trials() if trial.state is TrialState.COMPLETE]
+        feasible = [trial for trial in complete if all(each <= 0 for each in trial.user_attrs.get(VIOLATIONS, ()))]
+        free = evaluation_only(self._search, self._configurations)
+        found: dict[str, FrozenTrial] = {}
+        for trial in sorted(feasible, key=lambda trial: sign * trial.values[0]):
+            trained = repr(sorted((name, value) for name, value in trial.params.items() if name not in free))
+            found.setdefault(trained, trial)
+        return list(found.values())
+
+    def _confirm(self) -> Sequence[PlannedRun]:
+        """The runs that measure winner and runner-up again, once."""
+        settings = self._search.confirmation
+        if settings is None or self._candidates is not None or self.study.noted("confirmation") is not None:
+            return ()
+        self._candidates = [
+            Candidate(trial, confirmation_runs(settings, trial.params, self._sweep.seeds, self._configurations))
+            for trial in self.best()[:2]
+        ]
+        runs = [run for candidate in self._candidates for run in candidate.runs]
+        for candidate in self._candidates:
+            for run in candidate.runs:
+                self._roles[run.keys.evaluation] = (candidate.trial.number, "confirmation")
+        return runs
+
+    def _conclude(self) -> None:
+        """Keeps what the confirmation showed, when all of it is there."""
+        candidates = self._candidates or []
+        results = [result for candidate in candidates for result in candidate.results.values()]
+        whole = len(results) == sum(len(candidate.runs) for candidate in candidates)
+        if whole and all(result.state != "failed" for result in results):  # a fault is tried again by the next driver
+            self.study.note(
+                "confirmation",
+                [
+                    confirmed(
+                        candidate.trial.number,
+                        candidate.trial.params,
+                        candidate.trial.values[0],
+                        self.objectives[0],
+                        candidate.runs,
+                        list(candidate.results.values()),
+                    )
+                    for candidate in candidates
+                ],
+            )
+
+
+def role(trial: FrozenTrial) -> str:
+    """proposal or extra; a driver that was killed while asking for a proposal did not come to say so."""
+    return str(trial.user_attrs.get("role", "proposal"))

@@ -1,0 +1,152 @@
+"""The study: one journal file beside the sweep, shared by all of its drivers.
+
+    ROOT/NAME/study.journal    every proposal with what came of it; `optuna-dashboard` opens it
+
+Whoever changes it holds a file lock, so that proposals are counted and told once, whatever drivers do at the same time.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from filelock import FileLock
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from ear.errors import UserError
+from ear.files import require_writable
+from sweeps.metric import better
+from sweeps.search.samplers import pruner_for, sampler_for
+from sweeps.search.schema import SearchConfig
+from sweeps.search.space import draw
+
+JOURNAL = "study.journal"
+UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
+DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
+Role = Literal["proposal", "extra"]
+
+
+class Study:
+    def __init__(self, folder: Path, name: str, search: SearchConfig, objectives: Sequence[str], identity: Any) -> None:
+        """Opens the study in this folder, or begins it.
+
+        Raises:
+            UserError: another search was begun under this name, or the journal can't be read or written.
+        """
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        require_writable(folder)
+        self.path = folder / JOURNAL
+        self._search = search
+        self._lock = FileLock(folder / "study.lock")
+        with self._lock:
+            try:
+                backend = JournalFileBackend(str(self.path), JournalFileOpenLock(str(self.path)))
+                self._storage = JournalStorage(backend)
+                self._study = optuna.create_study(
+                    storage=self._storage,
+                    study_name=name,
+                    directions=[DIRECTIONS[better(metric)] for metric in objectives],
+                    load_if_exists=True,
+                    pruner=pruner_for(search),
+                )
+            except (ValueError, KeyError, OSError, optuna.exceptions.StorageInternalError) as error:
+                raise UserError(
+                    f"The study {self.path} can't be read ({error}): move it away and run the sweep again; what is "
+                    "trained is found in the store."
+                ) from error
+            self._identify(name, json.loads(json.dumps(identity)))
+
+    def _identify(self, name: str, identity: dict[str, Any]) -> None:
+        known = self._study.user_attrs.get("identity")
+        if known is None:
+            self._study.set_user_attr("identity", identity)
+        elif known != identity:
+            raise UserError(
+                f"The study {self.path} was begun with other settings: {'; '.join(differences(known, identity))}. Its "
+                f"proposals can't be mixed with those of this search: give the sweep another name (say, {name}-2), or "
+                "restore the settings."
+            )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """No other driver changes the study meanwhile; may be nested."""
+        with self._lock:
+            yield
+
+    def trials(self) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False)
+
+    def trial(self, number: int) -> FrozenTrial:
+        return self.trials()[number]
+
+    def ask(self, role: Role, fixed: dict[str, Any], attributes: dict[str, Any]) -> FrozenTrial:
+        """A new trial, its parameters drawn but for the fixed ones. To be called locked."""
+        number = len(self.trials())
+        self._study.sampler = sampler_for(self._search, number, fixed)
+        trial = self._study.ask()
+        assert trial.number == number
+        for key, value in {"role": role, "fixed": fixed, **attributes}.items():
+            trial.set_user_attr(key, value)
+        draw(self._search, trial)
+        return self.trial(number)
+
+    def take_up(self, trial: FrozenTrial) -> FrozenTrial:
+        """An unfinished trial is worked on again, with the parameters that it has. To be called locked."""
+        if trial.state is TrialState.WAITING:
+            self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        # A driver that was killed while asking left a part of the parameters; the rest is drawn as it would have been.
+        self._study.sampler = sampler_for(self._search, trial.number, trial.user_attrs.get("fixed", {}))
+        draw(self._search, optuna.Trial(self._study, trial._trial_id))
+        return self.trial(trial.number)
+
+    def lay_down(self, number: int) -> None:
+        """A trial that is not finished waits for the next driver, or for any other user of Optuna's."""
+        trial = self.trial(number)
+        if trial.state is TrialState.RUNNING:
+            self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+
+    def report(self, number: int, step: int, value: float) -> bool:
+        """Takes in an intermediate value; says whether the trial is to be stopped. To be called locked."""
+        trial = self.trial(number)
+        if trial.state not in UNFINISHED:
+            return trial.state is TrialState.PRUNED
+        if step not in trial.intermediate_values:
+            self._storage.set_trial_intermediate_value(trial._trial_id, step, value)
+        return self._study.pruner.prune(self._study, self.trial(number))
+
+    def tell(self, number: int, state: TrialState, values: Sequence[float] | None, attributes: dict[str, Any]) -> bool:
+        """Whether it was told now; a finished trial stays as it is. To be called locked."""
+        trial = self.trial(number)
+        if trial.state not in UNFINISHED:
+            return False
+        if trial.state is TrialState.WAITING:
+            self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        for key, value in attributes.items():
+            self._storage.set_trial_user_attr(trial._trial_id, key, value)
+        self._study.sampler = sampler_for(self._search, number, {})
+        self._study.tell(number, values, state)
+        return True
+
+    def note(self, key: str, value: Any) -> None:
+        """Keeps something with the study."""
+        self._study.set_user_attr(key, value)
+
+    def noted(self, key: str) -> Any:
+        return self._study.user_attrs.get(key)
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """`space.scoring.alpha.uniform was [1.0, 1.9] and is [1.0, 1.5]`, for everything that differs."""
+    found = []
+    for key in dict.fromkeys([*old, *new]):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            found.append(f"{prefix}{key} was {json.dumps(before)} and is {json.dumps(after)}")
+    return found

@@ -1,0 +1,153 @@
+"""What a driver leaves in the output root while it works: who it is, where it stands, and whether it is to stop.
+
+ROOT/NAME/drivers/HOST-PID.json     where it stands, rewritten every few seconds
+ROOT/NAME/drivers/HOST-PID.alive    locked for as long as the process lives, however it ends
+ROOT/NAME/drivers/HOST-PID.stopping appears when it is about to end: its trials look for it
+ROOT/NAME/stop                      asks all drivers of the sweep that began before it was made to stop
+ROOT/NAME/logs/KEY.log              what the trials of a training node printed
+"""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ear.errors import UserError
+from ear.files import require_writable, write_json, write_text
+from sweeps.board import Board, Row
+
+SECONDS_BETWEEN_WRITES = 2.0
+LOG_LINES = 5  # of a failed task's log, in what `ear sweep status` shows
+
+
+@dataclass(frozen=True)
+class Failure:
+    label: str
+    log: str
+    last_lines: list[str]
+
+
+@dataclass(frozen=True)
+class DriverState:
+    """Where a driver stands, for another process to read."""
+
+    host: str
+    pid: int
+    started: str  # ISO 8601, UTC
+    updated: str
+    summary: str
+    rows: list[Row] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, path: Path) -> "DriverState":
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values["rows"] = [Row(**row) for row in values["rows"]]
+        values["failures"] = [Failure(**failure) for failure in values["failures"]]
+        return cls(**values)
+
+
+class SweepFolder:
+    """ROOT/NAME: everything of a sweep that is not in the store."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.path = root.resolve() / name
+        self.drivers = self.path / "drivers"
+
+    def log(self, key: str) -> Path:
+        """What the trials of this training node printed."""
+        return self.path / "logs" / f"{key}.log"
+
+    def require_known(self) -> None:
+        """
+        Raises:
+            UserError: no driver ever worked on the sweep here.
+        """
+        if not self.drivers.exists():
+            raise UserError(
+                f"The sweep {self.path.name!r} was never run under {self.path.parent}: begin with `ear sweep run FILE` "
+                "or name its root with --root."
+            )
+
+    def request_stop(self) -> None:
+        write_text(self.path / "stop", f"{datetime.now(UTC).isoformat(timespec='seconds')}\n")
+
+    def running(self) -> list[DriverState]:
+        """The drivers that are alive; what dead ones of this machine left is removed."""
+        found = []
+        for lock in sorted(self.drivers.glob("*.alive")):
+            try:
+                with FileLock(lock, timeout=0):
+                    for left in self.drivers.glob(f"{lock.stem}.*"):
+                        left.unlink(missing_ok=True)
+            except (Timeout, OSError):
+                try:
+                    found.append(DriverState.load(lock.with_suffix(".json")))
+                except (OSError, ValueError, TypeError):  # just being made
+                    continue
+        return found
+
+
+class Session:
+    """A driver at work on a sweep."""
+
+    def __init__(self, folder: SweepFolder) -> None:
+        self.folder = folder
+        self.failures: list[Failure] = []
+        self._name = f"{socket.gethostname()}-{os.getpid()}"
+        self._started = datetime.now(UTC)
+        self._written = 0.0
+        self.stopping = folder.drivers / f"{self._name}.stopping"
+
+    @contextmanager
+    def opened(self) -> Iterator["Session"]:
+        """
+        Raises:
+            UserError: the sweep's folder can't be written.
+        """
+        require_writable(self.folder.drivers)
+        self.folder.running()  # removes what killed drivers left
+        try:
+            with FileLock(self.folder.drivers / f"{self._name}.alive"):
+                yield self
+        finally:
+            for suffix in ("json", "alive", "stopping"):
+                (self.folder.drivers / f"{self._name}.{suffix}").unlink(missing_ok=True)
+
+    def stop_requested(self) -> bool:
+        """Whether `ear sweep stop` was called since this driver began."""
+        try:
+            return (self.folder.path / "stop").stat().st_mtime > self._started.timestamp()
+        except OSError:
+            return False
+
+    def fail(self, label: str, key: str, traceback: str) -> None:
+        """Remembers a failure for whoever asks for the status."""
+        lines = traceback.strip().splitlines()
+        self.failures.append(Failure(label, str(self.folder.log(key)), lines[-LOG_LINES:]))
+
+    def write(self, board: Board) -> None:
+        """Brings the state up to date, every few seconds; a disk that is full is no reason to end."""
+        if time.monotonic() - self._written < SECONDS_BETWEEN_WRITES:
+            return
+        self._written = time.monotonic()
+        state = DriverState(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started=self._started.isoformat(timespec="seconds"),
+            updated=datetime.now(UTC).isoformat(timespec="seconds"),
+            summary=board.summary(),
+            rows=list(board.rows.values())[-50:],
+            failures=self.failures[-20:],
+        )
+        try:
+            write_json(self.folder.drivers / f"{self._name}.json", asdict(state))
+        except OSError:
+            return

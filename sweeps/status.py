@@ -1,0 +1,88 @@
+"""Where a sweep stands, as another process than its drivers sees it."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ear.store import Store
+from sweeps.board import rows_table
+from sweeps.plan import Plan
+from sweeps.runs import result_of
+from sweeps.session import DriverState, SweepFolder
+from sweeps.summary import hours
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What the sweep's results took to make, by whichever sweep or command made them."""
+
+    training_seconds: float
+    evaluation_seconds: float
+    trainings: int
+
+
+def spent(plan: Plan, store: Store) -> Spent:
+    training, trainings, evaluating = 0.0, 0, 0.0
+    for node in plan.tree.nodes.values():
+        if node.key in store:
+            seconds = store.entry(node.key).details["seconds"]  # since its training began
+            if node.parent is not None:
+                seconds -= store.entry(node.parent).details["seconds"]
+            training += seconds
+            trainings += 1
+    for run in plan.runs:
+        result = result_of(run, store)
+        evaluating += result.seconds if result else 0.0
+    return Spent(training, evaluating, trainings)
+
+
+def show_status(plan: Plan, store: Store, root: Path, as_json: bool) -> None:
+    """Prints it.
+
+    Raises:
+        UserError: the sweep was never run here.
+    """
+    folder = SweepFolder(root, plan.sweep.name)
+    folder.require_known()
+    drivers = folder.running()
+    counts: dict[str, int] = {}
+    for run in plan.runs:
+        result = result_of(run, store)
+        name = result.state if result else "to do"
+        counts[name] = counts.get(name, 0) + 1
+    cost = spent(plan, store)
+    if as_json:
+        values: dict[str, Any] = {
+            "name": plan.sweep.name,
+            "runs": counts,
+            "drivers": [asdict(driver) for driver in drivers],
+            "spent": asdict(cost),
+        }
+        print(json.dumps(values, indent=2))
+        return
+    console = Console()
+    runs = ", ".join(f"{count} {name}" for name, count in counts.items())
+    console.print(f"{plan.sweep.name}: {len(plan.runs)} runs: {runs}.", highlight=False)
+    console.print(
+        f"Its results took {hours(cost.training_seconds / 3600)} of training ({cost.trainings} stages) and "
+        f"{hours(cost.evaluation_seconds / 3600)} of evaluation.",
+        highlight=False,
+    )
+    if not drivers:
+        console.print("Nobody works on it now.", highlight=False)
+    for driver in drivers:
+        show_driver(console, driver)
+
+
+def show_driver(console: Console, driver: DriverState) -> None:
+    at_work = [row for row in driver.rows if row.state in ("starting", "training", "evaluating")]
+    title = f"\n{driver.host}, process {driver.pid}, since {driver.started}"
+    console.print(rows_table(at_work, title))
+    console.print(driver.summary, highlight=False)
+    for failure in driver.failures:
+        console.print(f"\n[red]failed[/] {failure.label}; its log: {failure.log}", highlight=False)
+        for line in failure.last_lines:
+            console.print(f"    {line}", highlight=False, markup=False)

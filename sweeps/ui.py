@@ -1,0 +1,119 @@
+"""ear ui: MLflow's pages on the runs, and Optuna's on the studies."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ear.cli.options import DEFAULT_ROOT, Root
+
+if TYPE_CHECKING:
+    import subprocess
+
+
+def ui(
+    port: Annotated[
+        int, typer.Option(min=1, max=65534, help="Port on 127.0.0.1; Optuna's pages take the next.")
+    ] = 5000,
+    study: Annotated[
+        str | None, typer.Option(metavar="SWEEP", help="The search to show; the newest one by default.")
+    ] = None,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Open MLflow's pages on the sweeps of an output root, and Optuna's on a search, on this machine only.
+
+    \b
+    Examples:
+      ear ui --port 5001
+      ear ui --study search
+    """
+    from ear.errors import UserError
+    from sweeps.mlflow_client import open_client, tracking_uri
+
+    if tracking_uri(root).startswith("sqlite") and not (root / "mlflow.db").exists():
+        raise UserError(f"There is nothing to show: {root / 'mlflow.db'} does not exist. Run a sweep first.")
+    journal = find_study(root, study)
+    open_client(root)
+    servers = {f"MLflow on http://127.0.0.1:{port}": mlflow_command(tracking_uri(root), port)}
+    if journal is not None:
+        servers[f"Optuna's dashboard of {journal.parent.name} on http://127.0.0.1:{port + 1}"] = optuna_command(
+            journal, port + 1
+        )
+    serve(servers)
+
+
+def find_study(root: Path, name: str | None) -> Path | None:
+    """The journal of a search, the newest one where none is named; None where there is none.
+
+    Raises:
+        UserError: there is no search of that name.
+    """
+    from ear.errors import UserError
+
+    journals = sorted(root.glob("*/study.journal"), key=lambda path: path.stat().st_mtime)
+    if name is None:
+        return journals[-1] if journals else None
+    for journal in journals:
+        if journal.parent.name == name:
+            return journal
+    known = ", ".join(journal.parent.name for journal in journals) or "none"
+    raise UserError(f"There is no search {name!r} under {root}; there is {known}.")
+
+
+def mlflow_command(tracking_uri: str, port: int) -> list[str]:
+    import sys
+
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking_uri]
+    return [*command, "--host", "127.0.0.1", "--port", str(port)]
+
+
+def optuna_command(journal: Path, port: int) -> list[str]:
+    import sys
+
+    run = "from optuna_dashboard._cli import main; main()"
+    return [sys.executable, "-c", run, str(journal), "--host", "127.0.0.1", "--port", str(port)]
+
+
+def serve(servers: dict[str, list[str]]) -> None:
+    """Runs them until Ctrl-C; when one of them ends, so do the others.
+
+    Raises:
+        Exit: one ended by itself.
+    """
+    import subprocess
+
+    from ear.interrupt import on_interrupt
+
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+    stopped = False
+
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+        for process in processes.values():
+            process.terminate()
+
+    with on_interrupt(stop):
+        # In groups of their own: Ctrl-C reaches this process alone, which then ends them in order.
+        for name, command in servers.items():
+            processes[name] = subprocess.Popen(command, start_new_session=True)
+            typer.echo(f"{name} (Ctrl-C ends it)")
+        ended = wait_for_one(processes)
+        for process in processes.values():
+            process.terminate()
+        for process in processes.values():
+            process.wait()
+    if not stopped:
+        typer.echo(f"{ended} ended by itself; is its port taken? Try another --port.", err=True)
+        raise typer.Exit(1)
+
+
+def wait_for_one(processes: "dict[str, subprocess.Popen[bytes]]") -> str:
+    """The name of the first that ends."""
+    import time
+
+    while True:
+        for name, process in processes.items():
+            if process.poll() is not None:
+                return name
+        time.sleep(0.2)

@@ -1,0 +1,226 @@
+"""What is to be done next: the driver's view of a sweep, between its source of runs and those who carry tasks out.
+
+A task is a training node with the evaluations that hang on it, or evaluations of a node that is trained already. A node
+is ready when the store holds its parent; a lease keeps other drivers on the same store from working on it as well. What
+is done, by whomever, is read off the store.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+from ear.store import Lease, Store
+from sweeps.runs import PlannedRun, RunResult, result_of
+from sweeps.source import Source
+from sweeps.tree import StageTree, TrainingNode
+
+EVALUATIONS_A_TASK = 8  # more of them are worth a second process and its copy of the model
+SECONDS_BETWEEN_TRIES = 2.0  # for what another driver works on
+
+
+@dataclass(frozen=True)
+class Task:
+    node: TrainingNode
+    runs: tuple[PlannedRun, ...]  # to evaluate; none where a stage has nothing but later stages after it
+    trains: bool
+
+    @property
+    def key(self) -> str:
+        """What is leased while it is worked on."""
+        return self.node.key if self.trains else self.runs[0].keys.evaluation
+
+    @property
+    def label(self) -> str:
+        if not self.trains:
+            return self.runs[0].label + (f" (+{len(self.runs) - 1} evaluations)" if len(self.runs) > 1 else "")
+        return self.node.label
+
+
+class Work:
+    """Hands tasks out and takes in how they went. Called by the driver alone, in one thread."""
+
+    def __init__(self, source: Source, store: Store, retries: int) -> None:
+        """`retries` of a task that fails."""
+        self.tree = StageTree()
+        self.settled: dict[str, RunResult] = {}  # by evaluation key
+        self.on_settled: Callable[[PlannedRun, RunResult], object] = lambda *_: None
+        """Called once for each run, as it ends or is found to have ended."""
+        self._source = source
+        self._store = store
+        self._retries = retries
+        self._failures: Counter[str] = Counter()  # by training or evaluation key
+        self._ready: deque[str] = deque()  # training keys of nodes with something to do whose parent is trained
+        self._standing: set[str] = set()  # what stands in it
+        self._trained: set[str] = set()  # nodes that were seen in the store
+        self._unbegun: dict[str, dict[str, PlannedRun]] = {}  # evaluations by their training's key and their own
+        self._leases: dict[str, Lease] = {}  # ours, by task key
+        self._taken: dict[str, float] = {}  # task keys that another driver works on -> when to try again
+        self._in_hand: Task | None = None
+
+    def start(self) -> None:
+        """Takes in the runs that are known, and settles those that the store knows the end of."""
+        self._add(self._source.start())
+
+    @property
+    def done(self) -> bool:
+        """Every run that is known has ended."""
+        return len(self.settled) == len(self.tree.runs)
+
+    def ready(self) -> bool:
+        """Whether there is something to begin."""
+        self._in_hand = self._in_hand or self.next()
+        return self._in_hand is not None
+
+    def next(self) -> Task | None:
+        """A task to begin, leased; None while nothing is ready."""
+        task, self._in_hand = self._in_hand or self._take(), None
+        while task is None and (more := self._source.propose()):
+            self._add(more)
+            task = self._take()
+        return task
+
+    def remaining(self) -> tuple[int, int]:
+        """Training steps and evaluations that are left of what is known."""
+        runs = [run for run in self.tree.runs.values() if run.keys.evaluation not in self.settled]
+        nodes = {key for run in runs for key in run.keys.stages if key not in self._trained}
+        return sum(self.tree.nodes[key].steps for key in nodes), len(runs)
+
+    # What happened to a task
+
+    def advanced(self, task: Task) -> None:
+        """Something of it may be in the store now."""
+        if task.trains and task.node.key in self._store:
+            self._see_trained(task.node)
+        for run in task.runs:
+            self._settle_from_store(run)
+
+    def reported(self, task: Task, step: int, value: float) -> bool:
+        """Takes in an intermediate value; says whether the task is to be stopped."""
+        runs = self._unsettled_below(task.node)
+        for run in runs:
+            if self._source.report(run, step, value):
+                self._settle(run, RunResult("pruned"))
+        return not self._unsettled_below(task.node)
+
+    def ended(self, task: Task) -> None:
+        """It is no longer worked on: finished, stopped or given back."""
+        lease = self._leases.pop(task.key, None)
+        if lease is not None:
+            lease.release()
+        self.advanced(task)
+        for run in task.runs:
+            if run.keys.evaluation not in self.settled:
+                self._unbegun[run.keys.training][run.keys.evaluation] = run
+        self._enqueue(task.node.key)
+
+    def failed(self, task: Task, traceback: str, evaluation: str | None = None, *, final: bool = False) -> bool:
+        """Takes in a fault, of the evaluation with this key where it was one; says whether it will be tried again.
+
+        To be followed by `ended`. `final` faults would come again.
+        """
+        key = evaluation or task.key
+        self._failures[key] += 1
+        if not final and self._failures[key] <= self._retries:
+            return True
+        runs = [self.tree.runs[evaluation]] if evaluation else self._unsettled_below(task.node)
+        for run in runs:
+            self._settle(run, RunResult("failed", traceback=traceback))
+        return False
+
+    def close(self) -> None:
+        """The driver ends: nothing stays leased."""
+        for lease in self._leases.values():
+            lease.release()
+        self._leases.clear()
+        self._source.close()
+
+    # Taking in runs
+
+    def _add(self, runs: Iterable[PlannedRun]) -> None:
+        for run in runs:
+            if not self.tree.add(run):
+                if (known := self.settled.get(run.keys.evaluation)) is not None:
+                    self._add(self._source.settle(run, known))  # a search proposed the same once more
+            elif not self._settle_from_store(run):
+                self._unbegun.setdefault(run.keys.training, {})[run.keys.evaluation] = run
+                untrained = [key for key in run.keys.stages if key not in self._store]
+                self._enqueue(untrained[0] if untrained else run.keys.training)
+
+    def _settle_from_store(self, run: PlannedRun) -> bool:
+        if run.keys.evaluation not in self.settled and (result := result_of(run, self._store)) is not None:
+            self._settle(run, result)
+        return run.keys.evaluation in self.settled
+
+    def _settle(self, run: PlannedRun, result: RunResult) -> None:
+        self.settled[run.keys.evaluation] = result
+        self._unbegun.get(run.keys.training, {}).pop(run.keys.evaluation, None)
+        self.on_settled(run, result)
+        self._add(self._source.settle(run, result))
+
+    # Handing out
+
+    def _enqueue(self, key: str, *, first: bool = False) -> None:
+        if key not in self._standing:
+            self._standing.add(key)
+            (self._ready.appendleft if first else self._ready.append)(key)
+
+    def _take(self) -> Task | None:
+        """The first ready task that nobody else works on."""
+        now = time.monotonic()
+        for _ in range(len(self._ready)):
+            if not self._ready:
+                return None
+            key = self._ready.popleft()
+            self._standing.discard(key)
+            node = self.tree.nodes[key]
+            task = self._task(node)
+            if task is None:
+                continue
+            if self._taken.get(task.key, 0.0) > now or not self._lease(task, now):
+                self._enqueue(key)
+                continue
+            for run in task.runs:
+                del self._unbegun[key][run.keys.evaluation]
+            if not task.trains and self._unbegun[key]:
+                self._enqueue(key, first=True)
+            return task
+        return None
+
+    def _lease(self, task: Task, now: float) -> bool:
+        lease = self._store.lease(task.key)
+        if not lease.acquire():
+            self._taken[task.key] = now + SECONDS_BETWEEN_TRIES
+            return False
+        self._taken.pop(task.key, None)
+        if task.key in self._store:  # another driver finished it between our look and the lease
+            lease.release()
+            return False
+        self._leases[task.key] = lease
+        return True
+
+    def _task(self, node: TrainingNode) -> Task | None:
+        """What is to be done at a node, or None where nothing is (any more)."""
+        if node.key in self._leases:
+            return None
+        if node.key not in self._store:
+            runs = self._unbegun.get(node.key, {}).values()
+            return Task(node, tuple(islice(runs, EVALUATIONS_A_TASK)), True) if self._unsettled_below(node) else None
+        self._see_trained(node)
+        runs = self._unbegun.get(node.key, {}).values()
+        pending = [run for run in list(runs) if not self._settle_from_store(run)]
+        return Task(node, tuple(pending[:EVALUATIONS_A_TASK]), False) if pending else None
+
+    def _see_trained(self, node: TrainingNode) -> None:
+        """What starts from this node is ready; what a divergence makes impossible has ended with it."""
+        if node.key in self._trained:
+            return
+        self._trained.add(node.key)
+        for run in self.tree.runs_below(node.key):
+            self._settle_from_store(run)
+        for child in reversed(node.children):
+            self._enqueue(child, first=True)
+
+    def _unsettled_below(self, node: TrainingNode) -> list[PlannedRun]:
+        return [run for run in self.tree.runs_below(node.key) if run.keys.evaluation not in self.settled]

@@ -1,0 +1,80 @@
+"""A store filled without training, and sweeps carried out without Ray; what the driver decides is real."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ear.evaluation import Evaluation
+from ear.store import Store
+from sweeps.plan import Plan, compile_plan
+from sweeps.runs import PlannedRun
+from sweeps.tree import TrainingNode
+from sweeps.work import Task, Work
+
+
+def plan_of(folder: Path, text: str) -> Plan:
+    path = folder / "sweep.yaml"
+    path.write_text(text)
+    return compile_plan(path)
+
+
+def publish_training(store: Store, node: TrainingNode, diverged_at: int | None = None) -> None:
+    step = node.end_step if diverged_at is None else diverged_at - 1
+    details = {"step": step, "seconds": 0.01 * step, "diverged_at": diverged_at}
+    store.publish(node.key, "training", lambda _: None, details)
+
+
+def publish_evaluation(store: Store, run: PlannedRun, fid: float = 20.0) -> None:
+    evaluation = Evaluation(
+        metrics={"fid": fid, "is": 8.0, "precision": 0.6, "recall": 0.5},
+        extractor="classifier",
+        extractor_accuracy=0.99,
+        extractor_hash="0",
+        reference="digits/train",
+        reference_images=1297,
+        images=run.config.evaluation.images,
+        null_images=run.config.evaluation.null_images,
+        seconds=1.0,
+    )
+
+    def fill(folder: Path) -> None:
+        (folder / "evaluation.json").write_text(json.dumps(asdict(evaluation)))
+
+    store.publish(run.keys.evaluation, "evaluation", fill, {"training": run.keys.training})
+
+
+@dataclass
+class Hands:
+    """Carries tasks out, at once; counts what it did."""
+
+    store: Store
+    diverge: Callable[[TrainingNode], bool] = lambda _: False
+    trained: Counter[str] = field(default_factory=Counter)
+    evaluated: Counter[str] = field(default_factory=Counter)
+
+    def do(self, work: Work, task: Task) -> None:
+        if task.trains:
+            assert task.node.parent is None or task.node.parent in self.store, "began before its parent was there"
+            self.trained[task.node.key] += 1
+            publish_training(self.store, task.node, 5 if self.diverge(task.node) else None)
+            work.advanced(task)
+        for run in task.runs:
+            if not (task.trains and self.diverge(task.node)):
+                self.evaluated[run.keys.evaluation] += 1
+                publish_evaluation(self.store, run)
+                work.advanced(task)
+        work.ended(task)
+
+
+def work_through(works: Sequence[Work], hands: Hands, choose: Callable[[int], int] = lambda count: count - 1) -> None:
+    """Several drivers in turns, each with tasks at work at the same time; `choose` says which one ends next."""
+    at_work: list[tuple[Work, Task]] = []
+    while True:
+        for work in works:
+            while len([each for each, _ in at_work if each is work]) < 3 and (task := work.next()):
+                at_work.append((work, task))
+        if not at_work:
+            return
+        hands.do(*at_work.pop(choose(len(at_work))))

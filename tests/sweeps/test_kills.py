@@ -1,0 +1,173 @@
+"""Twenty kills at random moments, of whatever can be killed: nothing is lost, done twice or left behind."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import optuna
+import psutil
+import pytest
+
+EAR = str(Path(sys.executable).parent / "ear")
+SET = """
+set:
+  training.stages.0.steps: 300
+  training.stages.1.steps: 100
+  optimizer.warmup_steps: 10
+  evaluation.images: 200
+  evaluation.null_images: 100
+  execution.log_every: 10
+  execution.checkpoint_every: 1
+retries: 100
+"""
+GRID = f"""
+name: grid
+{SET}
+space:
+  scoring.alpha: [1.0, 1.5]
+  training.stages.-1.train_temperature: [1.0, 0.9]
+  sampling.infer_temperature: [1.0, 0.8]
+"""
+SEARCH = f"""
+name: search
+{SET}
+search:
+  sampler: tpe
+  trials: 5
+  evaluations: 2
+  space:
+    scoring.alpha: {{uniform: [1.0, 1.9]}}
+    sampling.infer_temperature: {{uniform: [0.5, 1.0]}}
+"""
+KILLS = 10  # of each sweep
+STEPS_BETWEEN_CHECKPOINTS = 200  # trained in the second between two, and while one is written
+
+
+def start(sweep: Path, root: Path) -> "subprocess.Popen[str]":
+    command = [EAR, "sweep", "run", str(sweep), "--root", str(root)]
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def victims(driver: int) -> dict[str, list[int]]:
+    """What there is to kill, by kind."""
+    try:
+        children = psutil.Process(driver).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return {}
+    found: dict[str, list[int]] = {"driver": [driver], "everything": [driver, *(child.pid for child in children)]}
+    for child in children:
+        try:
+            words = " ".join(child.cmdline())
+        except psutil.Error:
+            continue
+        for kind, mark in (("trial", "ray::StageTrial"), ("raylet", "raylet/raylet"), ("gcs", "gcs_server")):
+            if mark in words:
+                found.setdefault(kind, []).append(child.pid)
+    return found
+
+
+def kill(pids: list[int]) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def disturb(sweep: Path, root: Path, kills: int, chance: random.Random) -> dict[str, int]:
+    """Starts the sweep again and again and kills something each time; returns what was killed how often."""
+    killed: dict[str, int] = {}
+    while sum(killed.values()) < kills:
+        process = start(sweep, root)
+        time.sleep(chance.uniform(2, 18))
+        targets = victims(process.pid)
+        if process.poll() is not None:
+            return killed  # it finished before it could be killed often enough
+        kind = chance.choice([kind for kind in ("driver", "everything", "trial", "raylet", "gcs") if targets.get(kind)])
+        kill([chance.choice(targets[kind])] if kind == "trial" else targets[kind])
+        killed[kind] = killed.get(kind, 0) + 1
+        if kind == "trial":
+            time.sleep(chance.uniform(0, 5))  # the driver goes on by itself
+        kill(victims(process.pid).get("everything", []))
+        process.wait()
+        kill_orphans()
+    return killed
+
+
+def kill_orphans() -> None:
+    """What a killed driver's Ray leaves takes seconds to notice; a machine that went down leaves nothing."""
+    for process in psutil.process_iter(["cmdline"]):
+        words = " ".join(process.info["cmdline"] or [])
+        if "ray::" in words or "/ray/core/src/ray/" in words:
+            kill([process.pid])
+
+
+def mlflow_runs(root: Path, name: str) -> list[Any]:
+    client = mlflow.MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id]))
+
+
+def metrics_by_key(root: Path, name: str) -> dict[str, dict[str, float]]:
+    keep = ("fid", "is", "precision", "recall", "fid_null")
+    children = [run for run in mlflow_runs(root, name) if "ear.key" in run.data.tags]
+    return {run.data.tags["ear.key"]: {each: run.data.metrics[each] for each in keep} for run in children}
+
+
+def steps_repeated(root: Path, name: str) -> Iterator[int]:
+    """For each time that a training went on, how many logged steps it did once more."""
+    for log in (root / name / "logs").glob("*.log"):
+        last = 0
+        for line in log.read_text().splitlines():
+            if match := re.search(r"from step (\d+)", line):
+                yield max(0, last - int(match[1]))
+            if match := re.search(r"step (\d+) of", line):
+                last = int(match[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "text", "runs"), [("grid", GRID, 8), ("search", SEARCH, 15)])
+def test_kills_at_random_moments(name: str, text: str, runs: int, tmp_path: Path) -> None:
+    sweep, root = tmp_path / f"{name}.yaml", tmp_path / "runs"
+    sweep.write_text(text)
+    killed = disturb(sweep, root, KILLS, random.Random(name))
+    process = start(sweep, root)
+    _, messages = process.communicate(timeout=600)
+    assert process.returncode == 0, messages
+
+    found = mlflow_runs(root, name)
+    children = [run for run in found if "ear.key" in run.data.tags]
+    keys = [run.data.tags["ear.key"] for run in children]
+    lost, duplicated = runs - len(set(keys)), len(keys) - len(set(keys))
+    orphaned = sum(run.info.status != "FINISHED" for run in found)
+    repeated = list(steps_repeated(root, name))
+    print(f"{name}: killed {killed}; lost {lost}, duplicated {duplicated}, orphaned {orphaned}, repeated {repeated}")
+    assert sum(killed.values()) == KILLS
+    assert (lost, duplicated, orphaned) == (0, 0, 0)
+    assert len(found) == runs + 1
+    assert max(repeated, default=0) <= STEPS_BETWEEN_CHECKPOINTS
+    client = mlflow.MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    for run in children:
+        steps = [point.step for point in client.get_metric_history(run.info.run_id, "loss")]
+        assert sorted(steps) == list(range(10, 401, 10))
+    assert not list((root / "store" / ".work").glob("*/checkpoint.safetensors"))
+    if name == "search":
+        storage = optuna.storages.JournalStorage(
+            optuna.storages.journal.JournalFileBackend(str(root / name / "study.journal"))
+        )
+        trials = optuna.load_study(study_name=name, storage=storage).trials
+        assert [trial.state.name for trial in trials] == ["COMPLETE"] * 15
+    undisturbed = tmp_path / "undisturbed"
+    assert start(sweep, undisturbed).wait(600) == 0
+    assert metrics_by_key(root, name) == metrics_by_key(undisturbed, name)
