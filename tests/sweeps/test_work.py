@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from simulated import Hands, plan_of, publish_training, work_through
 
 from ear.store import Store
 from sweeps import work as work_module
 from sweeps.source import Grid
 from sweeps.work import EVALUATIONS_A_TASK, Work
-from simulated import Hands, plan_of, publish_training, work_through
 
 GRID = """
 name: grid
