@@ -12,6 +12,8 @@ from analysis.samples import save_sample_sheet
 from analysis.statistics import summarise
 from analysis.tables import display_table, latex, markdown
 from ear.files import require_writable, write_text
+from ear.store import Store
+from ear.store.uses import record_use
 from sweeps.runs import short_name
 
 
@@ -31,6 +33,7 @@ def write_report(name: str, root: Path) -> Report:
         UserError: the sweep is unknown or has no finished run, or the folder can't be written.
     """
     results = load_results(name, root)
+    record_use(Store(root), f"report {name}", results.frame["key"])
     folder = root / name / "report"
     require_writable(folder)
     paper = paper_ablation(results.axes)

@@ -80,7 +80,7 @@ def _measured(store: Store, threads: int) -> Iterator[tuple[str, float]]:
 def newest_entries(store: Store) -> list[dict[str, Any]]:
     """The store's newest entries, as they lie on disk."""
     found: list[tuple[float, Path]] = []
-    for key in sorted(store.keys()):
+    for key in sorted(store.published()):
         path = store.path(key) / "entry.json"
         try:
             found.append((path.stat().st_mtime, path))

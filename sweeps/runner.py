@@ -12,6 +12,7 @@ from ear.data import load_dataset
 from ear.evaluation import prepare
 from ear.interrupt import on_interrupt
 from ear.store import Store
+from ear.store.uses import record_use
 from sweeps.board import Board, waiting_for
 from sweeps.conductor import Conductor
 from sweeps.places import trials_at_a_time
@@ -49,6 +50,7 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
         work = Work(source, store, plan.sweep.retries)
         conductor = Conductor(work, tracker, session, source.tags)
         try:
+            work.on_grown = lambda: _record_use(plan, work, store)
             work.start()
             reused = len(work.settled)
             if work.ready():
@@ -81,6 +83,13 @@ def open_source(plan: Plan, root: Path, store: Store) -> Source:
     from sweeps.search.search import Search  # imports Optuna
 
     return Search(plan.sweep, plan.configurations, root, store)
+
+
+def _record_use(plan: Plan, work: Work, store: Store) -> None:
+    """Says which results the sweep needs, those included that are still to be made."""
+    keys = {key for run in work.tree.runs.values() for key in (*run.keys.stages, run.keys.evaluation)}
+    keys |= {key for run in work.tree.runs.values() for key in (run.keys.reference, run.keys.extractor)}
+    record_use(store, f"sweep {plan.sweep.name}", keys)
 
 
 def _prepare(plan: Plan, store: Store) -> None:

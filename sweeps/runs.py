@@ -33,7 +33,7 @@ class PlannedRun:
     @property
     def label(self) -> str:
         """For people: `alpha=1.25 seed=0`."""
-        values = [f"{short_name(name)}={value}" for name, value in self.parameters.items()]
+        values = [f"{short_name(name)}={shown(value)}" for name, value in self.parameters.items()]
         return " ".join([*values, f"seed={self.seed}"])
 
 
@@ -69,6 +69,11 @@ def keys_without_data(run: PlannedRun) -> RunKeys:
     """Keys that differ exactly where a run's do, for counting; the data need not be there."""
     stages = stage_keys(run.config, dataset_hash="")
     return RunKeys(stages, "", "", evaluation_key(stages[-1], run.config, reference=""))
+
+
+def shown(value: Any) -> str:
+    """A parameter's value, for people: a drawn one has more digits than anybody reads."""
+    return f"{value:.4g}" if isinstance(value, float) and len(repr(value)) > 8 else str(value)
 
 
 def short_name(parameter: str) -> str:

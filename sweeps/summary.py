@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.tree import Tree
 
+from ear.cli.store import size
 from ear.config.reach import parameter_reach
 from ear.errors import UserError
 from ear.store import Store
@@ -30,7 +31,7 @@ def state(run: PlannedRun, store: Store) -> str:
 def show_plan(plan: Plan, store: Store, as_json: bool) -> None:
     """Prints it. A sweep can be priced before its data is there."""
     try:
-        tree, done, missing = plan.tree, store.keys(), None
+        tree, done, missing = plan.tree, store.published(), None
     except UserError as error:
         tree, done, missing = StageTree(plan.runs, keys_without_data), set(), error
     nodes = [node for node in tree.nodes.values() if node.key not in done]
@@ -174,14 +175,6 @@ def hours(value: float) -> str:
     if value < 3:
         return f"{value * 60:.0f} min"
     return f"{quantity(value)} h"
-
-
-def size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 1000 or unit == "TB":
-            break
-        count /= 1000
-    return f"{quantity(count)} {unit}"
 
 
 def quantity(value: float) -> str:

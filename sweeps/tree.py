@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ear.config import RunConfig
 from ear.config.reach import ParameterReach, parameter_reach
 from ear.store import RunKeys
-from sweeps.runs import PlannedRun, short_name
+from sweeps.runs import PlannedRun, short_name, shown
 
 
 @dataclass
@@ -69,7 +69,9 @@ class StageTree:
     def _label(self, run: PlannedRun, stage: int) -> str:
         """The parameters that reach this stage, and which stage it is: `alpha=1.25 seed=0 stage 1/2`."""
         values = [
-            f"{short_name(name)}={value}" for name, value in run.parameters.items() if self._reaches(name, run, stage)
+            f"{short_name(name)}={shown(value)}"
+            for name, value in run.parameters.items()
+            if self._reaches(name, run, stage)
         ]
         stages = len(run.config.training.stages)
         return " ".join([*values, f"seed={run.seed}", *([f"stage {stage + 1}/{stages}"] if stages > 1 else [])])

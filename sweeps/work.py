@@ -47,6 +47,8 @@ class Work:
         self.settled: dict[str, RunResult] = {}  # by evaluation key
         self.on_settled: Callable[[PlannedRun, RunResult], object] = lambda *_: None
         """Called once for each run, as it ends or is found to have ended."""
+        self.on_grown: Callable[[], object] = lambda: None
+        """Called when there are new runs, before any of them is begun."""
         self._source = source
         self._store = store
         self._retries = retries
@@ -139,6 +141,7 @@ class Work:
     # Taking in runs
 
     def _add(self, runs: Iterable[PlannedRun]) -> None:
+        before = len(self.tree.runs)
         for run in runs:
             if not self.tree.add(run):
                 if (known := self.settled.get(run.keys.evaluation)) is not None:
@@ -147,6 +150,8 @@ class Work:
                 self._unbegun.setdefault(run.keys.training, {})[run.keys.evaluation] = run
                 untrained = [key for key in run.keys.stages if key not in self._store]
                 self._enqueue(untrained[0] if untrained else run.keys.training)
+        if len(self.tree.runs) > before:
+            self.on_grown()
 
     def _settle_from_store(self, run: PlannedRun) -> bool:
         if run.keys.evaluation not in self.settled and (result := result_of(run, self._store)) is not None:

@@ -54,6 +54,7 @@ def evaluate_checkpoint(
     from ear.evaluation import evaluate as evaluate_file
     from ear.execution import set_up
     from ear.store import Store, checkpoint_keys
+    from ear.store.uses import record_use
     from ear.training.checkpoint import load_header
 
     path = checkpoint_file(checkpoint)
@@ -61,6 +62,7 @@ def evaluate_checkpoint(
     set_up(config.execution)
     dataset, store = load_dataset(config.data), Store(root)
     keys = checkpoint_keys(config, dataset, path)
+    record_use(store, f"evaluate {keys.training[:12]} {keys.evaluation[:8]}", [keys.evaluation, keys.training])
     with joined_processes() as processes, progress_bar(disable=not processes.is_main) as progress:
         images = config.evaluation.images + config.evaluation.null_images
         task = progress.add_task("sampling", total=images // processes.count, note="preparing the extractor")

@@ -15,6 +15,7 @@ from ear.cli.evaluate import evaluate
 from ear.cli.info import info
 from ear.cli.sample import sample
 from ear.cli.schema import schema
+from ear.cli.store import app as store
 from ear.cli.train import train
 from ear.errors import UserError
 
@@ -39,6 +40,7 @@ Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted. With --debug, erro
 )
 for command in (train, sample, evaluate, encode, info, convert, schema):
     app.command()(command)
+app.add_typer(store, name="store")
 
 
 def add_registered_commands() -> None:

@@ -36,11 +36,12 @@ def train(
     from threading import Event
 
     from ear.cli.progress import TrainingBar
-    from ear.config import load_config
+    from ear.config import config_hash, load_config
     from ear.distributed import joined_processes
     from ear.interrupt import on_interrupt
     from ear.run import Run
     from ear.store import Store
+    from ear.store.uses import record_use
 
     resolved = load_config(config, overrides)
     stop = Event()
@@ -51,6 +52,8 @@ def train(
             bars = [stack.enter_context(TrainingBar(resolved.total_steps))] if processes.is_main else []
             run = Run(resolved, Store(root), bars, processes)
             known = run.training_outcome() is not None
+            if processes.is_main:
+                record_use(run.store, f"train {config} {config_hash(resolved)[:8]}", run.keys.stages)
             outcome = run.train(stop.is_set)
         if outcome is None:
             raise KeyboardInterrupt

@@ -32,6 +32,7 @@ Kind = Literal["training", "extractor", "reference", "evaluation"]
 FORMAT_VERSION = 1
 LEASES = "leases"
 PUBLISHING = "publish-"  # results on their way
+TRASH = "trash-"  # results on their way out
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Store:
         """
         self.folder = root / "store"
         self.work = self.folder / ".work"
+        self.uses = self.folder / ".uses"
         require_writable(self.work)
         self._check_format()
 
@@ -105,8 +107,8 @@ class Store:
     def __contains__(self, key: str) -> bool:
         return (self.path(key) / "entry.json").exists()
 
-    def keys(self) -> set[str]:
-        """Of all results that are there."""
+    def published(self) -> set[str]:
+        """The keys of all results that are there."""
         return {
             folder.name for folder in os.scandir(self.folder) if not folder.name.startswith(".") and folder.is_dir()
         }

@@ -26,9 +26,9 @@ def publish_training(store: Store, node: TrainingNode, diverged_at: int | None =
     store.publish(node.key, "training", lambda _: None, details)
 
 
-def publish_evaluation(store: Store, run: PlannedRun, fid: float = 20.0) -> None:
+def publish_evaluation(store: Store, run: PlannedRun, fid: float = 20.0, recall: float = 0.5) -> None:
     evaluation = Evaluation(
-        metrics={"fid": fid, "is": 8.0, "precision": 0.6, "recall": 0.5},
+        metrics={"fid": fid, "is": 8.0, "precision": 0.6, "recall": recall},
         extractor="classifier",
         extractor_accuracy=0.99,
         extractor_hash="0",
@@ -51,6 +51,8 @@ class Hands:
 
     store: Store
     diverge: Callable[[TrainingNode], bool] = lambda _: False
+    fid: Callable[[PlannedRun], float] = lambda _: 20.0
+    recall: Callable[[PlannedRun], float] = lambda _: 0.5
     trained: Counter[str] = field(default_factory=Counter)
     evaluated: Counter[str] = field(default_factory=Counter)
 
@@ -63,7 +65,7 @@ class Hands:
         for run in task.runs:
             if not (task.trains and self.diverge(task.node)):
                 self.evaluated[run.keys.evaluation] += 1
-                publish_evaluation(self.store, run)
+                publish_evaluation(self.store, run, self.fid(run), self.recall(run))
                 work.advanced(task)
         work.ended(task)
 

@@ -1,0 +1,168 @@
+"""ear store list, gc, verify"""
+
+import json
+from typing import Annotated
+
+import typer
+
+from ear.cli.options import DEFAULT_ROOT, Json, Root
+
+app = typer.Typer(help="Look at, tidy and check what has been computed.", no_args_is_help=True)
+
+KEY_SHOWN = 12  # characters of a key, enough to tell results apart
+ROWS_SHOWN = 50
+
+
+@app.command(name="list")
+def list_(
+    everything: Annotated[bool, typer.Option("--all", help=f"All results, not the newest {ROWS_SHOWN}.")] = False,
+    root: Root = DEFAULT_ROOT,
+    as_json: Json = False,
+) -> None:
+    """List results: kind, size, age, and who uses them.
+
+    \b
+    Examples:
+      ear store list
+      ear store list --all --json
+    """
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from ear.store import Store
+    from ear.store.collect import entries, needs_of, reachable
+    from ear.store.uses import recorded_uses
+
+    store = Store(root)
+    known = entries(store)
+    needs = {entry.key: needs_of(entry) for entry in known}
+    users: dict[str, list[str]] = {}
+    for use in recorded_uses(store):
+        for key in reachable(use.keys, needs):
+            users.setdefault(key, []).append(use.user)
+    if as_json:
+        print(json.dumps([{**asdict(entry), "used_by": users.get(entry.key, [])} for entry in known], indent=2))
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("key", no_wrap=True)
+    table.add_column("kind", no_wrap=True)
+    for column in ("size", "age"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("what", no_wrap=True)
+    table.add_column("used by")
+    for entry in known if everything else known[:ROWS_SHOWN]:
+        table.add_row(
+            entry.key[:KEY_SHOWN],
+            entry.kind,
+            size(entry.bytes) if entry.files else "?",
+            age(entry.created),
+            what(entry.kind, entry.details),
+            ", ".join(users.get(entry.key, [])) or "[dim]nobody[/]",
+        )
+    console = Console()
+    console.print(table)
+    hidden = 0 if everything else max(0, len(known) - ROWS_SHOWN)
+    more = f", {hidden:,} of them not shown (--all)" if hidden else ""
+    console.print(f"\n{len(known):,} results, {size(sum(entry.bytes for entry in known))}{more}.", highlight=False)
+
+
+@app.command()
+def gc(
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only say what would go.")] = False,
+    forget: Annotated[
+        list[str],
+        typer.Option("--forget", metavar="USER", help="Drop this user (as `list` names it); may be repeated."),
+    ] = [],  # noqa: B006 (typer copies it)
+    root: Root = DEFAULT_ROOT,
+    as_json: Json = False,
+) -> None:
+    """Delete what no sweep, training, evaluation or report needs. Says what it would do, unless --yes is given.
+
+    What is younger than an hour, or worked on, stays in any case.
+
+    \b
+    Examples:
+      ear store gc
+      ear store gc --forget "sweep old" --yes
+    """
+    from ear.store import Store
+    from ear.store.collect import collect, find_garbage
+
+    store = Store(root)
+    garbage = find_garbage(store, forget)
+    if yes:
+        collect(store, garbage, forget)
+    if as_json:
+        keys = [entry.key for entry in garbage.results]
+        leftovers = [path.name for path in garbage.leftovers]
+        print(json.dumps({"deleted": yes, "results": keys, "leftovers": leftovers, "bytes": garbage.bytes}, indent=2))
+        return
+    for entry in garbage.results:
+        print(f"{entry.key[:KEY_SHOWN]}  {entry.kind:<10}  {size(entry.bytes):>8}  {what(entry.kind, entry.details)}")
+    for path in garbage.leftovers:
+        print(f"{path.name[:KEY_SHOWN]}  unfinished work")
+    verb = "Deleted" if yes else "Would delete"
+    print(
+        f"{verb} {len(garbage.results)} results and {len(garbage.leftovers)} leftovers, {size(garbage.bytes)}. "
+        f"{garbage.needed} results are needed, {garbage.young} are too new to tell."
+    )
+    if not yes and (garbage.results or garbage.leftovers):
+        print("Do it with --yes.")
+
+
+@app.command()
+def verify(root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
+    """Compare every file with the hash that it was published with; exit code 1 where one has changed.
+
+    Example:  ear store verify
+    """
+    from dataclasses import asdict
+
+    from ear.cli.progress import progress_bar
+    from ear.store import Store
+    from ear.store.verify import verify as verify_store
+
+    store = Store(root)
+    with progress_bar(disable=as_json) as progress:
+        task = progress.add_task("verifying", total=len(store.published()), note="")
+        verdict = verify_store(store, lambda: progress.advance(task))
+    if as_json:
+        print(json.dumps(asdict(verdict), indent=2))
+    else:
+        for key, faults in verdict.faults.items():
+            print(f"{store.path(key)}: {'; '.join(faults)}")
+        unknown = f", {verdict.unverifiable} are of an older version and can't be told" if verdict.unverifiable else ""
+        print(f"{verdict.intact} results are intact, {len(verdict.faults)} are not{unknown}.")
+        if verdict.faults:
+            print("Delete the folders of those that are not: the commands that need them compute them anew.")
+    if verdict.faults:
+        raise typer.Exit(1)
+
+
+def what(kind: str, details: dict[str, object]) -> str:
+    """What there is to say of a result in a few words."""
+    if kind == "training":
+        diverged = details.get("diverged_at")
+        return f"diverged at step {diverged}" if diverged is not None else f"{details.get('step')} steps"
+    return f"of {str(details['training'])[:KEY_SHOWN]}" if "training" in details else ""
+
+
+def age(created: str) -> str:
+    from datetime import UTC, datetime
+
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds()
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def size(count: float) -> str:
+    """In the unit that fits: 4.5 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

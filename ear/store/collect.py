@@ -1,0 +1,128 @@
+"""What nobody needs any more: found by reachability from the recorded uses, and deleted."""
+
+import shutil
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ear.errors import UserError
+from ear.store.store import LEASES, PUBLISHING, TRASH, Entry, Store
+from ear.store.uses import Use, recorded_uses
+
+SETTLED_SECONDS = 3600.0  # whatever is younger may belong to a process that has not recorded its use yet
+
+
+@dataclass(frozen=True)
+class Garbage:
+    results: list[Entry]  # published, and needed by nobody
+    leftovers: list[Path]  # unfinished work that nobody will go on with, and what killed processes left
+    bytes: int
+    needed: int  # results that stay because somebody needs them
+    young: int  # results that stay because they are so new
+
+
+def reachable(keys: Iterable[str], needs: Mapping[str, Iterable[str]]) -> set[str]:
+    """The keys and everything that they rest on."""
+    found: set[str] = set()
+    waiting = list(keys)
+    while waiting:
+        key = waiting.pop()
+        if key not in found:
+            found.add(key)
+            waiting += needs.get(key, ())
+    return found
+
+
+def entries(store: Store) -> list[Entry]:
+    """Of all results, the newest first."""
+    return sorted((store.entry(key) for key in store.published()), key=lambda entry: entry.created, reverse=True)
+
+
+def needs_of(entry: Entry) -> tuple[str, ...]:
+    """The keys that a result rests on; entries of older versions name an evaluation's training only."""
+    training = entry.details.get("training")
+    return entry.needs or ((training,) if training else ())
+
+
+def find_garbage(store: Store, forgotten: Iterable[str] = ()) -> Garbage:
+    """What can go if the `forgotten` users count no more.
+
+    Raises:
+        UserError: a forgotten user is unknown, or a record or an entry is damaged.
+    """
+    uses = [use for use in recorded_uses(store) if use.user not in set(forgotten)]
+    find_uses(store, forgotten)
+    known = entries(store)
+    needed = reachable((key for use in uses for key in use.keys), {entry.key: needs_of(entry) for entry in known})
+    unneeded = [entry for entry in known if entry.key not in needed]
+    old = [entry for entry in unneeded if is_old(store.path(entry.key))]
+    leftovers = find_leftovers(store, needed, {entry.key for entry in known})
+    return Garbage(
+        results=old,
+        leftovers=leftovers,
+        bytes=sum(entry.bytes or size_of(store.path(entry.key)) for entry in old) + sum(map(size_of, leftovers)),
+        needed=len(known) - len(unneeded),
+        young=len(unneeded) - len(old),
+    )
+
+
+def find_uses(store: Store, users: Iterable[str]) -> list[Use]:
+    """The records of these users.
+
+    Raises:
+        UserError: one is unknown.
+    """
+    by_user = {use.user: use for use in recorded_uses(store)}
+    for user in users:
+        if user not in by_user:
+            raise UserError(
+                f"Nobody called {user!r} uses this store; there is {', '.join(sorted(by_user)) or 'nobody'}."
+            )
+    return [by_user[user] for user in users]
+
+
+def find_leftovers(store: Store, needed: set[str], published: set[str]) -> list[Path]:
+    """Unfinished work that is published or needed by nobody, and what killed processes left."""
+    found = []
+    for path in sorted(store.work.iterdir()):
+        if path.name == LEASES:
+            continue
+        passing = path.name.startswith((PUBLISHING, TRASH))
+        if (passing or path.name in published or path.name not in needed) and is_old(path) and is_free(store, path):
+            found.append(path)
+    return found
+
+
+def is_old(path: Path) -> bool:
+    """Whether nothing of it was touched lately."""
+    try:
+        newest = max(each.stat().st_mtime for each in [path, *path.rglob("*")])
+    except (OSError, ValueError):
+        return False
+    return time.time() - newest > SETTLED_SECONDS
+
+
+def is_free(store: Store, path: Path) -> bool:
+    """Whether nobody works on it right now."""
+    with store.lease(path.name) as lease:
+        return lease.acquire()
+
+
+def size_of(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def collect(store: Store, garbage: Garbage, forgotten: Iterable[str] = ()) -> None:
+    """Deletes it. Killed in between, it leaves a store that is valid, and the rest to the next call."""
+    for use in find_uses(store, forgotten):
+        use.path.unlink(missing_ok=True)
+    for path in [*(store.path(entry.key) for entry in garbage.results), *garbage.leftovers]:
+        # A result goes by one rename, as it came: nobody ever sees a half of it.
+        trash = store.work / f"{TRASH}{uuid.uuid4().hex}"
+        try:
+            path.rename(trash)
+        except FileNotFoundError:
+            continue
+        shutil.rmtree(trash, ignore_errors=True)

@@ -1,0 +1,51 @@
+"""Whether what lies in the store is what was published."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ear.errors import UserError
+from ear.store.store import Store, hash_files
+
+
+@dataclass
+class Verdict:
+    intact: int = 0
+    unverifiable: int = 0  # published by a version that kept no hashes
+    faults: dict[str, list[str]] = field(default_factory=dict)  # key -> what is wrong with it
+
+
+def verify(store: Store, on_key: Callable[[], object] = lambda: None) -> Verdict:
+    """Reads every file of every result and compares its SHA-256 with the one that was published."""
+    verdict = Verdict()
+    for key in sorted(store.published()):
+        faults = faults_of(store, key)
+        if faults is None:
+            verdict.unverifiable += 1
+        elif faults:
+            verdict.faults[key] = faults
+        else:
+            verdict.intact += 1
+        on_key()
+    return verdict
+
+
+def faults_of(store: Store, key: str) -> list[str] | None:
+    """What is wrong with a result; None where nothing is known of what it should be."""
+    try:
+        entry = store.entry(key)
+    except UserError as error:
+        return [str(error)]
+    if not entry.files:
+        return None
+    found = hash_files(store.path(key))
+    faults = [f"{name} is missing" for name in entry.files if name not in found]
+    faults += [f"{name} does not belong here" for name in found if name not in entry.files]
+    for name, wanted in entry.files.items():
+        if name in found and found[name] != wanted:
+            size = (
+                f" ({found[name].bytes:,} bytes instead of {wanted.bytes:,})"
+                if found[name].bytes != wanted.bytes
+                else ""
+            )
+            faults.append(f"{name} has changed{size}")
+    return faults

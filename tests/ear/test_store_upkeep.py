@@ -1,0 +1,200 @@
+"""Listing, collecting and verifying what is in the store, and who works on what."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from ear.cli.store import app
+from ear.errors import UserError
+from ear.run import Run
+from ear.store import Store
+from ear.store.collect import SETTLED_SECONDS, collect, entries, find_garbage, reachable
+from ear.store.uses import record_use, recorded_uses
+from ear.store.verify import verify
+
+AN_HOUR_AGO = 2 * SETTLED_SECONDS
+
+
+def publish(store: Store, key: str, needs: tuple[str, ...] = (), text: str = "content") -> None:
+    store.publish(key, "training", lambda folder: (folder / "value").write_text(text) and None, {"step": 1}, needs)
+
+
+def make_old(path: Path) -> None:
+    then = time.time() - AN_HOUR_AGO
+    for each in [path, *path.rglob("*")]:
+        os.utime(each, (then, then))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32))
+def test_exactly_what_is_out_of_reach_and_old_goes(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    chance = random.Random(seed)
+    store = Store(tmp_path_factory.mktemp("root"))
+    needs = {f"k{i}": tuple(f"k{j}" for j in range(i) if chance.random() < 0.2) for i in range(12)}
+    for key, others in needs.items():
+        publish(store, key, others)
+        if chance.random() < 0.7:
+            make_old(store.path(key))
+    used = {key for key in needs if chance.random() < 0.2}
+    record_use(store, "sweep a", [*used, "not there yet"])
+    needed = reachable(used, needs)
+    old = {key for key in needs if time.time() - store.path(key).stat().st_mtime > SETTLED_SECONDS}
+    garbage = find_garbage(store)
+    assert store.published() == set(needs)  # looking changes nothing
+    collect(store, garbage)
+    assert store.published() == set(needs) - (old - needed)
+    assert find_garbage(store).results == []
+
+
+def test_unfinished_work_goes_when_nobody_will_go_on_with_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name in ("wanted", "unwanted", "published", "held", "publish-1", "trash-1", "young"):
+        store.workspace(name).mkdir()
+        if name != "young":
+            make_old(store.workspace(name))
+    publish(store, "published-too")
+    store.workspace("published").rename(store.workspace("published-too"))
+    record_use(store, "sweep a", ["wanted", "published-too"])
+    with store.lease("held") as lease:
+        assert lease.acquire()
+        garbage = find_garbage(store)
+    assert {path.name for path in garbage.leftovers} == {"unwanted", "published-too", "publish-1", "trash-1"}
+
+
+def test_a_forgotten_user_s_results_go_and_a_report_s_stay(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for key in ("trained", "measured", "reported"):
+        publish(store, key, ("trained",) if key != "trained" else ())
+        make_old(store.path(key))
+    record_use(store, "sweep a", ["measured", "reported"])
+    record_use(store, "report a", ["reported"])
+    assert find_garbage(store).results == []
+    garbage = find_garbage(store, ["sweep a"])
+    assert [entry.key for entry in garbage.results] == ["measured"]
+    collect(store, garbage, ["sweep a"])
+    assert [use.user for use in recorded_uses(store)] == ["report a"]
+    with pytest.raises(UserError, match="there is report a"):
+        find_garbage(store, ["sweep b"])
+
+
+def test_a_damaged_record_collects_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    record_use(store, "sweep a", ["x"])
+    next(store.uses.iterdir()).write_text("{")
+    with pytest.raises(UserError, match="can't be told what is needed"):
+        find_garbage(store)
+
+
+def test_verify_finds_what_changed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for key in ("whole", "flipped", "cut", "gone", "more", "old", "broken"):
+        publish(store, key)
+    (store.path("flipped") / "value").write_text("Content")
+    (store.path("cut") / "value").write_text("con")
+    (store.path("gone") / "value").unlink()
+    (store.path("more") / "other").write_text("")
+    (store.path("broken") / "entry.json").write_text("{")
+    entry = json.loads((store.path("old") / "entry.json").read_text())
+    del entry["files"], entry["needs"]
+    (store.path("old") / "entry.json").write_text(json.dumps(entry))
+    verdict = verify(store)
+    assert (verdict.intact, verdict.unverifiable) == (1, 1)
+    assert {key: faults[0].split(" (")[0] for key, faults in verdict.faults.items() if key != "broken"} == {
+        "flipped": "value has changed",
+        "cut": "value has changed",
+        "gone": "value is missing",
+        "more": "other does not belong here",
+    }
+    assert "is damaged" in verdict.faults["broken"][0]
+    assert CliRunner().invoke(app, ["verify", "--root", str(tmp_path)]).exit_code == 1
+
+
+def test_a_newer_store_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    publish(store, "key")
+    entry = json.loads((store.path("key") / "entry.json").read_text())
+    (store.path("key") / "entry.json").write_text(json.dumps({**entry, "recipe_version": 99}))
+    with pytest.raises(UserError, match="newer version"):
+        store.entry("key")
+    (store.folder / "format.json").write_text('{"version": 2}')
+    with pytest.raises(UserError, match=r"layout has version 2, this one knows 1\): update"):
+        Store(tmp_path)
+
+
+def test_list_and_gc_say_who_needs_what(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    publish(store, "a" * 32)
+    publish(store, "b" * 32, ("a" * 32,))
+    make_old(store.path("a" * 32))
+    record_use(store, "sweep alpha", ["b" * 32])
+    listed = json.loads(CliRunner().invoke(app, ["list", "--json", "--root", str(tmp_path)]).stdout)
+    assert {entry["key"][0]: entry["used_by"] for entry in listed} == {"a": ["sweep alpha"], "b": ["sweep alpha"]}
+    said = CliRunner().invoke(app, ["gc", "--root", str(tmp_path), "--forget", "sweep alpha"]).stdout
+    assert "Would delete 1 results" in said
+    assert "1 are too new to tell" in said
+    assert len(entries(store)) == 2
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from ear.store import Store
+lease = Store(Path(sys.argv[1])).lease("key")
+print(lease.acquire(), flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_lease_is_one_s_alone_and_a_dead_holder_s_is_free(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline().strip() == "True"
+    assert not store.lease("key").acquire()
+    assert store.lease("other").acquire()
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    first, second = store.lease("key"), store.lease("key")
+    assert first.acquire()
+    assert not second.acquire()
+    first.release()
+    assert second.acquire()
+
+
+def test_a_folder_that_takes_no_leases_stops_nobody(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (store.work / "leases").write_text("a file where the folder should be")
+    assert store.lease("key").acquire()
+
+
+def test_training_waits_for_who_trains_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ear.config import load_config
+
+    monkeypatch.setattr("ear.run.SECONDS_BETWEEN_LOOKS", 0.01)
+    short = ["training.stages.0.steps=4", "training.stages.1.steps=2", "optimizer.warmup_steps=2"]
+    run = Run(load_config("digits", short), Store(tmp_path))
+    lease = run.store.lease(run.keys.stages[0])
+    assert lease.acquire()
+    asked = 0
+
+    def patience() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            lease.release()
+        return False
+
+    outcome = run.train(patience)
+    assert asked > 3
+    assert outcome is not None
+    assert outcome.step == 6
