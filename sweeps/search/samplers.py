@@ -1,6 +1,6 @@
 """Optuna's samplers and pruners as the schema names them."""
 
-from collections.abc import Callable, Sequence
+import warnings
 from typing import Any
 
 import optuna
@@ -10,8 +10,10 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, PartialFixedS
 from ear.random import stream_seed
 from sweeps.search.schema import SearchConfig
 
-VIOLATIONS = "violations"  # user attribute: what Optuna asks for of constraints, above 0 where one is not held
 POPULATION = (8, 50)  # smallest and largest of the genetic algorithm
+
+# Partly fixed points and conditional spaces are called experimental for years now.
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 def sampler_for(search: SearchConfig, number: int, fixed: dict[str, Any]) -> BaseSampler:
@@ -24,9 +26,6 @@ def sampler_for(search: SearchConfig, number: int, fixed: dict[str, Any]) -> Bas
 
 
 def _sampler(search: SearchConfig, seed: int) -> BaseSampler:
-    constraints: Callable[[optuna.trial.FrozenTrial], Sequence[float]] | None = None
-    if search.constraints:
-        constraints = violations
     match search.sampler:
         case "random":
             return RandomSampler(seed)
@@ -36,21 +35,12 @@ def _sampler(search: SearchConfig, seed: int) -> BaseSampler:
                 multivariate=True,
                 group=any(dimension.when for dimension in search.space.values()),
                 constant_liar=True,  # several proposals are at work at a time
-                constraints_func=constraints,
-                warn_independent_sampling=False,
             )
         case "gp":
-            return GPSampler(seed=seed, constraints_func=constraints, warn_independent_sampling=False)
+            return GPSampler(seed=seed)
         case "nsga2":
             smallest, largest = POPULATION
-            population = min(max(search.trials // 5, smallest), largest)
-            return NSGAIISampler(seed=seed, population_size=population, constraints_func=constraints)
-
-
-def violations(trial: optuna.trial.FrozenTrial) -> Sequence[float]:
-    """Of a told trial; one without metrics (diverged, stopped early) violates."""
-    found: Sequence[float] = trial.user_attrs.get(VIOLATIONS, (1.0,))
-    return found
+            return NSGAIISampler(seed=seed, population_size=min(max(search.trials // 5, smallest), largest))
 
 
 def pruner_for(search: SearchConfig) -> BasePruner:
@@ -60,4 +50,5 @@ def pruner_for(search: SearchConfig) -> BasePruner:
         return NopPruner()
     if settings.name == "asha":
         return SuccessiveHalvingPruner(min_resource=settings.every, reduction_factor=settings.reduction_factor)
-    return MedianPruner(n_startup_trials=settings.startup_trials)
+    # The pruner counts finished trials, of which each training has several.
+    return MedianPruner(n_startup_trials=settings.startup_trials * (1 + search.evaluations))

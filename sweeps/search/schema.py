@@ -1,5 +1,6 @@
 """The `search:` section of a sweep YAML."""
 
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -64,10 +65,14 @@ class BoundConfig(Section):
             raise ValueError("give at_least or at_most")
         return self
 
-    def violations(self, value: float) -> list[float]:
-        """Positive where the bound is not held, as Optuna wants it."""
-        found = [] if self.at_least is None else [self.at_least - value]
-        return found if self.at_most is None else [*found, value - self.at_most]
+    def violations(self, value: float) -> dict[str, float]:
+        """By side, above 0 where the bound is not held, as Optuna wants it; 1 where there is no value."""
+        sides = {}
+        if self.at_least is not None:
+            sides["at_least"] = self.at_least - value
+        if self.at_most is not None:
+            sides["at_most"] = value - self.at_most
+        return {side: 1.0 if math.isnan(violation) else violation for side, violation in sides.items()}
 
 
 class EarlyStoppingConfig(Section):

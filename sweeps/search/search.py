@@ -6,7 +6,7 @@ its own at the price of an evaluation. At the end the winner and the runner-up a
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -20,7 +20,6 @@ from sweeps.metric import better
 from sweeps.runs import PlannedRun, RunResult
 from sweeps.schema import SweepConfig
 from sweeps.search.confirmation import confirmation_runs, confirmed
-from sweeps.search.samplers import VIOLATIONS
 from sweeps.search.space import evaluation_only, starting_point
 from sweeps.search.study import UNFINISHED, Study
 
@@ -151,7 +150,7 @@ class Search:
             waiting = [run for run in trial.runs if run.keys.evaluation not in trial.results]
             return waiting if self._search.early_stopping else []
         state, values, attributes = self._verdict(results)
-        told = self.study.tell(trial.number, state, values, attributes)
+        told = self.study.tell(trial.number, state, values, attributes, self._violations(attributes))
         del self._open[trial.number]
         frozen = self.study.trial(trial.number)
         if state is TrialState.FAIL and role(frozen) == "proposal":
@@ -175,10 +174,17 @@ class Search:
         metrics = {name: fmean(result.metrics[name] for result in results) for name in results[0].metrics}
         values = [metrics[name] for name in self.objectives]
         if not all(math.isfinite(value) for value in values):
-            return TrialState.FAIL, None, {"error": ["a metric is not finite"], "metrics": str(metrics)}
-        bounds = self._search.constraints.items()
-        violations = [each for name, bound in bounds for each in bound.violations(metrics[name])]
-        return TrialState.COMPLETE, values, {"metrics": metrics, VIOLATIONS: violations}
+            return TrialState.FAIL, None, {"error": ["a metric is not finite"], "not finite": str(metrics)}
+        return TrialState.COMPLETE, values, {"metrics": metrics}
+
+    def _violations(self, attributes: Mapping[str, Any]) -> dict[str, float]:
+        """How far a trial with these attributes is from holding each constraint; one without metrics holds none."""
+        metrics = attributes.get("metrics", {})
+        return {
+            f"{name} {side}": violation
+            for name, bound in self._search.constraints.items()
+            for side, violation in bound.violations(metrics.get(name, math.nan)).items()
+        }
 
     def _ask_extras(self, proposal: FrozenTrial) -> list[PlannedRun]:
         """Further values of the evaluation-only parameters, as many as are not asked for yet."""
@@ -196,7 +202,7 @@ class Search:
         """The best configurations by the first objective, none of them trained like one before; feasible ones only."""
         sign = 1 if better(self.objectives[0]) == "min" else -1
         complete = [trial for trial in self.study.trials() if trial.state is TrialState.COMPLETE]
-        feasible = [trial for trial in complete if all(each <= 0 for each in trial.user_attrs.get(VIOLATIONS, ()))]
+        feasible = [t for t in complete if all(each <= 0 for each in self._violations(t.user_attrs).values())]
         free = evaluation_only(self._search, self._configurations)
         found: dict[str, FrozenTrial] = {}
         for trial in sorted(feasible, key=lambda trial: sign * trial.values[0]):

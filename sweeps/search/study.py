@@ -6,6 +6,7 @@ Whoever changes it holds a file lock, so that proposals are counted and told onc
 """
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,7 @@ class Study:
         self._lock = FileLock(folder / "study.lock")
         with self._lock:
             try:
+                _mend(self.path)
                 backend = JournalFileBackend(str(self.path), JournalFileOpenLock(str(self.path)))
                 self._storage = JournalStorage(backend)
                 self._study = optuna.create_study(
@@ -119,16 +121,29 @@ class Study:
             self._storage.set_trial_intermediate_value(trial._trial_id, step, value)
         return self._study.pruner.prune(self._study, self.trial(number))
 
-    def tell(self, number: int, state: TrialState, values: Sequence[float] | None, attributes: dict[str, Any]) -> bool:
-        """Whether it was told now; a finished trial stays as it is. To be called locked."""
+    def tell(
+        self,
+        number: int,
+        state: TrialState,
+        values: Sequence[float] | None,
+        attributes: dict[str, Any],
+        violations: dict[str, float],
+    ) -> bool:
+        """Whether it was told now; a finished trial stays as it is. To be called locked.
+
+        `violations` are above 0 where a constraint is not held.
+        """
         trial = self.trial(number)
         if trial.state not in UNFINISHED:
             return False
         if trial.state is TrialState.WAITING:
             self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        self._study.sampler = optuna.samplers.RandomSampler(0)  # nothing is drawn here
+        live = optuna.Trial(self._study, trial._trial_id)
         for key, value in attributes.items():
-            self._storage.set_trial_user_attr(trial._trial_id, key, value)
-        self._study.sampler = sampler_for(self._search, number, {})
+            live.set_user_attr(key, value)
+        for name, violation in violations.items():
+            live.set_constraint(name, violation)
         self._study.tell(number, values, state)
         return True
 
@@ -138,6 +153,14 @@ class Study:
 
     def noted(self, key: str) -> Any:
         return self._study.user_attrs.get(key)
+
+
+def _mend(journal: Path) -> None:
+    """Cuts off a last line that a killed machine left unfinished; Optuna would write the next one right behind it."""
+    if journal.exists():
+        content = journal.read_bytes()
+        if not content.endswith(b"\n"):
+            os.truncate(journal, content.rfind(b"\n") + 1)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

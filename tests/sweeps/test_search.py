@@ -1,0 +1,324 @@
+"""Searches with the real Optuna and a simulated training: what is proposed, what is told, what survives a kill."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from simulated import Hands, plan_of, work_through
+
+from ear.errors import UserError
+from ear.store import Store
+from sweeps import work as work_module
+from sweeps.runs import PlannedRun, RunResult
+from sweeps.search.search import Search
+from sweeps.work import Work
+
+SPACE = """
+  space:
+    scoring.alpha: {uniform: [1.0, 1.9]}
+    optimizer.generator_lr_scale: {log_uniform: [0.05, 1.0]}
+    sampling.infer_temperature: {uniform: [0.5, 1.0]}
+"""
+PROPOSALS, EXTRAS = 12, 2
+SAMPLERS = ("random", "tpe", "gp", "nsga2")
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work_module, "SECONDS_BETWEEN_TRIES", 0.0)
+
+
+def text(sampler: str = "tpe", more: str = "", space: str = SPACE, trials: int = PROPOSALS, top: str = "") -> str:
+    head = f"name: s\n{top}\nsearch:\n  sampler: {sampler}\n  trials: {trials}\n  evaluations: {EXTRAS}\n"
+    return f"{head}{more}{space}"
+
+
+def searching(folder: Path, yaml: str, **hands: Any) -> tuple[Search, Work, Hands]:
+    plan, store = plan_of(folder, yaml), Store(folder)
+    search = Search(plan.sweep, plan.configurations, folder, store)
+    work = Work(search, store, retries=0)
+    work.start()
+    return search, work, Hands(store, **{"fid": bowl, **hands})
+
+
+def bowl(run: PlannedRun) -> float:
+    """Best at alpha 1.3, generator 0.3, infer temperature 0.8."""
+    scoring: Any = run.config.scoring
+    scale, temperature = run.config.optimizer.generator_lr_scale, run.config.sampling.infer_temperature
+    return 10 + 40 * (scoring.alpha - 1.3) ** 2 + 10 * (scale - 0.3) ** 2 + 20 * (temperature - 0.8) ** 2
+
+
+def states(search: Search) -> list[str]:
+    return [trial.state.name for trial in search.study.trials()]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_trial_is_told_once_and_extras_share_their_training(sampler: str, tmp_path: Path) -> None:
+    search, work, hands = searching(tmp_path, text(sampler))
+    work_through([work], hands)
+    assert work.done
+    assert states(search) == ["COMPLETE"] * PROPOSALS * (1 + EXTRAS)
+    trials = search.study.trials()
+    assert sum(trial.user_attrs["role"] == "proposal" for trial in trials) == PROPOSALS
+    for trial in trials:
+        if (proposal := trial.user_attrs.get("extra_of")) is not None:
+            for name in ("scoring.alpha", "optimizer.generator_lr_scale"):
+                assert trial.params[name] == trials[proposal].params[name]
+    confirmations = 2 * 3
+    trained = ("scoring.alpha", "optimizer.generator_lr_scale")
+    trainings = len({tuple(trial.params[name] for name in trained) for trial in trials})
+    assert trainings == PROPOSALS or sampler == "nsga2"  # which proposes some points again
+    assert len(hands.trained) == 2 * (trainings + confirmations)  # two stages each
+    assert set(hands.trained.values()) == set(hands.evaluated.values()) == {1}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_importances_see_every_parameter(sampler: str, tmp_path: Path) -> None:
+    search, work, hands = searching(tmp_path, text(sampler))
+    work_through([work], hands)
+    study = optuna.create_study()
+    study.add_trials(search.study.trials())
+    assert set(optuna.importance.get_param_importances(study)) == {
+        "scoring.alpha",
+        "optimizer.generator_lr_scale",
+        "sampling.infer_temperature",
+    }
+
+
+def one_after_another(work: Work, hands: Hands, most: int | None = None) -> int:
+    """Tasks done."""
+    done = 0
+    while done != most and (task := work.next()) is not None:
+        hands.do(work, task)
+        done += 1
+    return done
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_search_that_is_killed_anywhere_proposes_what_it_would_have(sampler: str, tmp_path: Path) -> None:
+    yaml = text(sampler, trials=6)
+    (tmp_path / "whole").mkdir()
+    undisturbed, work, hands = searching(tmp_path / "whole", yaml)
+    tasks = one_after_another(work, hands)
+    wanted = [trial.params for trial in undisturbed.study.trials()]
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    trained = evaluated = 0
+    for _ in range(tasks):
+        search, work, hands = searching(killed, yaml)
+        one_after_another(work, hands, most=1)
+        trained += sum(hands.trained.values())
+        evaluated += sum(hands.evaluated.values())
+        work.next()  # something is at work when the driver dies; its leases die with it
+        for lease in work._leases.values():
+            lease.release()
+    assert [trial.params for trial in search.study.trials()] == wanted
+    assert states(search) == ["COMPLETE"] * len(wanted)
+    assert trained == 2 * (6 + 2 * 3)
+    assert evaluated == len(wanted) + 2 * 3
+
+
+def test_what_is_stopped_waits_for_the_next_driver(tmp_path: Path) -> None:
+    search, work, hands = searching(tmp_path, text())
+    one_after_another(work, hands, most=3)
+    tasks = [work.next() for _ in range(3)]
+    assert None not in tasks
+    number = len(search.study.trials())
+    work.close()
+    assert "RUNNING" not in states(search)
+    assert "WAITING" in states(search)
+    again, work, _ = searching(tmp_path, text())
+    assert len(again.study.trials()) == number
+    work_through([work], hands)
+    assert states(again) == ["COMPLETE"] * PROPOSALS * (1 + EXTRAS)
+
+
+def test_two_drivers_share_a_search(tmp_path: Path) -> None:
+    one, first, hands = searching(tmp_path, text())
+    other, second, _ = searching(tmp_path, text())
+    work_through([first, second], hands)
+    assert states(one) == states(other) == ["COMPLETE"] * PROPOSALS * (1 + EXTRAS)
+    assert set(hands.trained.values()) == set(hands.evaluated.values()) == {1}
+
+
+def test_a_divergence_is_told_as_pruned_and_kept_away_from(tmp_path: Path) -> None:
+    """DESIGN's finding: told as FAIL, the sampler forgets it and goes there again."""
+
+    def diverges(node: Any) -> bool:
+        return bool(node.config.scoring.alpha > 1.4)
+
+    more = "  confirmation: null\n"
+    search, work, hands = searching(tmp_path, text(more=more, trials=40), diverge=diverges)
+    one_after_another(work, hands)
+    proposals = [trial for trial in search.study.trials() if trial.user_attrs["role"] == "proposal"]
+    diverged = [trial.params["scoring.alpha"] > 1.4 for trial in proposals]
+    assert [trial.state is TrialState.PRUNED for trial in proposals] == diverged
+    assert {trial.user_attrs["diverged_at"] for trial in proposals if trial.state is TrialState.PRUNED} == {5}
+    assert sum(diverged[-20:]) < sum(diverged[:20]) < 20
+
+
+def test_faults_are_told_as_fail_and_end(tmp_path: Path) -> None:
+    search, work, _ = searching(tmp_path, text(trials=3))
+    while (task := work.next()) is not None:
+        work.failed(task, "Traceback\nValueError: boom")
+        work.ended(task)
+    assert work.done
+    assert states(search) == ["FAIL"] * 3
+    assert search.study.trials()[0].user_attrs["error"] == ["ValueError: boom"]
+    again, _, _ = searching(tmp_path, text(trials=3))
+    assert len(again.propose()) == 1  # the next call proposes others instead
+
+
+@pytest.mark.parametrize("fid", [float("nan"), float("inf"), float("-inf")])
+def test_a_value_that_is_no_number_never_counts_as_complete(fid: float, tmp_path: Path) -> None:
+    """Tune's OptunaSearch leaves a NaN RUNNING for ever, and makes -inf the best."""
+    search, work, _ = searching(tmp_path, text(trials=1))
+    (run,) = work.tree.runs.values() or search.propose()
+    search.settle(run, RunResult("evaluated", {"fid": fid, "recall": 0.5}))
+    assert states(search) == ["FAIL"]
+
+
+def test_what_breaks_a_constraint_never_wins(tmp_path: Path) -> None:
+    more = "  constraints: {recall: {at_least: 0.6}}\n"
+    recall = {"recall": lambda run: 0.9 if run.config.scoring.alpha > 1.5 else 0.1}
+    search, work, hands = searching(tmp_path, text(more=more, trials=20), **recall)
+    work_through([work], hands)
+    assert all(trial.params["scoring.alpha"] > 1.5 for trial in search.best())
+    unconstrained = min(search.study.trials(), key=lambda trial: trial.values[0])
+    assert unconstrained.params["scoring.alpha"] < 1.5
+
+
+def test_parameters_that_depend_on_others(tmp_path: Path) -> None:
+    space = """
+  space:
+    scoring.alpha: {choice: [0.9, 1.0, 1.5]}
+    scoring.epsilon: {log_uniform: [1.0e-7, 1.0e-4], when: {scoring.alpha: [0.9]}}
+    sampling.infer_temperature: {uniform: [0.5, 1.0]}
+"""
+    search, work, hands = searching(tmp_path, text(space=space))
+    work_through([work], hands)
+    for trial in search.study.trials():
+        assert ("scoring.epsilon" in trial.params) == (trial.params["scoring.alpha"] == 0.9)
+
+
+def test_several_objectives(tmp_path: Path) -> None:
+    more = "  objectives: [fid, is]\n"
+    for sampler in ("nsga2", "tpe"):
+        folder = tmp_path / sampler
+        folder.mkdir()
+        diverge = {"diverge": lambda node: node.config.scoring.alpha > 1.7}
+        search, work, hands = searching(folder, text(sampler, more), **diverge)
+        work_through([work], hands)
+        assert work.done
+        assert set(states(search)) <= {"COMPLETE", "PRUNED"}
+        assert all(len(trial.values) == 2 for trial in search.study.trials() if trial.state is TrialState.COMPLETE)
+
+
+def test_a_value_is_the_mean_over_seeds(tmp_path: Path) -> None:
+    by_seed = {"fid": lambda run: float(10 + run.seed)}
+    search, work, hands = searching(tmp_path, text(trials=2, top="seeds: [1, 2, 6]"), **by_seed)
+    work_through([work], hands)
+    assert {trial.values[0] for trial in search.study.trials()} == {13.0}
+
+
+def test_starting_points_come_first_and_once(tmp_path: Path) -> None:
+    more = "  start: [{}, {scoring.alpha: 1.5}]\n"
+    search, work, hands = searching(tmp_path, text(more=more, trials=4))
+    one_after_another(work, hands, most=2)
+    work.close()
+    search, work, _ = searching(tmp_path, text(more=more, trials=4))
+    work_through([work], hands)
+    proposals = [trial.params for trial in search.study.trials() if trial.user_attrs["role"] == "proposal"]
+    assert [point["scoring.alpha"] for point in proposals[:2]] == [1.0, 1.5]
+    assert len({repr(point) for point in proposals}) == 4
+
+
+def test_winner_and_runner_up_are_measured_again(tmp_path: Path) -> None:
+    more = "  confirmation: {seeds: 3, images: 4000}\n"
+    lucky = {"fid": lambda run: bowl(run) + (0 if run.config.evaluation.images == 2000 else run.seed - 1000)}
+    search, work, hands = searching(tmp_path, text(more=more), **lucky)
+    work_through([work], hands)
+    winner, runner_up = search.study.noted("confirmation")
+    assert winner["searched"] <= runner_up["searched"]
+    assert winner["mean"] == pytest.approx(winner["searched"] + 1)
+    assert winner["half_width"] == pytest.approx(4.302653 / 3**0.5)  # Student's t of 2 degrees of freedom, s = 1
+    assert (winner["seeds"], winner["images"]) == ([1000, 1001, 1002], 4000)
+    assert winner["parameters"]["scoring.alpha"] != runner_up["parameters"]["scoring.alpha"]
+    _, work, _ = searching(tmp_path, text(more=more))
+    assert work.next() is None  # once and for all
+
+
+STOPPING = "  early_stopping: {name: median, every: 300, startup_trials: 2}\n  confirmation: null\n"
+
+
+def test_what_falls_behind_is_stopped_with_its_intermediate_values(tmp_path: Path) -> None:
+    search, work, hands = searching(tmp_path, text(more=STOPPING, trials=6, top="seeds: [0, 1]"))
+    stopped = 0
+    values = iter([10.0, 11.0, 50.0, 9.0, 60.0, 8.0])
+    while (task := work.next()) is not None:
+        if task.trains and task.node.stage == 0 and task.node.config.seed == 0:
+            hopeless = work.reported(task, 300, next(values))
+            assert work.reported(task, 300, 0.0) is hopeless  # said once more after a restart, it changes nothing
+            if hopeless:
+                stopped += 1
+                work.ended(task)
+                continue
+        hands.do(work, task)
+    assert stopped == 2
+    assert work.done
+    pruned = [trial for trial in search.study.trials() if trial.state is TrialState.PRUNED]
+    assert [trial.intermediate_values for trial in pruned] == [{300: 50.0}, {300: 60.0}]
+    seeds = {run.seed for run in work.tree.runs.values() if work.settled[run.keys.evaluation].state == "pruned"}
+    assert seeds == {0}  # the others are not begun
+
+
+REFUSED = {
+    "beyond the range": (text(space="  space: {scoring.alpha: {uniform: [1.0, 2.5]}}\n"), "less than or equal to 2"),
+    "wrong type": (text(space="  space: {model.depth: {uniform: [1.5, 2.5]}}\n"), "model.depth"),
+    "unknown": (text(space="  space: {scoring.alpa: {uniform: [1.0, 1.5]}}\n"), "did you mean 'alpha'"),
+    "upside down": (text(space="  space: {scoring.alpha: {uniform: [1.5, 1.0]}}\n"), "lower end first"),
+    "log of 0": (text(space="  space: {scoring.epsilon: {log_uniform: [0.0, 1.0]}}\n"), "ends above 0"),
+    "twice": (text(space="  space: {scoring.alpha: {choice: [1.0, 1.0]}}\n"), "choice has a value twice"),
+    "no trials": (text(trials=0), "greater than 0"),
+    "no metric": (text(more="  objectives: [loss]\n"), "objectives"),
+    "point outside": (text(more="  start: [{scoring.alpha: 0.5}]\n"), "point 1: scoring.alpha = 0.5 is not in"),
+    "nothing to evaluate": (text(space="  space: {scoring.alpha: {uniform: [1.0, 1.5]}}\n"), "evaluation-only"),
+    "loss": (text(more="  early_stopping: {every: 100, metric: loss}\n"), "changes what the training loss measures"),
+    "grid as well": (text() + "space: {scoring.alpha: [1.0]}\n", "give either `space`"),
+    "when": (
+        text(space="  space:\n    sampling.cfg: {uniform: [1.0, 2.0], when: {scoring.alpha: [1.0]}}\n"),
+        "no choice that stands above",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_searches_are_refused(case: str, tmp_path: Path) -> None:
+    yaml, message = REFUSED[case]
+    with pytest.raises(UserError) as error:
+        plan_of(tmp_path, yaml)
+    assert message in str(error.value)
+    assert "sweep.yaml" in str(error.value)
+
+
+def test_another_space_under_the_same_name_is_refused_with_what_changed(tmp_path: Path) -> None:
+    searching(tmp_path, text())
+    changed = text(space=SPACE.replace("1.9", "1.5"))
+    with pytest.raises(UserError) as error:
+        searching(tmp_path, changed)
+    assert "space.scoring.alpha.uniform was [1.0, 1.9] and is [1.0, 1.5]" in str(error.value)
+    assert "s-2" in str(error.value)
+    searching(tmp_path, text(trials=PROPOSALS + 5))  # more of the same is no other search
+
+
+def test_a_journal_with_a_torn_last_line_goes_on(tmp_path: Path) -> None:
+    search, work, hands = searching(tmp_path, text(trials=4))
+    one_after_another(work, hands, most=4)
+    work.close()
+    with search.study.path.open("ab") as journal:
+        journal.write(b'{"op_code": 4, "worker_')  # a machine that lost power
+    again, work, _ = searching(tmp_path, text(trials=4))
+    work_through([work], hands)
+    assert states(again) == ["COMPLETE"] * 4 * (1 + EXTRAS)
