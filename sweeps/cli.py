@@ -65,6 +65,11 @@ def _run(compiled: "Plan", root: Path) -> None:
         typer.echo(f"{len(outcome.failed)} runs failed; run the same command again to retry them.", err=True)
         raise typer.Exit(1)
     typer.echo(f"{outcome.done} runs done now, {outcome.reused} were in the store already.")
+    if compiled.sweep.search is not None:
+        from sweeps.search.outcome import describe
+
+        for line in describe(compiled.sweep.name, root / compiled.sweep.name, compiled.sweep.objective):
+            typer.echo(line)
     at_root = "" if root == DEFAULT_ROOT else f" --root {root}"
     typer.echo(f"Next:  ear report {compiled.sweep.name}{at_root}    table, figure and samples beside the paper's")
     typer.echo(f"       ear ui{at_root}    MLflow's pages on every run")

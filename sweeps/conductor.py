@@ -1,10 +1,9 @@
 """Brings together what happens: trials report, the work advances, the board, MLflow and the driver's state follow."""
 
-from collections.abc import Callable
-
 from sweeps.board import Board, Counts, State
 from sweeps.runs import PlannedRun, RunResult
 from sweeps.session import Session
+from sweeps.source import Source
 from sweeps.task_messages import Report
 from sweeps.tracking import Tracker
 from sweeps.work import Task, Work
@@ -15,7 +14,7 @@ RUNS_FOLLOWED = 8  # of those that a task is done for
 class Conductor:
     """Called by Tune's adapters in the driver's only thread."""
 
-    def __init__(self, work: Work, tracker: Tracker, session: Session, tags: Callable[[PlannedRun], dict[str, str]]):
+    def __init__(self, work: Work, source: Source, tracker: Tracker, session: Session) -> None:
         self.work = work
         self.stop_reason: str | None = None  # why everything is to end, once it is
         self.tasks: dict[str, Task] = {}  # at work, by trial
@@ -23,7 +22,7 @@ class Conductor:
         self.board: Board | None = None
         self._tracker = tracker
         self._session = session
-        self.tags = tags
+        self._source = source
         work.on_settled = self.settled
 
     @property
@@ -43,7 +42,7 @@ class Conductor:
             return None
         self.tasks[trial] = task
         for run in self._followed(task):
-            self._tracker.begin(run, self.tags(run))
+            self._tracker.begin(run, self._source.tags(run))
         if self.board:
             self.board.begin(trial, task.label, task.node.end_step)
         return task
@@ -83,7 +82,7 @@ class Conductor:
         """A run has ended; called by the work, once for each."""
         match result.state:
             case "evaluated" | "diverged":
-                self._tracker.finish(run, self.tags(run))
+                self._tracker.finish(run, self._source.tags(run))
             case "pruned":
                 self._tracker.prune(run)
             case "failed":
@@ -97,7 +96,11 @@ class Conductor:
 
     def counts(self) -> Counts:
         steps, evaluations = self.work.remaining()
-        return Counts(len(self.work.settled), len(self.work.tree.runs), steps, evaluations)
+        return Counts(len(self.work.settled), len(self.work.tree.runs), steps, evaluations, self._source.standing())
+
+    def confirms(self, task: Task) -> bool:
+        """Whether it measures again what a search has found, and is not to be stopped."""
+        return any(self._source.tags(run).get("ear.role") == "confirmation" for run in self._concerned(task))
 
     def _fail(self, trial: str, task: Task, report: Report) -> None:
         if report.fault == "place":

@@ -28,7 +28,8 @@ class Plan:
 
     @cached_property
     def tree(self) -> StageTree:
-        """
+        """Of a grid.
+
         Raises:
             UserError: two axes lead to the same run, or the dataset is not there.
         """

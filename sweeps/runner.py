@@ -48,7 +48,7 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
         with waiting_for("Opening MLflow"):
             tracker = Tracker(plan.identity, store, root)
         work = Work(source, store, plan.sweep.retries)
-        conductor = Conductor(work, tracker, session, source.tags)
+        conductor = Conductor(work, source, tracker, session)
         try:
             work.on_grown = lambda: _record_use(plan, work, store)
             work.start()
@@ -129,8 +129,7 @@ def fit(plan: Plan, root: Path, conductor: Conductor, session: Session, places: 
 
     def order(task: Task) -> str:
         log = session.folder.log(task.node.key)
-        confirms = any(conductor.tags(run).get("ear.role") == "confirmation" for run in task.runs)
-        watched = None if confirms else plan.intermediate
+        watched = None if conductor.confirms(task) else plan.intermediate
         return Order.of(task, root.resolve(), log, session.stopping, watched).dumps()
 
     resources = plan.sweep.resources

@@ -81,6 +81,12 @@ class SweepConfig(Section):
             raise ValueError("give either `space`, for a grid, or `search`")
         return self
 
+    @property
+    def objective(self) -> str:
+        """The metric that decides."""
+        searched = self.search.objectives if self.search else None
+        return searched[0] if searched else self.metric.name
+
     def on(self, base: str) -> Self:
         """The sweep on another base, under another name."""
         other = self.bases.get(base, BaseConfig())

@@ -29,6 +29,10 @@ class Source(Protocol):
         """What a run's record is to say beside its parameters."""
         ...
 
+    def standing(self) -> str:
+        """Where it stands, in a few words beside the counts of runs."""
+        ...
+
     def close(self) -> None:
         """The driver ends, with or without runs that have not."""
         ...
@@ -54,6 +58,9 @@ class Grid:
 
     def tags(self, run: PlannedRun) -> dict[str, str]:
         return {}
+
+    def standing(self) -> str:
+        return ""
 
     def close(self) -> None:
         pass

@@ -13,6 +13,7 @@ from sweeps.plan import Plan
 from sweeps.runs import result_of
 from sweeps.session import DriverState, SweepFolder
 from sweeps.summary import hours
+from sweeps.tree import StageTree
 
 
 @dataclass(frozen=True)
@@ -24,19 +25,28 @@ class Spent:
     trainings: int
 
 
-def spent(plan: Plan, store: Store) -> Spent:
+def spent(tree: StageTree, store: Store) -> Spent:
     training, trainings, evaluating = 0.0, 0, 0.0
-    for node in plan.tree.nodes.values():
+    for node in tree.nodes.values():
         if node.key in store:
             seconds = store.entry(node.key).details["seconds"]  # since its training began
             if node.parent is not None:
                 seconds -= store.entry(node.parent).details["seconds"]
             training += seconds
             trainings += 1
-    for run in plan.runs:
+    for run in tree.runs.values():
         result = result_of(run, store)
         evaluating += result.seconds if result else 0.0
     return Spent(training, evaluating, trainings)
+
+
+def known_tree(plan: Plan, folder: SweepFolder) -> StageTree:
+    """A grid's runs, or those that a search has proposed so far."""
+    if plan.sweep.search is None:
+        return plan.tree
+    from sweeps.search.outcome import studied_runs  # imports Optuna
+
+    return StageTree(studied_runs(plan.sweep, plan.configurations, folder.path))
 
 
 def show_status(plan: Plan, store: Store, root: Path, as_json: bool) -> None:
@@ -49,11 +59,12 @@ def show_status(plan: Plan, store: Store, root: Path, as_json: bool) -> None:
     folder.require_known()
     drivers = folder.running()
     counts: dict[str, int] = {}
-    for run in plan.runs:
+    tree = known_tree(plan, folder)
+    for run in tree.runs.values():
         result = result_of(run, store)
         name = result.state if result else "to do"
         counts[name] = counts.get(name, 0) + 1
-    cost = spent(plan, store)
+    cost = spent(tree, store)
     if as_json:
         values: dict[str, Any] = {
             "name": plan.sweep.name,
@@ -65,12 +76,17 @@ def show_status(plan: Plan, store: Store, root: Path, as_json: bool) -> None:
         return
     console = Console()
     runs = ", ".join(f"{count} {name}" for name, count in counts.items())
-    console.print(f"{plan.sweep.name}: {len(plan.runs)} runs: {runs}.", highlight=False)
+    console.print(f"{plan.sweep.name}: {len(tree.runs)} runs: {runs}.", highlight=False)
     console.print(
         f"Its results took {hours(cost.training_seconds / 3600)} of training ({cost.trainings} stages) and "
         f"{hours(cost.evaluation_seconds / 3600)} of evaluation.",
         highlight=False,
     )
+    if plan.sweep.search is not None:
+        from sweeps.search.outcome import describe
+
+        for line in describe(plan.sweep.name, folder.path, plan.sweep.objective):
+            console.print(line, highlight=False, soft_wrap=True)
     if not drivers:
         console.print("Nobody works on it now.", highlight=False)
     for driver in drivers:

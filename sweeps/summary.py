@@ -30,8 +30,9 @@ def state(run: PlannedRun, store: Store) -> str:
 
 def show_plan(plan: Plan, store: Store, as_json: bool) -> None:
     """Prints it. A sweep can be priced before its data is there."""
+    missing: UserError | None = None
     try:
-        tree, done, missing = plan.tree, store.published(), None
+        tree, done = stage_tree(plan), store.published()
     except UserError as error:
         tree, done, missing = StageTree(plan.runs, keys_without_data), set(), error
     nodes = [node for node in tree.nodes.values() if node.key not in done]
@@ -40,12 +41,21 @@ def show_plan(plan: Plan, store: Store, as_json: bool) -> None:
     pace = Pace.of(plan.configurations.base, gpus, store)
     forecast = Forecast.of(nodes, evaluations, places(plan), pace)
     if as_json:
-        runs = [] if missing else run_list(plan, store)
+        runs = [] if missing else run_list(plan, store)  # a search does not know its runs yet
         print(json.dumps({**plan_json(plan, tree, forecast), "run_list": runs}, indent=2))
         return
     print_plan(plan, tree, done, forecast, gpus > 0)
     if missing:
         Console().print(f"What is done already can't be told: {missing}", highlight=False, soft_wrap=True)
+
+
+def stage_tree(plan: Plan) -> StageTree:
+    """A grid's own; of a search, one like it will have."""
+    if plan.sweep.search is None:
+        return plan.tree
+    from sweeps.search.outcome import drawn_runs  # imports Optuna
+
+    return StageTree(drawn_runs(plan.sweep, plan.configurations))
 
 
 def places(plan: Plan) -> int:
@@ -61,8 +71,8 @@ def plan_json(plan: Plan, tree: StageTree, forecast: Forecast) -> dict[str, Any]
     steps = Steps.of(tree)
     return {
         "name": plan.sweep.name,
-        "configurations": len(plan.runs) // len(plan.sweep.seeds),
-        "runs": len(plan.runs),
+        "configurations": len({repr(run.parameters) for run in tree.runs.values()}),
+        "runs": len(tree.runs),
         "training_nodes": len(tree.nodes),
         "evaluations": len(tree.runs),
         "training_steps": steps.full_sharing,
@@ -93,14 +103,16 @@ def run_list(plan: Plan, store: Store) -> list[dict[str, Any]]:
 def print_plan(plan: Plan, tree: StageTree, done: set[str], forecast: Forecast, gpus: bool) -> None:
     """The tree and what it comes to; `done` are keys of results that are there."""
     console = Console()
-    console.print(render_tree(plan, tree, done))
+    console.print(render_space(plan) if plan.sweep.search else render_tree(plan, tree, done))
     steps = Steps.of(tree)
+    configurations = len({repr(run.parameters) for run in tree.runs.values()})
     to_train = [node for node in tree.nodes.values() if node.key not in done]
     to_evaluate = sum(key not in done for key in tree.runs)
     lines = [
         "",
-        f"{plan.sweep.name}: {len(plan.runs) // len(plan.sweep.seeds)} configurations, {len(plan.runs)} runs; "
-        f"{len(tree.nodes)} training stages, {len(tree.runs)} evaluations.",
+        f"{plan.sweep.name}: {configurations} configurations, {len(tree.runs)} runs; "
+        f"{len(tree.nodes)} training stages, {len(tree.runs)} evaluations"
+        + (", if nothing is stopped early." if plan.sweep.search else "."),
         f"Training steps: {steps.full_sharing:,}; {steps.evaluation_sharing_only:,} if only runs that differ in "
         f"evaluation shared their training ({ratio(steps.evaluation_sharing_only, steps.full_sharing)}), "
         f"{steps.without_sharing:,} if none did ({ratio(steps.without_sharing, steps.full_sharing)}).",
@@ -111,6 +123,25 @@ def print_plan(plan: Plan, tree: StageTree, done: set[str], forecast: Forecast, 
     ]
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def render_space(plan: Plan) -> Tree:
+    """What a search draws from, and how."""
+    search = plan.sweep.search
+    assert search is not None
+    extras = f", {search.evaluations} more evaluations of each model" if search.evaluations else ""
+    root = Tree(f"{plan.sweep.name}: {search.sampler}, {search.trials} proposals{extras}")
+    for name, dimension in search.space.items():
+        values = dimension.model_dump(exclude_none=True, exclude_defaults=True)
+        condition = values.pop("when", None)
+        (kind, given), *_ = values.items()
+        alone = "" if parameter_reach(name, plan.configurations.base).needs_training else " (evaluation only)"
+        only = f", when {condition}" if condition else ""
+        root.add(f"{name}: {kind} {list(given)}{alone}{only}", highlight=False)
+    if search.early_stopping is not None:
+        stopping = search.early_stopping
+        root.add(f"early stopping: {stopping.name} on {stopping.metric}, every {stopping.every} steps")
+    return root
 
 
 def render_tree(plan: Plan, tree: StageTree, done: set[str]) -> Tree:

@@ -118,6 +118,12 @@ class Search:
         known = self._roles.get(run.keys.evaluation)
         return {"ear.trial": str(known[0]), "ear.role": known[1]} if known else {}
 
+    def standing(self) -> str:
+        proposed = sum(role(trial) == "proposal" for trial in self.study.trials())
+        words = f"{proposed} of {self._search.trials} proposed"
+        best = self.best()[:1]
+        return f"{words}, best {self.objectives[0]} {best[0].values[0]:.2f}" if best else words
+
     def close(self) -> None:
         with self.study.locked():
             for number in self._open:

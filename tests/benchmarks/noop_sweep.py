@@ -10,6 +10,7 @@ from sweeps.plan import compile_plan
 from sweeps.ray_cluster import local_cluster
 from sweeps.runner import fit
 from sweeps.session import Session, SweepFolder
+from sweeps.source import Grid
 from sweeps.tree import TrainingNode
 from sweeps.work import Task
 
@@ -46,7 +47,7 @@ def run_noop_sweep(folder: Path, count: int) -> float:
     work: Any = NoWork(next(iter(plan.tree.nodes.values())), count)
     tracker: Any = SimpleNamespace()
     with Session(SweepFolder(folder, "noop")).opened() as session:
-        conductor = Conductor(work, tracker, session, lambda _: {})
+        conductor = Conductor(work, Grid(()), tracker, session)
         with local_cluster(2, 0) as temporary:
             started = time.perf_counter()
             fit(plan, folder, conductor, session, 2, temporary / "tune")

@@ -1,0 +1,96 @@
+"""What a search has found, in words and as runs, for those who look at it from outside."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.samplers import RandomSampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from sweeps.configurations import Configurations
+from sweeps.runs import PlannedRun, short_name, shown
+from sweeps.schema import SweepConfig
+from sweeps.search.confirmation import confirmation_runs
+from sweeps.search.space import draw, evaluation_only
+from sweeps.search.study import JOURNAL
+
+
+def drawn_runs(sweep: SweepConfig, configurations: Configurations) -> list[PlannedRun]:
+    """Runs as a search without early stopping would make them, at points drawn at random: for counting."""
+    search = sweep.search
+    assert search is not None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=RandomSampler(search.seed))
+    free = evaluation_only(search, configurations)
+    points = []
+    for _ in range(search.trials):
+        point = draw(search, study.ask())
+        points.append(point)
+        for _ in range(search.evaluations):
+            other = draw(search, study.ask())
+            points.append({**point, **{name: value for name, value in other.items() if name in free and name in point}})
+    runs = [configurations.run(point, seed) for point in points for seed in sweep.seeds]
+    if search.confirmation is not None:
+        chosen = points[:: 1 + search.evaluations][:2]
+        runs += [
+            run
+            for point in chosen
+            for run in confirmation_runs(search.confirmation, point, sweep.seeds, configurations)
+        ]
+    return list({repr((run.parameters, run.seed)): run for run in runs}.values())
+
+
+def studied_runs(sweep: SweepConfig, configurations: Configurations, folder: Path) -> list[PlannedRun]:
+    """The runs of everything that a study has proposed so far; none where it was not begun."""
+    study = load_study(sweep.name, folder)
+    if study is None:
+        return []
+    runs = [configurations.run(trial.params, seed) for trial in study.trials for seed in sweep.seeds]
+    settings = sweep.search.confirmation if sweep.search else None
+    for each in study.user_attrs.get("confirmation", ()):
+        if settings is not None:
+            runs += confirmation_runs(settings, each["parameters"], sweep.seeds, configurations)
+    return list({run.keys.evaluation: run for run in runs}.values())
+
+
+def load_study(name: str, folder: Path) -> "optuna.Study | None":
+    """The study in a sweep's folder, to look at."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    journal = folder / JOURNAL
+    if not journal.exists():
+        return None
+    try:
+        return optuna.load_study(study_name=name, storage=JournalStorage(JournalFileBackend(str(journal))))
+    except KeyError:
+        return None
+
+
+def describe(name: str, folder: Path, metric: str) -> list[str]:
+    """Lines: what was proposed, and what winner and runner-up came to when they were measured again."""
+    study = load_study(name, folder)
+    if study is None:
+        return []
+    states: dict[str, int] = {}
+    for trial in study.trials:
+        states[trial.state.name.lower()] = states.get(trial.state.name.lower(), 0) + 1
+    lines = [f"{len(study.trials)} trials: {', '.join(f'{count} {state}' for state, count in states.items())}."]
+    for title, each in zip(("Winner", "Runner-up"), study.user_attrs.get("confirmation", ()), strict=False):
+        lines.append(f"{title}, trial {each['trial']}: {point(each['parameters'])}")
+        lines.append(f"    {metric} {each['searched']:.2f} in the search, {again(metric, each)}")
+    return lines
+
+
+def point(parameters: Mapping[str, Any]) -> str:
+    return ", ".join(f"{short_name(parameter)} {shown(value)}" for parameter, value in parameters.items())
+
+
+def again(metric: str, each: Mapping[str, Any]) -> str:
+    """What a confirmed configuration came to with fresh seeds."""
+    seeds, images = len(each["seeds"]), each["images"]
+    if each["mean"] is None:
+        return f"and nothing again: all of {seeds} fresh seeds diverged"
+    interval = f" ± {each['half_width']:.2f} (95%)" if each["half_width"] is not None else ""
+    diverged = f", {each['diverged']} diverged" if each["diverged"] else ""
+    return f"{metric} {each['mean']:.2f}{interval} over {seeds} fresh seeds and {images} images each{diverged}"
