@@ -196,7 +196,7 @@ def evaluations_line(node: TrainingNode, parameters: list[str], done: set[str]) 
 
 
 def ratio(more: float, less: float) -> str:
-    return f"{more / less:.2g} times as many" if less else ""
+    return "as many" if more == less else f"{more / less:.2g} times as many"
 
 
 def hours(value: float) -> str:

@@ -22,6 +22,7 @@ from sweeps.runs import PlannedRun
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between two tries
 TRIES_WHEN_ANSWERING = 3  # of something that fails although MLflow answers
 PATIENCE = 30.0  # seconds at the end for a server that is away
+SECONDS_BETWEEN_TRIES = 2.0  # to become the one who writes
 
 Job = Callable[[SweepRecords], None]
 
@@ -114,7 +115,7 @@ class Tracker:
     def _become_writer(self) -> bool:
         """Waits for as long as another driver of this sweep writes; it sees the same results in the store."""
         while not self._try_to_become_writer():
-            if self._give_up.wait(2.0):
+            if self._give_up.wait(SECONDS_BETWEEN_TRIES):
                 return False
         return True
 

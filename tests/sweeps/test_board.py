@@ -4,13 +4,20 @@ import pytest
 from rich.console import Console
 
 from sweeps import board as board_module
-from sweeps.board import Board, Row, clock
+from sweeps.board import ROWS_KEPT, Board, Counts, Row, clock
 
 
 @pytest.fixture(autouse=True)
 def small_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("LINES", "24")
+
+
+def board_of(tasks: int, counts: Counts) -> Board:
+    board = Board("Sweep", 2, lambda: counts)
+    for index in range(tasks):
+        board.begin(str(index), f"task {index}", 100)
+    return board
 
 
 def lines_of(board: Board) -> list[str]:
@@ -20,23 +27,38 @@ def lines_of(board: Board) -> list[str]:
     return captured.get().splitlines()
 
 
-def test_thousands_of_trials_fit_and_those_at_work_are_shown() -> None:
-    board = Board("Sweep", {str(index): Row(f"trial {index}", 100) for index in range(10_000)}, 2, done_before=3)
-    board.update("9000", "training", 10, 1.25)
-    board.update("1", "evaluated", 100, 1.0)
+def test_many_tasks_fit_and_those_at_work_are_shown() -> None:
+    board = board_of(100, Counts(3, 1000, 0, 0))
+    for index in range(90):
+        board.update(str(index), "finished")
+    board.update("95", "training", 10, 1.25)
     lines = lines_of(board)
     assert len(lines) < 24
-    assert any("trial 9000" in line and "10/100" in line and "1.2500" in line for line in lines)
-    assert not any(line.startswith("trial 1 ") for line in lines)
-    assert f"and {10_000 - (24 - board_module.LINES_AROUND)} more trials" in lines
-    assert "4/10003 trials have their result" in lines[-1]
+    assert any("task 95" in line and "10/100" in line and "1.2500" in line for line in lines)
+    assert not any(line.startswith("task 80 ") for line in lines)
+    assert f"and {100 - (24 - board_module.LINES_AROUND)} more tasks" in lines
+    assert "3 of 1000 runs have their result" in lines[-1]
 
 
-def test_time_left_follows_the_pace_since_the_first_report() -> None:
-    row = Row("a", total_steps=100, state="training", steps=30, first_steps=10, first_time=1000.0)
-    assert row.eta(now=1040.0) == 140.0  # 20 steps in 40 s, 70 to go
-    row.state = "evaluating"
-    assert row.eta(now=1040.0) is None
+def test_what_is_over_is_forgotten_after_a_while() -> None:
+    board = Board("Sweep", 2, lambda: Counts(0, 0, 0, 0))
+    for index in range(10_000):
+        board.begin(str(index), "task", 100)
+        board.update(str(index), "finished")
+    assert len(board.rows) == ROWS_KEPT + 1
+
+
+def test_time_left_follows_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(board_module.time, "monotonic", lambda: now[0])
+    board = board_of(1, Counts(1, 3, steps=400, evaluations=5))
+    for now[0], steps in ((0.0, 10), (40.0, 30)):  # 20 steps in 40 s
+        board.update("0", "training", steps, 1.0)
+    assert board.rows["0"].eta() == 140.0  # 70 to go
+    assert board.seconds_left() == 400.0  # 800 s of steps in two places
+    board.update("0", "evaluating")
+    assert board.rows["0"].eta() is None
+    assert Row("a", 100).eta() is None
 
 
 def test_a_log_gets_changes_and_a_summary_every_minute(
@@ -44,12 +66,13 @@ def test_a_log_gets_changes_and_a_summary_every_minute(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(board_module.time, "monotonic", lambda: now[0])
-    board = Board("Sweep", {"a": Row("trial a", 100)}, 1, done_before=0)
+    board = board_of(1, Counts(0, 1, 60, 1, "1 of 4 proposed"))
     for now[0], steps in ((1.0, 10), (30.0, 20), (61.0, 30), (62.0, 40)):
-        board.update("a", "training", steps, 1.0)
+        board.update("0", "training", steps, 1.0)
+        board.tick()
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "trial a: training"
-    assert lines[1].startswith("0/1 trials have their result")
+    assert lines[0] == "task 0: training"
+    assert lines[1].startswith("0 of 1 runs have their result  ·  1 of 4 proposed")
     assert len(lines) == 2
 
 

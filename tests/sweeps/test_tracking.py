@@ -1,0 +1,210 @@
+"""MLflow written by a thread: its real server dies and comes back, or does not; two drivers write one sweep."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from simulated import plan_of, publish_evaluation, publish_training
+
+from ear.errors import UserError
+from ear.store import Store
+from ear.training import TrainingRecord
+from sweeps import tracking
+from sweeps.plan import Plan
+from sweeps.tracking import Tracker
+
+GRID = "name: tracked\nspace: {scoring.alpha: [1.0, 1.25, 1.5, 1.75]}\n"
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """A grid whose results are all in the store."""
+    monkeypatch.setattr("ear.run.from_tensors", lambda _: points(50))
+    monkeypatch.setattr("ear.run.load_part", lambda *_: {})
+    plan, store = plan_of(tmp_path, GRID), Store(tmp_path)
+    for node in plan.tree.nodes.values():
+        publish_training(store, node)
+    for run in plan.runs:
+        publish_evaluation(store, run)
+        for name in ("samples.png", "samples_null.png"):
+            (store.path(run.keys.evaluation) / name).write_bytes(b"")
+    return plan
+
+
+def points(most: int) -> list[TrainingRecord]:
+    return [TrainingRecord(step, 1 / step, 0.5, 1e-3, float(step)) for step in range(10, most + 1, 10)]
+
+
+def write(tracker: Tracker, plan: Plan, number: int) -> None:
+    run = plan.runs[number]
+    tracker.begin(run, {"ear.trial": str(number)})
+    tracker.progress(run, points(30))
+    tracker.finish(run, {})
+
+
+def assert_whole(client: Any, plan: Plan) -> None:
+    experiment = client.get_experiment_by_name("tracked")
+    runs = client.search_runs([experiment.experiment_id])
+    children = [run for run in runs if "ear.key" in run.data.tags]
+    assert sorted(run.data.tags["ear.key"] for run in children) == sorted(run.keys.evaluation for run in plan.runs)
+    assert [run.info.status for run in runs] == ["FINISHED"] * (len(plan.runs) + 1)
+    for run in children:
+        steps = [point.step for point in client.get_metric_history(run.info.run_id, "loss")]
+        assert sorted(steps) == [10, 20, 30, 40, 50]
+        assert run.data.metrics["fid"] == 20.0
+
+
+class Server:
+    """A real `mlflow server` on loopback that can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.folder = folder
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{self.folder}/m.db"]
+        command += ["--artifacts-destination", str(self.folder / "artifacts"), "--host", "127.0.0.1"]
+        self.process = subprocess.Popen(
+            [*command, "--port", str(self.port), "--workers", "1"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                assert time.monotonic() < deadline, "the server did not start"
+                time.sleep(0.2)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    server = Server(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_away_and_comes_back_has_everything_once(server: Server, plan: Plan, tmp_path: Path) -> None:
+    tracker = Tracker(plan.identity, Store(tmp_path), tmp_path)
+    write(tracker, plan, 0)
+    write(tracker, plan, 1)
+    time.sleep(0.3)  # in the middle of it
+    server.kill()
+    started = time.monotonic()
+    write(tracker, plan, 2)
+    write(tracker, plan, 3)
+    assert time.monotonic() - started < 0.1  # nobody waits for it
+    time.sleep(1)
+    server.start()
+    assert tracker.close(complete=True)
+    assert_whole(mlflow.MlflowClient(server.uri), plan)
+
+
+@pytest.mark.slow
+def test_a_server_that_stays_away_is_given_up_and_filled_in_later(server: Server, plan: Plan, tmp_path: Path) -> None:
+    tracker = Tracker(plan.identity, Store(tmp_path), tmp_path)
+    write(tracker, plan, 0)
+    server.kill()
+    write(tracker, plan, 1)
+    started = time.monotonic()
+    with pytest.warns(UserWarning, match="Results are safe in the store"):
+        assert not tracker.close(complete=False, patience=1)
+    assert time.monotonic() - started < 10
+    with pytest.raises(UserError, match=r"can't be reached.*unset that variable"):
+        Tracker(plan.identity, Store(tmp_path), tmp_path)
+    server.start()
+    again = Tracker(plan.identity, Store(tmp_path), tmp_path)
+    for run in plan.runs:
+        again.finish(run, {})
+    assert again.close(complete=True)
+    assert_whole(mlflow.MlflowClient(server.uri), plan)
+
+
+def test_of_two_drivers_one_writes_and_the_other_takes_over(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "SECONDS_BETWEEN_TRIES", 0.1)
+    first = Tracker(plan.identity, Store(tmp_path), tmp_path)
+    second = Tracker(plan.identity, Store(tmp_path), tmp_path)
+    for number in range(4):
+        write(first, plan, number)
+        write(second, plan, number)
+    assert not second._records
+    assert first.close(complete=True)
+    time.sleep(0.5)
+    assert second.close(complete=True)
+    assert_whole(mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}"), plan)
+
+
+def test_ends_of_every_kind(plan: Plan, tmp_path: Path) -> None:
+    log = tmp_path / "tracked" / "logs" / f"{plan.runs[0].keys.stages[0]}.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("what the trial said")
+    tracker = Tracker(plan.identity, Store(tmp_path), tmp_path)
+    tracker.fail(plan.runs[0], "Traceback: boom")
+    tracker.begin(plan.runs[1], {})
+    tracker.intermediate(plan.runs[1], 300, 42.0)
+    tracker.prune(plan.runs[1])
+    tracker.begin(plan.runs[2], {"ear.role": "extra"})
+    tracker.close(complete=False)
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tracked")
+    runs = {run.data.tags.get("ear.key"): run for run in client.search_runs([experiment.experiment_id])}
+    failed, pruned, killed = (runs[run.keys.evaluation] for run in plan.runs[:3])
+    assert [run.info.status for run in (failed, pruned, killed, runs[None])] == [
+        "FAILED",
+        "FINISHED",
+        "KILLED",
+        "KILLED",
+    ]
+    assert [run.data.tags.get("ear.outcome") for run in (failed, pruned, killed)] == ["failed", "pruned", None]
+    assert pruned.data.metrics["intermediate"] == 42.0
+    assert killed.data.tags["ear.role"] == "extra"
+    artifacts = {artifact.path for artifact in client.list_artifacts(failed.info.run_id)}
+    assert {"traceback.txt", "logs", "config.yaml"} <= artifacts
+
+
+def test_a_run_that_somebody_deleted_costs_no_other(plan: Plan, tmp_path: Path) -> None:
+    tracker = Tracker(plan.identity, Store(tmp_path), tmp_path)
+    tracker.begin(plan.runs[0], {})
+    while tracker._records is None or plan.runs[0].keys.evaluation not in tracker._records._runs:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    tracker._client.delete_run(tracker._records._runs[plan.runs[0].keys.evaluation])
+    for number in range(4):
+        write(tracker, plan, number)
+    with pytest.warns(UserWarning, match="MLflow refused a record"):
+        tracker.close(complete=True)
+    again = Tracker(plan.identity, Store(tmp_path), tmp_path)  # it is made anew by the next driver
+    for run in plan.runs:
+        again.finish(run, {})
+    again.close(complete=True)
+    assert_whole(mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}"), plan)
