@@ -9,6 +9,7 @@ from analysis.findings import findings
 from analysis.paper import paper_ablation
 from analysis.results import METRICS, load_results
 from analysis.samples import save_sample_sheet
+from analysis.search import best_rows, search_findings
 from analysis.statistics import summarise
 from analysis.tables import display_table, latex, markdown
 from ear.files import require_writable, write_text
@@ -39,8 +40,13 @@ def write_report(name: str, root: Path) -> Report:
     paper = paper_ablation(results.axes)
     summary = summarise(results.frame, results.axes, METRICS)
     caption = describe(results.conditions, int(summary["runs"].min()))
-    table = display_table(summary, results.axes, paper)
-    words = findings(summary, results.axes, paper)
+    if results.searched:
+        paper = None  # which ablates one parameter at a time
+        table = display_table(best_rows(summary, results.objective), results.axes, paper)
+        words = search_findings(results, summary, results.objective)
+    else:
+        table = display_table(summary, results.axes, paper)
+        words = findings(summary, results.axes, paper)
     text = markdown(table)
     paper_line = f"\nPaper: {paper.setting}.\n" if paper else ""
     write_text(folder / "table.md", f"{text}\n\n{caption}\n{paper_line}\n{words}\n")
@@ -48,7 +54,7 @@ def write_report(name: str, root: Path) -> Report:
     write_text(folder / "table.tex", latex(table, results.axes, full_caption, f"tab:{name}"))
     write_text(folder / "table.csv", summary.to_csv(index=False))
     files = [folder / "table.md", folder / "table.csv", folder / "table.tex"]
-    if len(results.axes) == 1:
+    if len(results.axes) == 1 and not results.searched:
         figure = folder / f"{short_name(results.axes[0])}.png"
         save_ablation_figure(figure, summary, results.axes[0], paper, caption)
         files.append(figure)

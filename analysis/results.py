@@ -9,7 +9,7 @@ import pandas as pd
 
 from ear.errors import UserError
 from sweeps.mlflow_client import open_client, tracking_errors, tracking_uri
-from sweeps.records import DIGEST, KEY, OUTCOME, PARAMETERS, PARENT, SEED
+from sweeps.records import CONFIRMATION, DIGEST, KEY, OBJECTIVE, OUTCOME, PARAMETERS, PARENT, ROLE, SEED, TRIAL
 
 METRICS = ("fid", "is", "precision", "recall", "fid_null", "is_null", "precision_null", "recall_null")
 # What every number of a report has to agree in, and is labelled with.
@@ -23,6 +23,13 @@ class SweepResults:
     frame: pd.DataFrame  # a row a run: the axes, seed, outcome, metrics, run_id
     conditions: dict[str, Any]  # of the measurement: extractor, reference, numbers of images, sampling settings
     client: Any  # MlflowClient, for artifacts
+    confirmations: pd.DataFrame  # of a search: the runs that measured its best again, with `trial` and `searched`
+    objective: str  # the metric that ranks
+
+    @property
+    def searched(self) -> bool:
+        """Whether configurations were proposed one after another, not laid out in a grid."""
+        return "trial" in self.frame
 
     @property
     def finished(self) -> pd.DataFrame:
@@ -51,12 +58,32 @@ def load_results(name: str, root: Path) -> SweepResults:
         if not parents:
             raise UserError(f"The experiment {name!r} holds no sweep of this program.")
         runs = children(client, experiment.experiment_id, parents[0].info.run_id)
-    rows = [row(run) for run in runs if run.data.tags.get(OUTCOME) in ("finished", "diverged")]
+    ended = [run for run in runs if run.data.tags.get(OUTCOME) in ("finished", "diverged", "pruned")]
+    rows = [row(run) for run in ended if run.data.tags.get(ROLE) != CONFIRMATION]
     if not any(each["outcome"] == "finished" for each in rows):
         raise UserError(f"No run of {name!r} has been evaluated yet: ear sweep run FILE goes on with it.")
     axes = json.loads(parents[0].data.tags[PARAMETERS])
+    objective = parents[0].data.tags.get(OBJECTIVE, "fid")
     frame = pd.DataFrame(rows).sort_values([*axes, "seed"], ignore_index=True)
-    return SweepResults(name, axes, frame, common_conditions(runs, axes), client)
+    measured = [run for run in runs if run.data.tags.get(ROLE) != CONFIRMATION]
+    return SweepResults(
+        name,
+        axes,
+        frame,
+        common_conditions(measured, axes),
+        client,
+        confirmations([run for run in ended if run.data.tags.get(ROLE) == CONFIRMATION], frame, objective),
+        objective,
+    )
+
+
+def confirmations(runs: list[Any], frame: pd.DataFrame, objective: str) -> pd.DataFrame:
+    """The runs that measured a search's best again, each with the value by which it was chosen."""
+    if not runs:
+        return pd.DataFrame()
+    searched = frame.groupby("trial")[objective].mean()
+    rows = [{**row(run), "images": run.data.metrics.get("images")} for run in runs]
+    return pd.DataFrame([{**each, "searched": searched.get(each["trial"])} for each in rows])
 
 
 def children(client: Any, experiment: str, parent: str) -> list[Any]:
@@ -75,6 +102,7 @@ def row(run: Any) -> dict[str, Any]:
     tags, metrics = run.data.tags, run.data.metrics
     return {
         **json.loads(tags[PARAMETERS]),
+        **({"trial": int(tags[TRIAL])} if TRIAL in tags else {}),
         "seed": int(tags[SEED]),
         "outcome": tags[OUTCOME],
         "diverged_at": metrics.get("diverged_at"),

@@ -13,13 +13,18 @@ from analysis.figures import wrap_caption
 from analysis.notation import latex_symbol
 from analysis.results import SweepResults
 from ear.files import write_atomically
+from sweeps.metric import better
+from sweeps.runs import shown
 
 COLUMNS_OF_SHEET = 5
+MOST_PANELS = 20  # the best of more configurations
 
 
 def save_sample_sheet(path: Path, results: SweepResults, caption: str) -> None:
     """One panel a configuration, its first seed's: a row of samples a class, and one without a class below."""
-    first = results.finished.groupby(results.axes, sort=True).first().reset_index()
+    first = results.finished.groupby(results.axes, sort=True, dropna=False).first().reset_index()
+    if len(first) > MOST_PANELS:
+        first = first.sort_values(results.objective, ascending=better(results.objective) == "min").head(MOST_PANELS)
     columns = min(COLUMNS_OF_SHEET, len(first))
     rows = -(-len(first) // columns)
     with matplotlib.rc_context({"font.size": 8}):
@@ -29,7 +34,7 @@ def save_sample_sheet(path: Path, results: SweepResults, caption: str) -> None:
             panel.set_axis_off()
         for panel, (_, configuration) in zip(panels, first.iterrows(), strict=False):
             panel.imshow(samples_of(results, configuration["run_id"]), interpolation="nearest")
-            values = ", ".join(f"{latex_symbol(axis)} = {configuration[axis]}" for axis in results.axes)
+            values = ", ".join(f"{latex_symbol(axis)} = {shown(configuration[axis])}" for axis in results.axes)
             fid, recall = configuration["fid"], configuration["recall"]
             panel.set_title(f"{values}\nFID {fid:.1f}, recall {recall:.2f}", fontsize=8)
         note = f"A row a class; the last row without a class label. {caption}"

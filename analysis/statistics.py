@@ -21,7 +21,7 @@ def half_width(values: Sequence[float]) -> float | None:
 def summarise(frame: pd.DataFrame, axes: list[str], metrics: Sequence[str]) -> pd.DataFrame:
     """A row for each configuration: its axes, `runs`, `diverged`, and METRIC and METRIC_ci (None for one seed)."""
     rows = []
-    for values, group in frame.groupby(axes, sort=True):
+    for values, group in frame.groupby(axes, sort=True, dropna=False):
         finished = group[group["outcome"] == "finished"]
         row: dict[str, object] = dict(zip(axes, values, strict=True))
         row |= {"runs": len(group), "diverged": len(group) - len(finished), "diverged_at": group["diverged_at"].min()}

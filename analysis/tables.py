@@ -4,6 +4,7 @@ import pandas as pd
 
 from analysis.notation import latex_symbol, symbol
 from analysis.paper import PaperAblation
+from sweeps.runs import shown
 
 # metric -> heading, decimals
 COLUMNS = {
@@ -20,7 +21,7 @@ def display_table(summary: pd.DataFrame, axes: list[str], paper: PaperAblation |
     """Text cells: ours with its interval where there are seeds, then the paper's."""
     rows = []
     for _, configuration in summary.iterrows():
-        row = {symbol(axis): f"{configuration[axis]}" for axis in axes}
+        row = {symbol(axis): shown(configuration[axis]) for axis in axes}
         for metric, (heading, decimals) in COLUMNS.items():
             row[heading] = cell(configuration, metric, decimals)
         if paper:

@@ -20,6 +20,7 @@ from sweeps.runs import PlannedRun
 
 KEY, DIGEST, PARAMETERS, SEED, OUTCOME = "ear.key", "ear.sweep", "ear.parameters", "ear.seed", "ear.outcome"
 PARENT = "mlflow.parentRunId"
+OBJECTIVE, TRIAL, ROLE, CONFIRMATION = "ear.objective", "ear.trial", "ear.role", "confirmation"
 BATCH = 1000  # metrics that MLflow takes in one call
 
 
@@ -30,6 +31,7 @@ class SweepIdentity:
     name: str
     digest: str
     axes: tuple[str, ...]  # dotted parameters
+    objective: str  # the metric that ranks
     source: Path  # its YAML
     resolved: dict[str, Any]  # all of its settings
 
@@ -91,7 +93,12 @@ class SweepRecords:
         return found[0].info.run_id if found else None
 
     def _create_parent(self) -> str:
-        tags = {DIGEST: self.identity.digest, "ear.kind": "sweep", PARAMETERS: json.dumps(list(self.identity.axes))}
+        tags = {
+            DIGEST: self.identity.digest,
+            "ear.kind": "sweep",
+            PARAMETERS: json.dumps(self.identity.axes),
+            OBJECTIVE: self.identity.objective,
+        }
         run = self.client.create_run(self.experiment, run_name=self.identity.name, tags=tags)
         run_id = str(run.info.run_id)
         self.client.log_artifact(run_id, str(self.identity.source))

@@ -73,7 +73,7 @@ def keys_without_data(run: PlannedRun) -> RunKeys:
 
 def shown(value: Any) -> str:
     """A parameter's value, for people: a drawn one has more digits than anybody reads."""
-    return f"{value:.4g}" if isinstance(value, float) and len(repr(value)) > 8 else str(value)
+    return f"{value:.4g}" if isinstance(value, float) and len(str(value)) > 8 else str(value)
 
 
 def short_name(parameter: str) -> str:
