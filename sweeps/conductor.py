@@ -104,7 +104,7 @@ class Conductor:
 
     def _fail(self, trial: str, task: Task, report: Report) -> None:
         if report.fault == "place":
-            self.stop(report.traceback.strip().splitlines()[-1])
+            self.stop(f"nothing can be written any more ({report.traceback.strip().splitlines()[-1]})")
             self._show(trial, "failed", report.step)
             return
         again = self.work.failed(task, report.traceback, report.evaluation, final=report.fault == "input")

@@ -1,6 +1,7 @@
 """What a trial does inside its Ray worker: trains one stage, then evaluates what is pending on it."""
 
 import errno
+import re
 import signal
 import time
 from datetime import datetime
@@ -136,7 +137,10 @@ def say(what: str) -> None:
 def whose(error: BaseException | None) -> Literal["task", "input", "place"]:
     """Whose fault it is, of `Report`'s choices."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in PLACE_ERRORS:
+        # safetensors has errors of its own, which quote the system's number.
+        quoted = re.search(r"\(os error (\d+)\)", str(error))
+        number = error.errno if isinstance(error, OSError) else int(quoted[1]) if quoted else None
+        if number in PLACE_ERRORS:
             return "place"
         if isinstance(error, UserError):
             return "input"
