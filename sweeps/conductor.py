@@ -59,9 +59,9 @@ class Conductor:
         self.work.advanced(task)
         hopeless = False
         for step, value in report.intermediate:
-            hopeless = self.work.reported(task, step, value)
             for run in self._followed(task):
                 self._tracker.intermediate(run, step, value)
+            hopeless = self.work.reported(task, step, value)
         loss = report.records[-1].loss if report.records else None
         self._show(trial, "stopped early" if hopeless else self._state(task, report), report.step, loss)
         return hopeless

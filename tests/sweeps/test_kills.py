@@ -47,6 +47,7 @@ search:
     scoring.alpha: {{uniform: [1.0, 1.9]}}
     sampling.infer_temperature: {{uniform: [0.5, 1.0]}}
 """
+MARK = "EAR_TEST_ROOT"  # environment variable by which a test knows its processes
 KILLS = 10  # of each sweep
 STEPS_BETWEEN_CHECKPOINTS = 200  # trained in the second between two, and while one is written
 
@@ -54,7 +55,12 @@ STEPS_BETWEEN_CHECKPOINTS = 200  # trained in the second between two, and while 
 def start(sweep: Path, root: Path) -> "subprocess.Popen[str]":
     command = [EAR, "sweep", "run", str(sweep), "--root", str(root)]
     return subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, MARK: str(root)},
     )
 
 
@@ -100,16 +106,18 @@ def disturb(sweep: Path, root: Path, kills: int, chance: random.Random) -> dict[
             time.sleep(chance.uniform(0, 5))  # the driver goes on by itself
         kill(victims(process.pid).get("everything", []))
         process.wait()
-        kill_orphans()
+        kill_orphans(root)
     return killed
 
 
-def kill_orphans() -> None:
+def kill_orphans(root: Path) -> None:
     """What a killed driver's Ray leaves takes seconds to notice; a machine that went down leaves nothing."""
-    for process in psutil.process_iter(["cmdline"]):
-        words = " ".join(process.info["cmdline"] or [])
-        if "ray::" in words or "/ray/core/src/ray/" in words:
-            kill([process.pid])
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == str(root):
+                kill([process.pid])
+        except psutil.Error:
+            continue
 
 
 def mlflow_runs(root: Path, name: str) -> list[Any]:

@@ -1,0 +1,61 @@
+"""A real search through Ray: proposals, further evaluations, early stopping, confirmation, status, report."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+
+EAR = str(Path(sys.executable).parent / "ear")
+SEARCH = """
+name: found
+set:
+  training.stages.0.steps: 60
+  training.stages.1.steps: 20
+  optimizer.warmup_steps: 10
+  evaluation.images: 200
+  evaluation.null_images: 100
+  execution.log_every: 10
+search:
+  sampler: tpe
+  trials: 4
+  evaluations: 1
+  space:
+    scoring.alpha: {uniform: [1.0, 1.9]}
+    sampling.infer_temperature: {uniform: [0.5, 1.0]}
+  start: [{}]
+  early_stopping: {name: asha, every: 20, images: 60, reduction_factor: 2}
+  confirmation: {seeds: 2, images: 240}
+"""
+
+
+def ear(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([EAR, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+
+
+def test_a_search_from_yaml_to_report(tmp_path: Path) -> None:
+    sweep, root = tmp_path / "found.yaml", tmp_path / "runs"
+    sweep.write_text(SEARCH)
+    done = ear("sweep", "run", sweep, "--root", root)
+    assert done.returncode == 0, done.stderr
+    assert "Winner, trial" in done.stdout
+    assert "(95%) over 2 fresh seeds and 240 images each" in done.stdout
+
+    client = mlflow.MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("found")
+    assert experiment is not None
+    runs = [run for run in client.search_runs([experiment.experiment_id]) if "ear.key" in run.data.tags]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    roles = [run.data.tags["ear.role"] for run in runs]
+    pruned = [run for run in runs if run.data.tags["ear.outcome"] == "pruned"]
+    assert roles.count("proposal") == 4
+    assert roles.count("extra") == 4 - len(pruned)
+    assert roles.count("confirmation") == 2 * min(2, 4 - len(pruned))
+    assert all("intermediate" in run.data.metrics for run in runs if run.data.tags["ear.role"] == "proposal")
+
+    again = ear("sweep", "run", sweep, "--root", root)
+    assert "0 runs done now" in again.stdout, again.stderr
+    assert f"{len(runs) - len(pruned)} evaluated" in ear("sweep", "status", sweep, "--root", root).stdout
+    report = ear("report", "found", "--root", root)
+    assert report.returncode == 0, report.stderr
+    assert "over 2 fresh seeds and 240 images each it has" in report.stdout
