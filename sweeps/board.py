@@ -39,6 +39,7 @@ class Row:
     loss: float | None = None
     first_steps: int | None = None  # where training stood at its first report, and when that was
     first_time: float = 0.0
+    last_time: float = 0.0  # of the last report
 
     @property
     def pace(self) -> float | None:
@@ -46,8 +47,6 @@ class Row:
         if self.first_steps is None or self.steps <= self.first_steps:
             return None
         return (self.last_time - self.first_time) / (self.steps - self.first_steps)
-
-    last_time: float = 0.0
 
     def eta(self) -> float | None:
         """Seconds of training left at that pace."""

@@ -18,7 +18,6 @@ class Conductor:
         self.work = work
         self.stop_reason: str | None = None  # why everything is to end, once it is
         self.tasks: dict[str, Task] = {}  # at work, by trial
-        self.finished_tasks = 0
         self.board: Board | None = None
         self._tracker = tracker
         self._session = session
@@ -76,7 +75,6 @@ class Conductor:
         task = self.tasks.pop(trial, None)
         if task is not None:
             self.work.ended(task)
-            self.finished_tasks += 1
 
     def settled(self, run: PlannedRun, result: RunResult) -> None:
         """A run has ended; called by the work, once for each."""
