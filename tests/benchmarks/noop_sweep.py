@@ -1,54 +1,105 @@
-"""A sweep whose nodes do nothing: what is left is what the engine costs."""
+"""A sweep whose nodes do nothing: what is left is what the engine costs.
 
+The driver, Ray Tune, its trials and MLflow are real; the results lie in the store beforehand.
+    python tests/benchmarks/noop_sweep.py 2000
+"""
+
+import json
+import resource
+import sys
+import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import ear.run
+from ear.evaluation import Evaluation
+from ear.store import Store
+from ear.training import TrainingRecord
 from sweeps.conductor import Conductor
-from sweeps.plan import compile_plan
+from sweeps.plan import Plan, compile_plan
 from sweeps.ray_cluster import local_cluster
 from sweeps.runner import fit
+from sweeps.runs import PlannedRun, RunResult
 from sweeps.session import Session, SweepFolder
 from sweeps.source import Grid
-from sweeps.tree import TrainingNode
+from sweeps.tracking import Tracker
 from sweeps.work import Task
 
-SWEEP = "name: noop\nspace: {scoring.alpha: [1.0]}\n"
+CURVE = [TrainingRecord(step, 1.0, 1.0, 1e-3, 1.0) for step in range(25, 1201, 25)]
 
 
 class NoWork:
-    """Hands out tasks with neither a training nor evaluations."""
+    """Hands out tasks in which there is nothing to do; when one ends, a run of the plan has its result."""
 
-    def __init__(self, node: TrainingNode, count: int) -> None:
-        self.left = count
-        self.node = node
-        self.on_settled: Any = None
+    def __init__(self, plan: Plan) -> None:
+        self.left = list(plan.runs)
+        self.node = next(iter(plan.tree.nodes.values()))
+        self.begun: list[PlannedRun] = []
         self.tree = SimpleNamespace(runs_below=lambda _: [], runs={})
         self.settled: dict[str, Any] = {}
+        self.on_settled: Any = None
 
     def next(self) -> Task | None:
-        self.left -= 1
-        return Task(self.node, (), False) if self.left >= 0 else None
+        if not self.left:
+            return None
+        self.begun.append(self.left.pop())
+        return Task(self.node, (), False)
 
     def advanced(self, task: Task) -> None: ...
 
-    def ended(self, task: Task) -> None: ...
+    def ended(self, task: Task) -> None:
+        self.on_settled(self.begun.pop(), RunResult("evaluated"))
 
     def remaining(self) -> tuple[int, int]:
-        return 0, 0
+        return 0, len(self.left)
 
 
-def run_noop_sweep(folder: Path, count: int) -> float:
-    """Seconds of Tune's part, Ray's start left out."""
+def publish_results(plan: Plan, store: Store) -> None:
+    metrics = {"fid": 20.0, "is": 8.0, "precision": 0.6, "recall": 0.5}
+    evaluation = Evaluation(metrics, "classifier", 0.99, "0", "digits/train", 1297, 2000, 1000, 1.0)
+
+    def fill(folder: Path) -> None:
+        (folder / "evaluation.json").write_text(json.dumps(asdict(evaluation)))
+        for name in ("samples.png", "samples_null.png"):
+            (folder / name).write_bytes(b"0" * 10_000)
+
+    for node in plan.tree.nodes.values():
+        details = {"step": node.end_step, "seconds": 1.0, "diverged_at": None}
+        store.publish(node.key, "training", lambda _: None, details)
+    for run in plan.runs:
+        store.publish(run.keys.evaluation, "evaluation", fill)
+
+
+def run_noop_sweep(folder: Path, count: int) -> tuple[float, float]:
+    """Seconds of Tune's part, Ray's start left out, and of what MLflow's thread still had to write then."""
     path = folder / "noop.yaml"
-    path.write_text(SWEEP)
-    plan = compile_plan(path)
-    work: Any = NoWork(next(iter(plan.tree.nodes.values())), count)
-    tracker: Any = SimpleNamespace()
+    values = [round(0.5 + index / 2 / count, 6) for index in range(count)]
+    path.write_text(f"name: noop\nspace: {{sampling.infer_temperature: {values}}}\n")
+    plan, store = compile_plan(path), Store(folder)
+    publish_results(plan, store)
+    ear.run.from_tensors = lambda _: CURVE  # type: ignore[attr-defined, assignment]
+    ear.run.load_part = lambda *_: {}  # type: ignore[attr-defined, assignment]
+    work: Any = NoWork(plan)
+    tracker = Tracker(plan.identity, store, folder)
     with Session(SweepFolder(folder, "noop")).opened() as session:
         conductor = Conductor(work, Grid(()), tracker, session)
         with local_cluster(2, 0) as temporary:
             started = time.perf_counter()
             fit(plan, folder, conductor, session, 2, temporary / "tune")
-            return time.perf_counter() - started
+            done = time.perf_counter()
+            tracker.close(complete=True)
+            return done - started, time.perf_counter() - done
+
+
+if __name__ == "__main__":
+    nodes = int(sys.argv[1])
+    with tempfile.TemporaryDirectory(prefix="ear-") as scratch:
+        driving, writing = run_noop_sweep(Path(scratch), nodes)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"{nodes} no-op nodes: {driving / nodes:.3f} s a node beyond ray.init, then {writing:.1f} s until "
+        f"MLflow had all of it; the driver's memory {memory:.0f} MB"
+    )

@@ -16,6 +16,7 @@ import torch
 from loader import loader
 from plain import PlainTraining
 from rules import rules
+from sweeps_benchmark import sweeps
 
 from ear.config import RunConfig, load_config
 from ear.config.schema import SamplingConfig
@@ -143,3 +144,4 @@ if __name__ == "__main__":
     training_and_sampling(arguments.rounds)
     rules()
     loader(arguments.entries)
+    sweeps()

@@ -1,12 +1,12 @@
 """What the sweep engine costs beside training: planning, a node, the driver's memory."""
 
-import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
-from ear.store import Store
 from sweeps.plan import compile_plan
 from sweeps.tree import StageTree, Steps
 
@@ -27,8 +27,8 @@ space:
 def sweeps() -> None:
     with tempfile.TemporaryDirectory(prefix="ear-bench-") as folder:
         planning(Path(folder))
-        sharing()
-        nodes(Path(folder))
+    sharing()
+    nodes()
 
 
 def planning(folder: Path) -> None:
@@ -63,15 +63,10 @@ def sharing() -> None:
     )
 
 
-def nodes(folder: Path, count: int = 100) -> None:
-    """Nodes that do nothing, through the real driver, Ray Tune and its trials."""
-    from noop_sweep import run_noop_sweep
-
-    Store(folder)
-    seconds = run_noop_sweep(folder, count)
-    print(f"{count} no-op nodes: {seconds / count:.3f} s a node beyond ray.init")
-    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"the driver's memory after them: {megabytes:.0f} MB")
+def nodes() -> None:
+    """Nodes that do nothing, each count in a process of its own, whose memory is then the driver's."""
+    for count in (100, 2000):
+        subprocess.run([sys.executable, str(Path(__file__).with_name("noop_sweep.py")), str(count)], check=True)
 
 
 if __name__ == "__main__":
