@@ -72,7 +72,7 @@ def test_every_run_is_in_mlflow_with_all_that_it_is(finished: tuple[Path, Path])
         curve = client.get_metric_history(run.info.run_id, "loss")
         assert sorted(point.step for point in curve) == [10, 20, 30, 40, 50]
         artifacts = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
-        assert {"samples.png", "samples_null.png", "evaluation.json", "config.yaml"} <= artifacts
+        assert {"samples.png", "samples_null.png", "evaluation.json", "config.yaml", "logs"} <= artifacts
 
 
 def test_the_same_command_again_trains_nothing(finished: tuple[Path, Path]) -> None:

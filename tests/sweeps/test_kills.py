@@ -120,6 +120,17 @@ def kill_orphans(root: Path) -> None:
             continue
 
 
+def left_running(root: Path) -> list[str]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == str(root):
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found
+
+
 def mlflow_runs(root: Path, name: str) -> list[Any]:
     client = mlflow.MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
     experiment = client.get_experiment_by_name(name)
@@ -153,6 +164,7 @@ def test_kills_at_random_moments(name: str, text: str, runs: int, tmp_path: Path
     process = start(sweep, root)
     _, messages = process.communicate(timeout=600)
     assert process.returncode == 0, messages
+    assert left_running(root) == []
 
     found = mlflow_runs(root, name)
     children = [run for run in found if "ear.key" in run.data.tags]

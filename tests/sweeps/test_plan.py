@@ -66,6 +66,18 @@ SWEEPS = {
     "key twice": ("name: a\nname: b\nspace: {scoring.alpha: [1.0]}", "stands here twice"),
     "no YAML": ("name: [", "not valid YAML"),
     "seed as axis": ("name: a\nspace: {seed: [1]}", "seed is no axis"),
+    "wrong type": ("name: a\nspace: {scoring.alpha: [high]}", "scoring.alpha: input should be a valid number"),
+    "out of range": ("name: a\nspace: {scoring.alpha: [1.0, 2.5]}", "less than or equal to 2 (given: 2.5)"),
+    "no metric": ("name: a\nmetric: {name: loss}\nspace: {scoring.alpha: [1.0]}", "metric.name"),
+    "two axes for one": (
+        "name: a\nspace: {training.stages.1.steps: [5, 6], training.stages.-1.steps: [7]}",
+        "are the same run",
+    ),
+    "other latents, one cache": (
+        "name: a\nbase: imagenet256_base\nset: {data.latents: cache}\nspace: {tokenizer.scale: [0.2, 0.3]}",
+        "all runs would read the same cache",
+    ),
+    "neither grid nor search": ("name: a\n", "either `space`, for a grid, or `search`"),
     "axis without effect": ("name: a\nspace: {execution.threads: [1]}", "changes no result"),
 }
 
@@ -74,6 +86,6 @@ SWEEPS = {
 def test_bad_sweeps_are_refused(case: str, tmp_path: Path) -> None:
     text, message = SWEEPS[case]
     with pytest.raises(UserError) as error:
-        compile_plan(write_sweep(tmp_path, text))
+        compile_plan(write_sweep(tmp_path, text)).tree  # noqa: B018 (what only the keys show)
     assert message in str(error.value)
     assert "sweep.yaml" in str(error.value)
