@@ -88,7 +88,7 @@ class Search:
                 fixed: dict[str, Any] = {}
                 if len(proposals) < len(self._search.start):
                     fixed = starting_point(self._search, self._search.start[len(proposals)], self._configurations)
-                return self._begin(self.study.ask("proposal", fixed, {}))
+                return self._begin(self.study.ask("proposal", fixed, {}, self._trained_once()))
             if any(trial.state in UNFINISHED for trial in self.study.trials()):
                 return ()
             return self._confirm()
@@ -201,6 +201,24 @@ class Search:
         for _ in range(self._search.evaluations - asked):
             runs += self._begin(self.study.ask("extra", fixed, {"extra_of": proposal.number}))
         return runs
+
+    def _trained_once(self) -> list[FrozenTrial] | None:
+        """One trial for each training: the best of those that it was tried with, or its proposal while they go on.
+
+        All of them would mislead a sampler that models densities or a surface: five values of one training look like
+        five good trainings, and it proposes the same again. The genetic algorithm keeps its generations in the study.
+        """
+        if self._search.sampler in ("random", "nsga2") or not self._search.evaluations:
+            return None
+        sign = 1 if better(self.objectives[0]) == "min" else -1
+        best: dict[int, FrozenTrial] = {}
+        for trial in self.study.trials():
+            training = int(trial.user_attrs.get("extra_of", trial.number))
+            known = best.get(training)
+            comparable = known is not None and trial.values and known.values
+            if known is None or (comparable and sign * trial.values[0] < sign * known.values[0]):
+                best[training] = trial
+        return list(best.values())
 
     # The end
 

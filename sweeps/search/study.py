@@ -86,9 +86,23 @@ class Study:
     def trial(self, number: int) -> FrozenTrial:
         return self.trials()[number]
 
-    def ask(self, role: Role, fixed: dict[str, Any], attributes: dict[str, Any]) -> FrozenTrial:
-        """A new trial, its parameters drawn but for the fixed ones. To be called locked."""
+    def ask(
+        self,
+        role: Role,
+        fixed: dict[str, Any],
+        attributes: dict[str, Any],
+        history: Sequence[FrozenTrial] | None = None,
+    ) -> FrozenTrial:
+        """A new trial, its parameters drawn but for the fixed ones. To be called locked.
+
+        The sampler sees the trials of `history`; all of them where it is not given.
+        """
         number = len(self.trials())
+        if history is not None:
+            other = optuna.create_study(directions=self._study.directions)
+            other.add_trials(history)
+            other.sampler = sampler_for(self._search, number, fixed)
+            fixed = draw(self._search, other.ask())
         self._study.sampler = sampler_for(self._search, number, fixed)
         trial = self._study.ask()
         assert trial.number == number
