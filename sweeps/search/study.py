@@ -66,6 +66,7 @@ class Study:
     def _identify(self, name: str, identity: dict[str, Any]) -> None:
         known = self._study.user_attrs.get("identity")
         if known is None:
+            self._study.set_metric_names(list(identity["objectives"]))  # for dashboards
             self._study.set_user_attr("identity", identity)
         elif known != identity:
             raise UserError(

@@ -322,3 +322,17 @@ def test_a_journal_with_a_torn_last_line_goes_on(tmp_path: Path) -> None:
     again, work, _ = searching(tmp_path, text(trials=4))
     work_through([work], hands)
     assert states(again) == ["COMPLETE"] * 4 * (1 + EXTRAS)
+
+
+def test_the_sampler_sees_each_training_once_at_its_best(tmp_path: Path) -> None:
+    search, work, hands = searching(tmp_path, text())
+    work_through([work], hands)
+    seen = search._trained_once()
+    assert seen is not None
+    assert len(seen) == PROPOSALS
+    trials = search.study.trials()
+    for trial in seen:
+        training = trial.user_attrs.get("extra_of", trial.number)
+        values = [t.values[0] for t in trials if t.user_attrs.get("extra_of", t.number) == training]
+        assert len(values) == 1 + EXTRAS
+        assert trial.values[0] == min(values)
