@@ -85,10 +85,11 @@ class Search:
             proposals = [trial for trial in self.study.trials() if role(trial) == "proposal"]
             kept = [trial for trial in proposals if trial.state is not TrialState.FAIL]
             if len(kept) + self._faults < self._search.trials:
-                fixed: dict[str, Any] = {}
                 if len(proposals) < len(self._search.start):
-                    fixed = starting_point(self._search, self._search.start[len(proposals)], self._configurations)
-                return self._begin(self.study.ask("proposal", fixed, {}, self._trained_once()))
+                    point = starting_point(self._search, self._search.start[len(proposals)], self._configurations)
+                else:
+                    point = self._suggestion()
+                return self._begin(self.study.ask("proposal", point, {}))
             if any(trial.state in UNFINISHED for trial in self.study.trials()):
                 return ()
             return self._confirm()
@@ -194,13 +195,29 @@ class Search:
 
     def _ask_extras(self, proposal: FrozenTrial) -> list[PlannedRun]:
         """Further values of the evaluation-only parameters, as many as are not asked for yet."""
-        free = evaluation_only(self._search, self._configurations)
         asked = sum(trial.user_attrs.get("extra_of") == proposal.number for trial in self.study.trials())
-        fixed = {name: value for name, value in proposal.params.items() if name not in free}
+        fixed = self._training_of(proposal.params)
         runs: list[PlannedRun] = []
         for _ in range(self._search.evaluations - asked):
             runs += self._begin(self.study.ask("extra", fixed, {"extra_of": proposal.number}))
         return runs
+
+    def _suggestion(self) -> dict[str, Any]:
+        """The parameters of the next proposal; none where the sampler needs the study itself, its memory."""
+        history = self._trained_once()
+        if history is None:
+            return {}
+        point = self.study.suggest(history)
+        # A Gaussian process takes its own noise into account and asks for a point again; here that is the same training
+        # with the same seeds, of which nothing can be learnt.
+        if self._training_of(point) in [self._training_of(trial.params) for trial in history]:
+            return self.study.suggest(history, blindly=True)
+        return point
+
+    def _training_of(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters that need training."""
+        free = evaluation_only(self._search, self._configurations)
+        return {name: value for name, value in point.items() if name not in free}
 
     def _trained_once(self) -> list[FrozenTrial] | None:
         """One trial for each training: the best of those that it was tried with, or its proposal while they go on.
@@ -208,7 +225,7 @@ class Search:
         All of them would mislead a sampler that models densities or a surface: five values of one training look like
         five good trainings, and it proposes the same again. The genetic algorithm keeps its generations in the study.
         """
-        if self._search.sampler in ("random", "nsga2") or not self._search.evaluations:
+        if self._search.sampler in ("random", "nsga2"):
             return None
         sign = 1 if better(self.objectives[0]) == "min" else -1
         best: dict[int, FrozenTrial] = {}
@@ -227,11 +244,9 @@ class Search:
         sign = 1 if better(self.objectives[0]) == "min" else -1
         complete = [trial for trial in self.study.trials() if trial.state is TrialState.COMPLETE]
         feasible = [t for t in complete if all(each <= 0 for each in self._violations(t.user_attrs).values())]
-        free = evaluation_only(self._search, self._configurations)
         found: dict[str, FrozenTrial] = {}
         for trial in sorted(feasible, key=lambda trial: sign * trial.values[0]):
-            trained = repr(sorted((name, value) for name, value in trial.params.items() if name not in free))
-            found.setdefault(trained, trial)
+            found.setdefault(repr(sorted(self._training_of(trial.params).items())), trial)
         return list(found.values())
 
     def _confirm(self) -> Sequence[PlannedRun]:

@@ -87,23 +87,18 @@ class Study:
     def trial(self, number: int) -> FrozenTrial:
         return self.trials()[number]
 
-    def ask(
-        self,
-        role: Role,
-        fixed: dict[str, Any],
-        attributes: dict[str, Any],
-        history: Sequence[FrozenTrial] | None = None,
-    ) -> FrozenTrial:
-        """A new trial, its parameters drawn but for the fixed ones. To be called locked.
-
-        The sampler sees the trials of `history`; all of them where it is not given.
-        """
+    def suggest(self, history: Sequence[FrozenTrial], *, blindly: bool = False) -> dict[str, Any]:
+        """The next point if there had been these trials only; drawn `blindly`, at random. To be called locked."""
+        other = optuna.create_study(directions=self._study.directions)
+        other.add_trials(history)
         number = len(self.trials())
-        if history is not None:
-            other = optuna.create_study(directions=self._study.directions)
-            other.add_trials(history)
-            other.sampler = sampler_for(self._search, number, fixed)
-            fixed = draw(self._search, other.ask())
+        search = self._search.model_copy(update={"sampler": "random"}) if blindly else self._search
+        other.sampler = sampler_for(search, number, {})
+        return draw(search, other.ask())
+
+    def ask(self, role: Role, fixed: dict[str, Any], attributes: dict[str, Any]) -> FrozenTrial:
+        """A new trial, its parameters drawn but for the fixed ones. To be called locked."""
+        number = len(self.trials())
         self._study.sampler = sampler_for(self._search, number, fixed)
         trial = self._study.ask()
         assert trial.number == number
