@@ -19,7 +19,7 @@ import pytest
 EAR = str(Path(sys.executable).parent / "ear")
 SET = """
 set:
-  training.stages.0.steps: 300
+  training.stages.0.steps: 500
   training.stages.1.steps: 100
   optimizer.warmup_steps: 10
   evaluation.images: 200
@@ -47,6 +47,7 @@ search:
     scoring.alpha: {{uniform: [1.0, 1.9]}}
     sampling.infer_temperature: {{uniform: [0.5, 1.0]}}
 """
+STARTUPS = 0.2  # share of the kills that come before there is a trial
 MARK = "EAR_TEST_ROOT"  # environment variable by which a test knows its processes
 KILLS = 10  # of each sweep
 STEPS_BETWEEN_CHECKPOINTS = 200  # trained in the second between two, and while one is written
@@ -95,7 +96,11 @@ def disturb(sweep: Path, root: Path, kills: int, chance: random.Random) -> dict[
     killed: dict[str, int] = {}
     while sum(killed.values()) < kills:
         process = start(sweep, root)
-        time.sleep(chance.uniform(2, 18))
+        if chance.random() < STARTUPS:
+            time.sleep(chance.uniform(1, 10))
+        else:
+            wait_for_a_trial(root / sweep.stem / "logs", process)
+            time.sleep(chance.uniform(0, 8))
         targets = victims(process.pid)
         if process.poll() is not None:
             return killed  # it finished before it could be killed often enough
@@ -108,6 +113,14 @@ def disturb(sweep: Path, root: Path, kills: int, chance: random.Random) -> dict[
         process.wait()
         kill_orphans(root)
     return killed
+
+
+def wait_for_a_trial(logs: Path, driver: "subprocess.Popen[str]") -> None:
+    """Until a trial of this driver has said something."""
+    started = time.time()
+    while driver.poll() is None and not any(log.stat().st_mtime > started for log in logs.glob("*.log")):
+        assert time.time() - started < 120, "no trial began"
+        time.sleep(0.2)
 
 
 def kill_orphans(root: Path) -> None:
@@ -180,7 +193,7 @@ def test_kills_at_random_moments(name: str, text: str, runs: int, tmp_path: Path
     client = mlflow.MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
     for run in children:
         steps = [point.step for point in client.get_metric_history(run.info.run_id, "loss")]
-        assert sorted(steps) == list(range(10, 401, 10))
+        assert sorted(steps) == list(range(10, 601, 10))
     assert not list((root / "store" / ".work").glob("*/checkpoint.safetensors"))
     if name == "search":
         storage = optuna.storages.JournalStorage(
