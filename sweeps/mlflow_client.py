@@ -2,8 +2,9 @@
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from filelock import FileLock
 
 from ear.errors import UserError, import_extra
 
+UNFINISHED = ".mlflow-"  # a database that is being made
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -36,15 +38,27 @@ def open_client(root: Path) -> Any:
     mlflow = import_extra("mlflow", "sweeps")
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    with tracking_errors(root), _creation_lock(root):
+    with tracking_errors(root):
+        if "MLFLOW_TRACKING_URI" not in os.environ:
+            _create_database(root, mlflow.MlflowClient)
         client = mlflow.MlflowClient(tracking_uri(root))
         client.search_experiments(max_results=1)
     return client
 
 
-def _creation_lock(root: Path) -> AbstractContextManager[Any]:
-    """Two processes that create one sqlite file at the same time break it for good."""
-    return nullcontext() if "MLFLOW_TRACKING_URI" in os.environ else FileLock(root / "mlflow.db.lock")
+def _create_database(root: Path, client_of: Callable[[str], Any]) -> None:
+    """Makes the sqlite file where there is none: under a name of its own first.
+
+    It takes MLflow seconds, and two processes that do it at once, or one that is killed meanwhile, break it for good.
+    """
+    with FileLock(root / "mlflow.db.lock"):
+        if (root / "mlflow.db").exists():
+            return
+        for left in root.glob(f"{UNFINISHED}*"):  # by a killed process
+            left.unlink(missing_ok=True)
+        temporary = root / f"{UNFINISHED}{uuid.uuid4().hex}.db"
+        client_of(f"sqlite:///{temporary.resolve()}").search_experiments(max_results=1)
+        temporary.rename(root / "mlflow.db")
 
 
 @contextmanager

@@ -164,6 +164,32 @@ def test_of_two_drivers_one_writes_and_the_other_takes_over(
     assert_whole(mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}"), plan)
 
 
+CREATE = """
+import sys
+from pathlib import Path
+from sweeps.mlflow_client import open_client
+print("begin", flush=True)
+open_client(Path(sys.argv[1]))
+"""
+
+
+def test_a_database_whose_making_was_killed_is_made_anew(plan: Plan, tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", CREATE, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".mlflow-*.db")):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "mlflow.db").exists()
+    tracker = Tracker(plan.identity, Store(tmp_path), tmp_path)
+    for number in range(4):
+        write(tracker, plan, number)
+    assert tracker.close(complete=True)
+    assert_whole(mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}"), plan)
+    assert list(tmp_path.glob(".mlflow-*")) == []
+
+
 def test_ends_of_every_kind(plan: Plan, tmp_path: Path) -> None:
     log = tmp_path / "tracked" / "logs" / f"{plan.runs[0].keys.stages[0]}.log"
     log.parent.mkdir(parents=True)
