@@ -210,7 +210,8 @@ class Search:
         point = self.study.suggest(history)
         # A Gaussian process takes its own noise into account and asks for a point again; here that is the same training
         # with the same seeds, of which nothing can be learnt.
-        if self._training_of(point) in [self._training_of(trial.params) for trial in history]:
+        trained = (self._training_of(trial.params) for trial in history)
+        if any(nearly_equal(self._training_of(point), other) for other in trained):
             return self.study.suggest(history, blindly=True)
         return point
 
@@ -284,6 +285,14 @@ class Search:
                     for candidate in candidates
                 ],
             )
+
+
+def nearly_equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two points agree up to rounding: a range's end can come out of a logarithm as 4.999999999999998."""
+    return one.keys() == other.keys() and all(
+        math.isclose(value, other[name], rel_tol=1e-9) if isinstance(value, float) else value == other[name]
+        for name, value in one.items()
+    )
 
 
 def role(trial: FrozenTrial) -> str:

@@ -336,3 +336,15 @@ def test_the_sampler_sees_each_training_once_at_its_best(tmp_path: Path) -> None
         values = [t.values[0] for t in trials if t.user_attrs.get("extra_of", t.number) == training]
         assert len(values) == 1 + EXTRAS
         assert trial.values[0] == min(values)
+
+
+def test_nothing_is_proposed_twice(tmp_path: Path) -> None:
+    """A Gaussian process likes the corners of a space, again and again."""
+    corner = {"fid": lambda run: run.config.scoring.alpha + run.config.optimizer.generator_lr_scale}
+    search, work, hands = searching(tmp_path, text("gp", trials=18), **corner)
+    work_through([work], hands)
+    trainings = [
+        tuple(round(v, 9) for v in search._training_of(trial.params).values()) for trial in search.study.trials()
+    ]
+    assert len(set(trainings)) == 18
+    assert len(hands.trained) == 2 * (18 + 2 * 3)
