@@ -28,11 +28,17 @@ class Use:
 
 
 def record_use(store: Store, user: str, keys: Iterable[str]) -> None:
-    """Replaces what was recorded of this user."""
+    """Replaces what was recorded of this user, where that is something else."""
     readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", user)[:60]
     path = store.uses / f"{readable}-{digest(user)[:8]}.json"
+    wanted = sorted(set(keys))
+    try:
+        if json.loads(path.read_text(encoding="utf-8"))["keys"] == wanted:
+            return
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # there is none, or a damaged one
     updated = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(path, {"user": user, "updated": updated, "keys": sorted(set(keys))})
+    write_json(path, {"user": user, "updated": updated, "keys": wanted})
 
 
 def recorded_uses(store: Store) -> list[Use]:
