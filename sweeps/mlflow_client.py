@@ -1,5 +1,6 @@
 """MLflow's client: where it tracks, and its faults in words."""
 
+import errno
 import logging
 import os
 import uuid
@@ -16,8 +17,10 @@ UNFINISHED = ".mlflow-"  # a database that is being made
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    # Its own retries block for minutes; ours go on for as long as the sweep does.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # Its own retries block for minutes, and create a run twice when an answer is lost on the way; ours look first, and
+    # go on for as long as the sweep does.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
 
@@ -38,6 +41,7 @@ def open_client(root: Path) -> Any:
     mlflow = import_extra("mlflow", "sweeps")
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it logs, it raises too
     with tracking_errors(root):
         if "MLFLOW_TRACKING_URI" not in os.environ:
             _create_database(root, mlflow.MlflowClient)
@@ -59,6 +63,29 @@ def _create_database(root: Path, client_of: Callable[[str], Any]) -> None:
         temporary = root / f"{UNFINISHED}{uuid.uuid4().hex}.db"
         client_of(f"sqlite:///{temporary.resolve()}").search_experiments(max_results=1)
         temporary.rename(root / "mlflow.db")
+
+
+def refuses(error: Exception) -> bool:
+    """Whether MLflow itself, not a proxy before it, says that what it was given is wrong: it would say so later, too."""
+    from mlflow.exceptions import MlflowException
+
+    if not isinstance(error, MlflowException) or error.error_code == "ENDPOINT_NOT_FOUND":
+        return False
+    return _status(error) in (400, 404, 409)
+
+
+def is_busy(error: Exception) -> bool:
+    """Whether waiting is all that helps: a locked database, an overloaded server, a disk without room."""
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, MlflowException):
+        return _status(error) in (429, 503, 504)
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def _status(error: Any) -> int:
+    """HTTP's, which MLflow's errors have without a server too."""
+    return int(error.get_http_status_code())
 
 
 @contextmanager

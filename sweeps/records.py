@@ -6,7 +6,6 @@ brings them up to what the store holds.
 
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,15 @@ from ear.errors import UserError
 from ear.run import CHECKPOINT, Run
 from ear.store import Store
 from ear.training import TrainingRecord
+from sweeps.mlflow_client import refuses
 from sweeps.runs import PlannedRun
 
 KEY, DIGEST, PARAMETERS, SEED, OUTCOME = "ear.key", "ear.sweep", "ear.parameters", "ear.seed", "ear.outcome"
 PARENT = "mlflow.parentRunId"
 OBJECTIVE, TRIAL, ROLE, CONFIRMATION = "ear.objective", "ear.trial", "ear.role", "confirmation"
-BATCH = 1000  # metrics that MLflow takes in one call
+STAGES = "ear.stage_keys"  # set last: a run that lacks it was left half made
+METRICS_PER_CALL = 999  # MLflow takes 1000; a point of the curve has 3, and stays in one piece
+PARAMETERS_PER_CALL = 100
 
 
 @dataclass(frozen=True)
@@ -37,25 +39,30 @@ class SweepIdentity:
 
 
 class SweepRecords:
-    """Every call reaches MLflow before it returns, or raises what MLflow's client raises."""
+    """Every call reaches MLflow before it returns, or raises what MLflow's client raises.
+
+    A call that raised may have been carried out all the same: `look_up` the run, then call again. `at` is when it
+    happened, in ms, so that a metric that is written twice is one point.
+    """
 
     def __init__(self, identity: SweepIdentity, store: Store, root: Path, client: Any) -> None:
         self.identity = identity
         self.store = store
         self.client = client
         self.experiment = self._experiment(root)
-        self.parent = self._find(DIGEST, identity.digest) or self._create_parent()
+        self.parent = self._find_parent() or self._create_parent()
+        self.touch()
+        if identity.source.exists():
+            self.client.log_artifact(self.parent, str(identity.source))
         self.client.update_run(self.parent, status="RUNNING")
-        children = self._search(f"tags.`{PARENT}` = '{self.parent}'")
-        self._runs = {run.data.tags[KEY]: str(run.info.run_id) for run in children}
-        self._over = {
-            run.data.tags[KEY]
-            for run in children
-            if run.info.status == "FINISHED" and run.data.tags.get(OUTCOME) in ("finished", "diverged")
-        }
-        self._at_work = {run.data.tags[KEY] for run in children if run.info.status == "RUNNING"}
+        self._runs: dict[str, str] = {}  # run ids; here and below, a run goes by the key of its evaluation
+        self._over: set[str] = set()
+        self._at_work: set[str] = set()
+        self._half_made: set[str] = set()
         self._curves: dict[str, set[int]] = {}  # steps that MLflow has, of runs at work
         self._logs = root / identity.name / "logs"
+        for child in self._search(f"tags.`{PARENT}` = '{self.parent}'"):
+            self._take_in(child)
 
     def _experiment(self, root: Path) -> str:
         experiment = self.client.get_experiment_by_name(self.identity.name)
@@ -78,19 +85,28 @@ class SweepRecords:
             )
         return str(experiment.experiment_id)
 
-    def _search(self, filter_string: str) -> list[Any]:
+    def _search(self, filter_string: str, deleted: bool = False) -> list[Any]:
+        from mlflow.entities import ViewType
+
+        view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
         found: list[Any] = []
         token = None
         while True:
-            page = self.client.search_runs([self.experiment], filter_string, max_results=1000, page_token=token)
+            page = self.client.search_runs([self.experiment], filter_string, view, 1000, page_token=token)
             found += page
             token = page.token
             if not token:
                 return found
 
-    def _find(self, tag: str, value: str) -> str | None:
-        found = self._search(f"tags.`{tag}` = '{value}'")
-        return found[0].info.run_id if found else None
+    def _find_parent(self) -> str | None:
+        """A deleted one is restored: its children may be there still, and belong to it."""
+        ours = f"tags.`{DIGEST}` = '{self.identity.digest}'"
+        if found := self._search(ours):
+            return str(found[0].info.run_id)
+        if not (found := self._search(ours, deleted=True)):
+            return None
+        self.client.restore_run(found[0].info.run_id)
+        return str(found[0].info.run_id)
 
     def _create_parent(self) -> str:
         tags = {
@@ -99,58 +115,85 @@ class SweepRecords:
             PARAMETERS: json.dumps(self.identity.axes),
             OBJECTIVE: self.identity.objective,
         }
-        run = self.client.create_run(self.experiment, run_name=self.identity.name, tags=tags)
-        run_id = str(run.info.run_id)
-        self.client.log_artifact(run_id, str(self.identity.source))
-        self.client.log_dict(run_id, self.identity.resolved, "sweep.json")
-        return run_id
+        return str(self.client.create_run(self.experiment, run_name=self.identity.name, tags=tags).info.run_id)
+
+    def touch(self) -> None:
+        """Writes what is there already, to the database and beside it: shows whether MLflow takes anything now."""
+        self.client.set_tag(self.parent, "ear.kind", "sweep")
+        self.client.log_dict(self.parent, self.identity.resolved, "sweep.json")
+
+    def look_up(self, key: str) -> None:
+        """Asks MLflow what it has of a run, instead of relying on what is remembered of it."""
+        self._runs.pop(key, None)
+        self._curves.pop(key, None)
+        for remembered in (self._over, self._at_work, self._half_made):
+            remembered.discard(key)
+        for run in self._search(f"tags.`{PARENT}` = '{self.parent}' and tags.`{KEY}` = '{key}'"):
+            self._take_in(run)
+
+    def _take_in(self, run: Any) -> None:
+        tags = run.data.tags
+        self._runs[tags[KEY]] = str(run.info.run_id)
+        if run.info.status == "FINISHED" and tags.get(OUTCOME) in ("finished", "diverged"):
+            self._over.add(tags[KEY])
+        if run.info.status == "RUNNING":
+            self._at_work.add(tags[KEY])
+        if STAGES not in tags:
+            self._half_made.add(tags[KEY])
 
     def begin(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
         """The run is being worked on: it exists in MLflow from now on, with its parameters."""
         key = run.keys.evaluation
         if key in self._over:
             return
-        run_id = self._runs.get(key) or self._create(run, tags)
-        if key not in self._curves:
-            # Points, not the last of them: a killed driver can have left a gap, and a resumed training repeats some.
-            self._curves[key] = {metric.step for metric in self.client.get_metric_history(run_id, "loss")}
+        if key not in self._runs:
+            self._create(run, tags)
+        if key in self._half_made:
+            self._describe(run)
         if key not in self._at_work:
-            self.client.update_run(run_id, status="RUNNING")
+            self.client.update_run(self._runs[key], status="RUNNING")
             self._at_work.add(key)
 
-    def _create(self, run: PlannedRun, tags: Mapping[str, str]) -> str:
-        values = run.config.model_dump(mode="json")
+    def _create(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
+        key = run.keys.evaluation
         created = self.client.create_run(
             self.experiment,
             run_name=run.label,
             tags={
                 PARENT: self.parent,
-                KEY: run.keys.evaluation,
+                KEY: key,
                 PARAMETERS: json.dumps(run.parameters),
                 SEED: str(run.seed),
                 "ear.kind": "run",
-                "ear.stage_keys": json.dumps(run.keys.stages),
                 **tags,
             },
         )
-        run_id = self._runs[run.keys.evaluation] = str(created.info.run_id)
-        self._curves[run.keys.evaluation] = set()
-        self._at_work.add(run.keys.evaluation)
-        self._log(run_id, params={key: str(value) for key, value in flatten(values)})
-        self.client.log_dict(run_id, values, "config.yaml")
-        return run_id
+        self._runs[key] = str(created.info.run_id)
+        self._curves[key] = set()
+        self._at_work.add(key)
+        self._half_made.add(key)
 
-    def progress(self, run: PlannedRun, records: Sequence[TrainingRecord]) -> None:
+    def _describe(self, run: PlannedRun) -> None:
+        key = run.keys.evaluation
+        values = run.config.model_dump(mode="json")
+        self.client.log_dict(self._runs[key], values, "config.yaml")
+        parameters = [(name, str(value)) for name, value in flatten(values)]
+        for start in range(0, len(parameters), PARAMETERS_PER_CALL):
+            self._log(self._runs[key], params=dict(parameters[start : start + PARAMETERS_PER_CALL]))
+        self._log(self._runs[key], tags={STAGES: json.dumps(run.keys.stages)})
+        self._half_made.discard(key)
+
+    def progress(self, run: PlannedRun, records: Sequence[TrainingRecord], at: int) -> None:
         """New points of the training curve; those that are there already are passed over."""
         from mlflow.entities import Metric
 
         key = run.keys.evaluation
-        if key not in self._curves:
+        if key not in self._at_work:
             return
-        now = int(time.time() * 1000)
-        fresh = [record for record in records if record.step not in self._curves[key]]
+        there = self._curve(key)
+        fresh = [record for record in records if record.step not in there]
         metrics = [
-            Metric(name, value, now, record.step)
+            Metric(name, value, at, record.step)
             for record in fresh
             for name, value in (
                 ("loss", record.loss),
@@ -158,15 +201,22 @@ class SweepRecords:
                 ("learning_rate", record.learning_rate),
             )
         ]
-        for start in range(0, len(metrics), BATCH):
-            self._log(self._runs[key], metrics=metrics[start : start + BATCH])
-        self._curves[key] |= {record.step for record in fresh}
+        for start in range(0, len(metrics), METRICS_PER_CALL):
+            self._log(self._runs[key], metrics=metrics[start : start + METRICS_PER_CALL])
+        there |= {record.step for record in fresh}
 
-    def intermediate(self, run: PlannedRun, step: int, value: float) -> None:
+    def _curve(self, key: str) -> set[int]:
+        """Points, not the last of them: a killed driver can have left a gap, and a resumed training repeats some."""
+        if key not in self._curves:
+            self._curves[key] = {metric.step for metric in self.client.get_metric_history(self._runs[key], "loss")}
+        return self._curves[key]
+
+    def intermediate(self, run: PlannedRun, step: int, value: float, at: int) -> None:
         """What early stopping saw."""
-        self._log(self._runs[run.keys.evaluation], metrics=_metrics({"intermediate": value}, step))
+        if run.keys.evaluation in self._at_work:
+            self._log(self._runs[run.keys.evaluation], metrics=_metrics({"intermediate": value}, step, at))
 
-    def finish(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
+    def finish(self, run: PlannedRun, tags: Mapping[str, str], at: int) -> None:
         """Brings the run up to its results in the store, which must be there; does nothing the second time."""
         if run.keys.evaluation in self._over:
             return
@@ -175,7 +225,7 @@ class SweepRecords:
         stored = Run(run.config, self.store)
         outcome = stored.training_outcome()
         assert outcome is not None
-        self.progress(run, stored.history())
+        self.progress(run, stored.history(), at)
         entry = self.store.entry(outcome.key)
         tags = {
             OUTCOME: "finished" if outcome.diverged_at is None else "diverged",
@@ -206,7 +256,7 @@ class SweepRecords:
             }
             for name in ("samples.png", "samples_null.png", "evaluation.json"):
                 self.client.log_artifact(run_id, str(self.store.path(run.keys.evaluation) / name))
-        self._log(run_id, metrics=_metrics(metrics, outcome.step), tags=tags)
+        self._log(run_id, metrics=_metrics(metrics, outcome.step, at), tags=tags)
         self._end(run, "FINISHED")
 
     def prune(self, run: PlannedRun) -> None:
@@ -238,9 +288,13 @@ class SweepRecords:
 
     def close(self, complete: bool) -> None:
         """The driver ends: nothing is left RUNNING. `complete` says whether every run has its result."""
-        for key in self._at_work:
-            self.client.set_terminated(self._runs[key], "KILLED")
-        self._at_work.clear()
+        for key in sorted(self._at_work):
+            try:
+                self.client.set_terminated(self._runs[key], "KILLED")
+            except Exception as error:
+                if not refuses(error):  # one that somebody deleted
+                    raise
+            self._at_work.discard(key)
         self.client.set_terminated(self.parent, "FINISHED" if complete else "KILLED")
 
     def _log(
@@ -260,11 +314,10 @@ class SweepRecords:
         )
 
 
-def _metrics(values: Mapping[str, float], step: int) -> list[Any]:
+def _metrics(values: Mapping[str, float], step: int, at: int) -> list[Any]:
     from mlflow.entities import Metric
 
-    now = int(time.time() * 1000)
-    return [Metric(name, value, now, step) for name, value in values.items()]
+    return [Metric(name, value, at, step) for name, value in values.items()]
 
 
 def flatten(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

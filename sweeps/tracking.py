@@ -9,22 +9,27 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from ear.store import Store
 from ear.training import TrainingRecord
-from sweeps.mlflow_client import open_client, tracking_errors, tracking_uri
+from sweeps.mlflow_client import is_busy, open_client, refuses, tracking_errors, tracking_uri
 from sweeps.records import SweepIdentity, SweepRecords
 from sweeps.runs import PlannedRun
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between two tries
 TRIES_WHEN_ANSWERING = 3  # of something that fails although MLflow answers
-PATIENCE = 30.0  # seconds at the end for a server that is away
+PATIENCE = 30.0  # seconds at the end in which nothing at all gets written
 SECONDS_BETWEEN_TRIES = 2.0  # to become the one who writes
 
-Job = Callable[[SweepRecords], None]
+
+@dataclass(frozen=True)
+class Job:
+    write: Callable[[SweepRecords], None]
+    key: str | None = None  # of the run that it concerns
 
 
 class Tracker:
@@ -41,8 +46,12 @@ class Tracker:
         self._client = open_client(root)
         self._records: SweepRecords | None = None
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._give_up = threading.Event()
         self._lock = FileLock(root / identity.name / "mlflow.writer", thread_local=False)
+        self._closing = threading.Event()
+        self._give_up = threading.Event()
+        self._others_write = False
+        self._all_written = False
+        self._moved = time.monotonic()  # when something was written last
         self._warned = False
         if self._try_to_become_writer():
             with tracking_errors(root):
@@ -51,72 +60,86 @@ class Tracker:
         self._thread.start()
 
     def begin(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
-        self._jobs.put(lambda records: records.begin(run, tags))
+        self._put(run, lambda records: records.begin(run, tags))
 
     def progress(self, run: PlannedRun, points: Sequence[TrainingRecord]) -> None:
-        self._jobs.put(lambda records: records.progress(run, points))
+        at = now()
+        self._put(run, lambda records: records.progress(run, points, at))
 
     def intermediate(self, run: PlannedRun, step: int, value: float) -> None:
-        self._jobs.put(lambda records: records.intermediate(run, step, value))
+        at = now()
+        self._put(run, lambda records: records.intermediate(run, step, value, at))
 
     def finish(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
-        self._jobs.put(lambda records: records.finish(run, tags))
+        at = now()
+        self._put(run, lambda records: records.finish(run, tags, at))
 
     def prune(self, run: PlannedRun) -> None:
-        self._jobs.put(lambda records: records.prune(run))
+        self._put(run, lambda records: records.prune(run))
 
     def fail(self, run: PlannedRun, traceback: str) -> None:
-        self._jobs.put(lambda records: records.fail(run, traceback))
+        self._put(run, lambda records: records.fail(run, traceback))
+
+    def _put(self, run: PlannedRun, write: Callable[[SweepRecords], None]) -> None:
+        self._jobs.put(Job(write, run.keys.evaluation))
 
     def close(self, complete: bool, patience: float = PATIENCE) -> bool:
-        """Waits until all is written, for as long as MLflow answers and `patience` seconds when it does not.
+        """Waits until all is written; not for longer than `patience` seconds in which nothing is.
 
         Returns:
             Whether it is: False where MLflow stayed out of reach, or another driver of this sweep writes.
         """
-        self._jobs.put(lambda records: records.close(complete))
+        self._jobs.put(Job(lambda records: records.close(complete)))
         self._jobs.put(None)
-        self._closing = time.monotonic()
-        while self._thread.is_alive():
+        closing = time.monotonic()
+        self._closing.set()
+        while self._thread.is_alive() and not self._give_up.is_set():
             self._thread.join(0.2)
-            if self._stuck_since is not None and time.monotonic() - max(self._stuck_since, self._closing) > patience:
-                self._give_up.set()
-            if self._records is None and self._others_write:
-                self._give_up.set()
-        if self._give_up.is_set() and not self._others_write:
+            if time.monotonic() - max(self._moved, closing) > patience:
+                self._give_up.set()  # the thread may hang in a call that MLflow does not answer: not waited for
+        if self._give_up.is_set() and not self._all_written:
             warnings.warn(
                 f"MLflow ({tracking_uri(self._root)}) could not be brought up to date. Results are safe in the store; "
                 "the same command fills MLflow in when it can be reached.",
                 stacklevel=2,
             )
-        return not self._give_up.is_set()
-
-    _stuck_since: float | None = None  # since when MLflow has been out of reach
-    _others_write = False
+        return self._all_written
 
     def _work(self) -> None:
         """The thread."""
         try:
-            if self._records is None:
-                if not self._become_writer():
-                    return
-                self._keep_trying(self._open)
-            while (job := self._jobs.get()) is not None and self._records is not None:
-                records, todo = self._records, job
-                self._keep_trying(lambda: todo(records))  # noqa: B023 (called within this turn)
+            if self._records is None and not (self._become_writer() and self._keep_trying(self._open)):
+                if not self._others_write:
+                    self._give_up.set()
+                return
+            while (job := self._jobs.get()) is not None:
+                self._write(job)
                 if self._give_up.is_set():
                     return
+            self._all_written = True
         finally:
             self._lock.release()
 
     def _open(self) -> None:
         self._records = SweepRecords(self._identity, self._store, self._root, self._client)
 
+    def _write(self, job: Job) -> None:
+        records = self._records
+        assert records is not None
+
+        def again() -> None:
+            if job.key is not None:
+                records.look_up(job.key)
+            job.write(records)
+
+        self._keep_trying(lambda: job.write(records), again)
+
     def _become_writer(self) -> bool:
         """Waits for as long as another driver of this sweep writes; it sees the same results in the store."""
         while not self._try_to_become_writer():
-            if self._give_up.wait(SECONDS_BETWEEN_TRIES):
+            if self._closing.is_set():
                 return False
+            self._closing.wait(SECONDS_BETWEEN_TRIES)  # when it is over, one last try
         return True
 
     def _try_to_become_writer(self) -> bool:
@@ -130,31 +153,39 @@ class Tracker:
         self._others_write = False
         return True
 
-    def _keep_trying(self, action: Callable[[], None]) -> None:
-        """Until it succeeds, or fails although MLflow answers, or it is time to give up."""
-        pause, tries = SHORTEST_PAUSE, 0
+    def _keep_trying(self, first: Callable[[], None], again: Callable[[], None] | None = None) -> bool:
+        """Until it succeeds, or fails although MLflow takes other things, or it is time to give up."""
+        action, pause, refusals = first, SHORTEST_PAUSE, 0
         while not self._give_up.is_set():
             try:
                 action()
-                self._stuck_since = None
-                return
             except Exception as error:
-                tries += 1
-                answers = self._answers()
-                if answers and tries >= TRIES_WHEN_ANSWERING:
-                    self._stuck_since = None
-                    self._warn(error)
-                    return
-                if not answers:
-                    self._stuck_since = self._stuck_since or time.monotonic()
+                if self._is_at_fault(error):
+                    refusals += 1
+                    if refusals == TRIES_WHEN_ANSWERING:
+                        self._moved = time.monotonic()
+                        self._warn(error)
+                        return False
+                action = again or first
+            else:
+                self._moved = time.monotonic()
+                return True
             self._give_up.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+        return False
 
-    def _answers(self) -> bool:
-        try:
-            self._client.search_experiments(max_results=1)
-        except Exception:
+    def _is_at_fault(self, error: Exception) -> bool:
+        """Whether what failed would fail with an MLflow that is well, too; asks it to write, since reading may still
+        work where the database is locked or the disk full."""
+        if is_busy(error):
             return False
+        try:
+            if self._records is None:
+                self._client.search_experiments(max_results=1)
+            else:
+                self._records.touch()
+        except Exception as another:
+            return refuses(another)
         return True
 
     def _warn(self, error: Exception) -> None:
@@ -162,3 +193,8 @@ class Tracker:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             warnings.warn(f"MLflow refused a record ({reason}); the others go on.", stacklevel=2)
             self._warned = True
+
+
+def now() -> int:
+    """In ms, as MLflow counts."""
+    return int(time.time() * 1000)

@@ -8,58 +8,21 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pytest
-from simulated import plan_of, publish_evaluation, publish_training
+from tracked import assert_whole, finished_plan, local_client, write
 
 from ear.errors import UserError
 from ear.store import Store
-from ear.training import TrainingRecord
 from sweeps import tracking
 from sweeps.plan import Plan
 from sweeps.tracking import Tracker
 
-GRID = "name: tracked\nspace: {scoring.alpha: [1.0, 1.25, 1.5, 1.75]}\n"
-
 
 @pytest.fixture
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
-    """A grid whose results are all in the store."""
-    monkeypatch.setattr("ear.run.from_tensors", lambda _: points(50))
-    monkeypatch.setattr("ear.run.load_part", lambda *_: {})
-    plan, store = plan_of(tmp_path, GRID), Store(tmp_path)
-    for node in plan.tree.nodes.values():
-        publish_training(store, node)
-    for run in plan.runs:
-        publish_evaluation(store, run)
-        for name in ("samples.png", "samples_null.png"):
-            (store.path(run.keys.evaluation) / name).write_bytes(b"")
-    return plan
-
-
-def points(most: int) -> list[TrainingRecord]:
-    return [TrainingRecord(step, 1 / step, 0.5, 1e-3, float(step)) for step in range(10, most + 1, 10)]
-
-
-def write(tracker: Tracker, plan: Plan, number: int) -> None:
-    run = plan.runs[number]
-    tracker.begin(run, {"ear.trial": str(number)})
-    tracker.progress(run, points(30))
-    tracker.finish(run, {})
-
-
-def assert_whole(client: Any, plan: Plan) -> None:
-    experiment = client.get_experiment_by_name("tracked")
-    runs = client.search_runs([experiment.experiment_id])
-    children = [run for run in runs if "ear.key" in run.data.tags]
-    assert sorted(run.data.tags["ear.key"] for run in children) == sorted(run.keys.evaluation for run in plan.runs)
-    assert [run.info.status for run in runs] == ["FINISHED"] * (len(plan.runs) + 1)
-    for run in children:
-        steps = [point.step for point in client.get_metric_history(run.info.run_id, "loss")]
-        assert sorted(steps) == [10, 20, 30, 40, 50]
-        assert run.data.metrics["fid"] == 20.0
+    return finished_plan(tmp_path, monkeypatch)
 
 
 class Server:
@@ -148,6 +111,20 @@ def test_a_server_that_stays_away_is_given_up_and_filled_in_later(server: Server
     assert_whole(mlflow.MlflowClient(server.uri), plan)
 
 
+@pytest.mark.slow
+def test_a_server_that_hangs_is_given_up_too(server: Server, plan: Plan, tmp_path: Path) -> None:
+    tracker = Tracker(plan.identity, Store(tmp_path), tmp_path)
+    write(tracker, plan, 0)
+    time.sleep(1)
+    assert server.process is not None
+    os.killpg(server.process.pid, signal.SIGSTOP)  # takes connections and never answers
+    write(tracker, plan, 1)
+    started = time.monotonic()
+    with pytest.warns(UserWarning, match="Results are safe in the store"):
+        assert not tracker.close(complete=False, patience=2)
+    assert time.monotonic() - started < 5
+
+
 def test_of_two_drivers_one_writes_and_the_other_takes_over(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,7 +138,17 @@ def test_of_two_drivers_one_writes_and_the_other_takes_over(
     assert first.close(complete=True)
     time.sleep(0.5)
     assert second.close(complete=True)
-    assert_whole(mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}"), plan)
+    assert_whole(local_client(tmp_path), plan)
+
+
+def test_the_other_driver_takes_over_from_a_writer_that_just_died(plan: Plan, tmp_path: Path) -> None:
+    first = Tracker(plan.identity, Store(tmp_path), tmp_path)
+    second = Tracker(plan.identity, Store(tmp_path), tmp_path)
+    for number in range(4):
+        write(second, plan, number)
+    first._lock.release()  # what the system does when a process is killed
+    assert second.close(complete=True)
+    assert_whole(local_client(tmp_path), plan)
 
 
 CREATE = """
@@ -186,7 +173,7 @@ def test_a_database_whose_making_was_killed_is_made_anew(plan: Plan, tmp_path: P
     for number in range(4):
         write(tracker, plan, number)
     assert tracker.close(complete=True)
-    assert_whole(mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}"), plan)
+    assert_whole(local_client(tmp_path), plan)
     assert list(tmp_path.glob(".mlflow-*")) == []
 
 
@@ -201,7 +188,7 @@ def test_ends_of_every_kind(plan: Plan, tmp_path: Path) -> None:
     tracker.prune(plan.runs[1])
     tracker.begin(plan.runs[2], {"ear.role": "extra"})
     tracker.close(complete=False)
-    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client = local_client(tmp_path)
     experiment = client.get_experiment_by_name("tracked")
     runs = {run.data.tags.get("ear.key"): run for run in client.search_runs([experiment.experiment_id])}
     failed, pruned, killed = (runs[run.keys.evaluation] for run in plan.runs[:3])
@@ -216,21 +203,3 @@ def test_ends_of_every_kind(plan: Plan, tmp_path: Path) -> None:
     assert killed.data.tags["ear.role"] == "extra"
     artifacts = {artifact.path for artifact in client.list_artifacts(failed.info.run_id)}
     assert {"traceback.txt", "logs", "config.yaml"} <= artifacts
-
-
-def test_a_run_that_somebody_deleted_costs_no_other(plan: Plan, tmp_path: Path) -> None:
-    tracker = Tracker(plan.identity, Store(tmp_path), tmp_path)
-    tracker.begin(plan.runs[0], {})
-    while tracker._records is None or plan.runs[0].keys.evaluation not in tracker._records._runs:
-        time.sleep(0.05)
-    time.sleep(0.5)
-    tracker._client.delete_run(tracker._records._runs[plan.runs[0].keys.evaluation])
-    for number in range(4):
-        write(tracker, plan, number)
-    with pytest.warns(UserWarning, match="MLflow refused a record"):
-        tracker.close(complete=True)
-    again = Tracker(plan.identity, Store(tmp_path), tmp_path)  # it is made anew by the next driver
-    for run in plan.runs:
-        again.finish(run, {})
-    again.close(complete=True)
-    assert_whole(mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}"), plan)
