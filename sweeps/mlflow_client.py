@@ -66,7 +66,7 @@ def _create_database(root: Path, client_of: Callable[[str], Any]) -> None:
 
 
 def refuses(error: Exception) -> bool:
-    """Whether MLflow itself, not a proxy before it, says that what it was given is wrong: it would say so later, too."""
+    """Whether MLflow, and not a proxy before it, says that what it was given is wrong: it will say so later, too."""
     from mlflow.exceptions import MlflowException
 
     if not isinstance(error, MlflowException) or error.error_code == "ENDPOINT_NOT_FOUND":

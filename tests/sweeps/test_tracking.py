@@ -146,6 +146,7 @@ def test_the_other_driver_takes_over_from_a_writer_that_just_died(plan: Plan, tm
     second = Tracker(plan.identity, Store(tmp_path), tmp_path)
     for number in range(4):
         write(second, plan, number)
+    time.sleep(0.5)  # it has seen that the first one writes, and looks again in 2 s
     first._lock.release()  # what the system does when a process is killed
     assert second.close(complete=True)
     assert_whole(local_client(tmp_path), plan)

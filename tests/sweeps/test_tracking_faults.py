@@ -90,33 +90,40 @@ def test_a_record_that_never_works_costs_no_other(plan: Plan, tmp_path: Path) ->
     assert list(states.values()) == ["FINISHED"] * 3
 
 
-def begun(tracker: Tracker, plan: Plan) -> str:
-    """The id of the first run once it is in MLflow, and at work."""
-    tracker.begin(plan.runs[0], {})
+def at_work(tracker: Tracker, count: int) -> dict[str, Any]:
+    """The runs in MLflow by key, once they are that many and all of them described."""
     deadline = time.monotonic() + 20
-    while tracker._records is None or plan.runs[0].keys.stages[0] not in str(children(tracker._client)):
+    while True:
+        runs = children(tracker._client)
+        if len(runs) == count and all(records.STAGES in run.data.tags for run in runs.values()):
+            return runs
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    return str(children(tracker._client)[plan.runs[0].keys.evaluation].info.run_id)
 
 
 def test_a_run_that_somebody_deleted_is_made_anew(plan: Plan, tmp_path: Path) -> None:
     tracker = Tracker(plan.identity, Store(tmp_path), tmp_path)
-    tracker._client.delete_run(begun(tracker, plan))
+    tracker.begin(plan.runs[0], {})
+    (run,) = at_work(tracker, 1).values()
+    tracker._client.delete_run(run.info.run_id)
     for number in range(4):
         write(tracker, plan, number)
     assert tracker.close(complete=True)
     assert_whole(local_client(tmp_path), plan)
 
 
-def test_a_deleted_run_at_work_keeps_no_other_from_its_end(plan: Plan, tmp_path: Path) -> None:
+def test_deleted_runs_at_work_keep_no_other_from_its_end(plan: Plan, tmp_path: Path) -> None:
     tracker = Tracker(plan.identity, Store(tmp_path), tmp_path)
-    deleted = begun(tracker, plan)
-    for run in plan.runs[1:]:
+    for run in plan.runs:
         tracker.begin(run, {})
-    tracker._client.delete_run(deleted)
+    by_key = at_work(tracker, 4)
+    left = by_key.pop(max(by_key))
+    for deleted in by_key.values():
+        tracker._client.delete_run(deleted.info.run_id)
     assert tracker.close(complete=False)
-    assert [run.info.status for run in children(local_client(tmp_path)).values()] == ["KILLED"] * 3
+    assert tracker._client.get_run(left.info.run_id).info.status == "KILLED"
+    assert tracker._records is not None
+    assert tracker._client.get_run(tracker._records.parent).info.status == "KILLED"
 
 
 def test_a_deleted_sweep_comes_back_with_the_children_it_had(plan: Plan, tmp_path: Path) -> None:
