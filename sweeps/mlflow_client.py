@@ -18,6 +18,7 @@ ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes for language models that outlive `ear ui`
     # Its own retries block for minutes, and create a run twice when an answer is lost on the way; ours look first, and
     # go on for as long as the sweep does.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",

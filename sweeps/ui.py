@@ -9,6 +9,9 @@ from ear.cli.options import DEFAULT_ROOT, Root
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Iterable
+
+SECONDS_TO_END = 10.0  # for a server that is asked to
 
 
 def ui(
@@ -81,39 +84,49 @@ def serve(servers: dict[str, list[str]]) -> None:
         Exit: one ended by itself.
     """
     import subprocess
+    import time
 
     from ear.interrupt import on_interrupt
 
     processes: dict[str, subprocess.Popen[bytes]] = {}
+    ended: list[str] = []
     stopped = False
 
     def stop() -> None:
         nonlocal stopped
         stopped = True
-        for process in processes.values():
-            process.terminate()
 
     with on_interrupt(stop):
-        # In groups of their own: Ctrl-C reaches this process alone, which then ends them in order.
-        for name, command in servers.items():
-            processes[name] = subprocess.Popen(command, start_new_session=True)
-            typer.echo(f"{name} (Ctrl-C ends it)")
-        ended = wait_for_one(processes)
-        for process in processes.values():
-            process.terminate()
-        for process in processes.values():
-            process.wait()
-    if not stopped:
-        typer.echo(f"{ended} ended by itself; is its port taken? Try another --port.", err=True)
+        try:
+            # In groups of their own: Ctrl-C reaches this process alone, which then ends them with all they started.
+            for name, command in servers.items():
+                processes[name] = subprocess.Popen(command, start_new_session=True)
+                typer.echo(f"{name} (Ctrl-C ends it)")
+            while not stopped and not ended:
+                ended = [name for name, process in processes.items() if process.poll() is not None]
+                time.sleep(0.2)
+        finally:
+            end(processes.values())
+    if ended and not stopped:
+        typer.echo(f"{ended[0]} ended by itself; is its port taken? Try another --port.", err=True)
         raise typer.Exit(1)
 
 
-def wait_for_one(processes: "dict[str, subprocess.Popen[bytes]]") -> str:
-    """The name of the first that ends."""
-    import time
+def end(processes: "Iterable[subprocess.Popen[bytes]]") -> None:
+    """Ends them and what they have started; what does not end when asked is killed."""
+    import os
+    import signal
+    import subprocess
+    from contextlib import suppress
 
-    while True:
-        for name, process in processes.items():
-            if process.poll() is not None:
-                return name
-        time.sleep(0.2)
+    for process in processes:
+        process.terminate()  # first alone: a server ends its workers in order
+    try:
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(SECONDS_TO_END)
+    finally:  # Ctrl-C again
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
