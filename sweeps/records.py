@@ -178,9 +178,13 @@ class SweepRecords:
         values = run.config.model_dump(mode="json")
         self.client.log_dict(self._runs[key], values, "config.yaml")
         parameters = [(name, str(value)) for name, value in flatten(values)]
-        for start in range(0, len(parameters), PARAMETERS_PER_CALL):
-            self._log(self._runs[key], params=dict(parameters[start : start + PARAMETERS_PER_CALL]))
-        self._log(self._runs[key], tags={STAGES: json.dumps(run.keys.stages)})
+        *before, last = (
+            dict(parameters[start:][:PARAMETERS_PER_CALL]) for start in range(0, len(parameters), PARAMETERS_PER_CALL)
+        )
+        for some in before:
+            self._log(self._runs[key], params=some)
+        # In one call, MLflow writes parameters before tags.
+        self._log(self._runs[key], params=last, tags={STAGES: json.dumps(run.keys.stages)})
         self._half_made.discard(key)
 
     def progress(self, run: PlannedRun, records: Sequence[TrainingRecord], at: int) -> None:
