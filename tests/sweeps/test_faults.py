@@ -129,3 +129,62 @@ def test_status_stop_and_resume(tmp_path: Path) -> None:
     assert ear("sweep", "resume", sweep, "--root", root).returncode == 0
     assert_whole(root)
     assert len([step for step in beginnings(root) if step == 0]) == 2  # stage 1 of both alphas, never anew
+
+
+def workspace(root: Path) -> Path:
+    """The folder of a training that has saved a checkpoint, once there is one."""
+    deadline = time.monotonic() + 120
+    while not (checkpoints := list((root / "store" / ".work").glob("*/checkpoint.safetensors"))):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return checkpoints[0].parent
+
+
+def wait_for_a_traceback(log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while "Traceback" not in log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_an_exception_is_tried_again_from_the_checkpoint(tmp_path: Path) -> None:
+    sweep, root = write_sweep(tmp_path, steps=1500), tmp_path / "runs"
+    sweep.write_text(sweep.read_text() + "retries: 1000\n")
+    driver = subprocess.Popen([EAR, "sweep", "run", str(sweep), "--root", str(root)], stderr=subprocess.PIPE, text=True)
+    key = workspace(root).name
+    log = root / "faults" / "logs" / f"{key}.log"
+    in_the_way = root / "store" / key  # a file where the trained stage is to be published
+    in_the_way.touch()
+    wait_for_a_traceback(log)
+    in_the_way.unlink()
+    _, messages = driver.communicate(timeout=400)
+    assert driver.returncode == 0, messages
+    assert_whole(root)
+    first, *again = map(int, re.findall(r"from step (\d+)", log.read_text()))
+    assert first == 0
+    assert again
+    assert min(again) > 0
+
+
+def test_an_exception_that_comes_again_is_recorded_and_the_sweep_goes_on(tmp_path: Path) -> None:
+    sweep, root = write_sweep(tmp_path, steps=1500), tmp_path / "runs"
+    sweep.write_text(sweep.read_text() + "retries: 1\n")
+    driver = subprocess.Popen([EAR, "sweep", "run", str(sweep), "--root", str(root)], stderr=subprocess.PIPE, text=True)
+    key = workspace(root).name
+    in_the_way = root / "store" / key
+    in_the_way.touch()
+    _, messages = driver.communicate(timeout=400)
+    assert driver.returncode == 1
+    assert "4 runs failed" in messages
+    assert (root / "faults" / "logs" / f"{key}.log").read_text().count("Traceback") == 2  # one retry
+    client = mlflow.MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("faults")
+    assert experiment is not None
+    children = [run for run in client.search_runs([experiment.experiment_id]) if "ear.key" in run.data.tags]
+    assert sorted(run.info.status for run in children) == ["FAILED"] * 4 + ["FINISHED"] * 4
+    failed = next(run for run in children if run.info.status == "FAILED")
+    traceback = Path(client.download_artifacts(failed.info.run_id, "traceback.txt")).read_text()
+    assert str(in_the_way) in traceback
+    in_the_way.unlink()
+    assert ear("sweep", "run", sweep, "--root", root).returncode == 0  # the cause is gone: tried again
+    assert_whole(root)
