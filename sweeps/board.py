@@ -11,8 +11,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-State = Literal["starting", "training", "evaluating", "finished", "stopped early", "diverged", "retrying", "failed"]
-OVER: tuple[State, ...] = ("finished", "stopped early", "diverged", "retrying", "failed")
+State = Literal[
+    "starting", "training", "evaluating", "finished", "stopped", "stopped early", "diverged", "retrying", "failed"
+]
+OVER: tuple[State, ...] = ("finished", "stopped", "stopped early", "diverged", "retrying", "failed")
 SECONDS_BETWEEN_SUMMARIES = 60  # where no terminal shows them all the time
 SECONDS_BETWEEN_COUNTS = 2.0
 ROWS_KEPT = 200  # of tasks that are over
@@ -21,6 +23,7 @@ STYLES = {
     "training": "cyan",
     "evaluating": "cyan",
     "finished": "green",
+    "stopped": "yellow",
     "stopped early": "yellow",
     "diverged": "yellow",
     "retrying": "red",

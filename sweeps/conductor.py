@@ -1,5 +1,7 @@
 """Brings together what happens: trials report, the work advances, the board, MLflow and the driver's state follow."""
 
+import time
+
 from sweeps.board import Board, Counts, State
 from sweeps.runs import PlannedRun, RunResult
 from sweeps.session import Session
@@ -9,6 +11,7 @@ from sweeps.tracking import Tracker
 from sweeps.work import Task, Work
 
 RUNS_FOLLOWED = 8  # of those that a task is done for
+SECONDS_FOR_THE_NEW = 1.0  # that a stop waits for trials which have not reported yet: most of them are still importing
 
 
 class Conductor:
@@ -19,6 +22,8 @@ class Conductor:
         self.stop_reason: str | None = None  # why everything is to end, once it is
         self.tasks: dict[str, Task] = {}  # at work, by trial
         self.board: Board | None = None
+        self._reported: set[str] = set()  # of these trials, those that have
+        self._stopped_at = 0.0
         self._tracker = tracker
         self._session = session
         self._source = source
@@ -32,8 +37,17 @@ class Conductor:
 
     def stop(self, reason: str = "interrupted") -> None:
         """Ends the sweep as soon as its trials have saved what they have."""
+        self._stopped_at = self._stopped_at or time.monotonic()
         self.stop_reason = self.stop_reason or reason
         self._session.stopping.touch()
+
+    @property
+    def at_rest(self) -> bool:
+        """Everything is to end, and no trial has anything (more) to save."""
+        if not self.stopping:
+            return False
+        patient = time.monotonic() - self._stopped_at < SECONDS_FOR_THE_NEW
+        return not (self.tasks if patient else self._reported)
 
     def next(self, trial: str) -> Task | None:
         """A task to begin as this trial."""
@@ -49,6 +63,7 @@ class Conductor:
     def report(self, trial: str, report: Report) -> bool:
         """Takes in a trial's report; says whether it is to be stopped."""
         task = self.tasks[trial]
+        self._reported.add(trial)
         if report.records:
             for run in self._followed(task):
                 self._tracker.progress(run, report.records)
@@ -72,6 +87,7 @@ class Conductor:
 
     def ended(self, trial: str) -> None:
         """The trial ended, in whatever way."""
+        self._reported.discard(trial)
         task = self.tasks.pop(trial, None)
         if task is not None:
             self.work.ended(task)
@@ -118,7 +134,7 @@ class Conductor:
         results = [self.work.settled.get(run.keys.evaluation) for run in self._concerned(task)]
         if results and all(result is not None and result.state == "diverged" for result in results):
             return "diverged"
-        return "finished" if report.state == "finished" else report.state
+        return report.state
 
     def _followed(self, task: Task) -> list[PlannedRun]:
         """Whose curve MLflow gets while it is drawn; the others of a stage that many share get it at their end."""

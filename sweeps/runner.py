@@ -4,7 +4,7 @@ import itertools
 import logging
 import math
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -120,12 +120,12 @@ def _carry_out(plan: Plan, root: Path, conductor: Conductor, session: Session, p
 
 
 def fit(plan: Plan, root: Path, conductor: Conductor, session: Session, places: int, folder: Path) -> None:
-    """Runs Tune until nothing is ready."""
+    """Runs Tune until nothing is ready, or everything has stopped."""
     # Here, since importing Tune reads the environment that the cluster has set.
     from ray import tune
 
     from sweeps.trainable import StageTrial
-    from sweeps.tune_adapters import Listener, Losses, TaskSearcher
+    from sweeps.tune_adapters import AtRest, Listener, Losses, TaskSearcher
 
     def order(task: Task) -> str:
         log = session.folder.log(task.node.key)
@@ -133,7 +133,7 @@ def fit(plan: Plan, root: Path, conductor: Conductor, session: Session, places: 
         return Order.of(task, root.resolve(), log, session.stopping, watched).dumps()
 
     resources = plan.sweep.resources
-    tune.Tuner(
+    tuner = tune.Tuner(
         tune.with_resources(StageTrial, {"cpu": resources.cpus, "gpu": resources.gpus}),
         tune_config=tune.TuneConfig(
             search_alg=TaskSearcher(conductor, places, order),
@@ -151,4 +151,6 @@ def fit(plan: Plan, root: Path, conductor: Conductor, session: Session, places: 
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the store has its own
             failure_config=tune.FailureConfig(max_failures=0),
         ),
-    ).fit()
+    )
+    with suppress(AtRest):
+        tuner.fit()

@@ -76,7 +76,7 @@ class Order:
 class Report:
     """How far a task is. The results themselves are in the store."""
 
-    state: Literal["training", "evaluating", "finished", "failed"]
+    state: Literal["training", "evaluating", "finished", "stopped", "failed"]
     step: int | None = None  # of training done, counted from its start
     records: list[TrainingRecord] = field(default_factory=list)  # new points of the curve
     intermediate: list[tuple[int, float]] = field(default_factory=list)  # (step, value)
@@ -88,7 +88,7 @@ class Report:
 
     def as_result(self) -> dict[str, Any]:
         """As Tune wants a trial's result."""
-        over = self.state in ("finished", "failed")
+        over = self.state in ("finished", "stopped", "failed")
         return {**asdict(self), "done": over}
 
     @classmethod

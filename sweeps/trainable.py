@@ -24,7 +24,7 @@ PLACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # which the next trial
 
 
 class StopRequestedError(Exception):
-    """The driver wants to end: what is going on is given up, what is finished stays."""
+    """The driver wants to end: a training is saved, an evaluation given up."""
 
 
 class StageTrial(Trainable):
@@ -51,7 +51,7 @@ class StageTrial(Trainable):
             try:
                 report = self._advance()
             except StopRequestedError:
-                report = Report("finished")
+                report = Report("stopped")
             except Exception as error:
                 self._trainer = None
                 print(format_exc())
@@ -79,6 +79,7 @@ class StageTrial(Trainable):
         intermediate: list[tuple[int, float]] = []
         started = time.monotonic()
         while run.keys.stages[stage] not in run.store and not intermediate:
+            self._check_stop()
             before = trainer.step
             trainer.advance()
             intermediate = self._intermediate(run, trainer, before)
@@ -119,14 +120,16 @@ class StageTrial(Trainable):
         say(f"FID {evaluation.metrics['fid']:.3f} in {evaluation.seconds:.1f} s")
         return Report("evaluating", outcome.step)
 
-    def _check_stop(self, _images: float) -> None:
+    def _check_stop(self, _images: float = 0) -> None:
         if self._order.stop.exists():
+            self.cleanup()
             raise StopRequestedError
 
     def cleanup(self) -> None:
-        """Called when the trial is stopped or the sweep ends: keeps what was trained since the last checkpoint."""
+        """Called by Tune as well when it stops the trial: keeps what was trained since the last checkpoint."""
         if self._trainer is not None and not self._trainer.finished and self._run is not None:
             self._run.save_unfinished(self._trainer)
+        self._trainer = None
 
 
 def say(what: str) -> None:

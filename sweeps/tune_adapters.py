@@ -11,6 +11,10 @@ from sweeps.task_messages import Report
 from sweeps.work import Task
 
 
+class AtRest(BaseException):
+    """Everything has stopped. Not an Exception: after one, Tune would wait for processes that are still starting."""
+
+
 class TaskSearcher(Searcher):
     """Suggests a task only when a place is free for it and its parent stage is in the store.
 
@@ -30,7 +34,7 @@ class TaskSearcher(Searcher):
             return None
         task = self._conductor.next(trial_id)
         if task is None:
-            return None if self._conductor.tasks else Searcher.FINISHED
+            return None if self._conductor.tasks or self._conductor.stopping else Searcher.FINISHED
         return {"order": self._order(task)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -72,7 +76,9 @@ class Listener(Stopper):
 
     def stop_all(self) -> bool:
         self._conductor.tick()  # Tune asks between any two events, ten times a second
-        return self._conductor.stopping
+        if self._conductor.at_rest:
+            raise AtRest
+        return False
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

@@ -1,5 +1,6 @@
 """Builds the command line out of this package's commands and those that other packages register."""
 
+import os
 import shlex
 import sys
 import traceback
@@ -64,6 +65,9 @@ def main() -> None:
     except SystemExit as end:
         if end.code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
             print(f"Interrupted. Go on with:  {shlex.join(['ear', *arguments])}", file=sys.stderr)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)  # everything is closed; Python would search all of torch for garbage, for two seconds
         raise
     except UserError as error:
         fail(str(error), WRONG_INPUT, debug)
