@@ -1,1 +1,1 @@
-"""SLURM through submitit. Nothing is here yet: sweeps and training run on one machine so far."""
+"""SLURM through submitit: profiles, submission, and what runs in a job: supervision, rendezvous, Ray."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ear.cli.launch import DryRun, Follow, Slurm, launched
 from ear.cli.options import DEFAULT_ROOT, Json, Root
 
 if TYPE_CHECKING:
@@ -38,16 +39,29 @@ def plan(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT, as_json:
 
 
 @app.command()
-def run(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT) -> None:
+def run(
+    context: typer.Context,
+    file: SweepFile,
+    base: Base = None,
+    root: Root = DEFAULT_ROOT,
+    slurm: Slurm = None,
+    dry_run: DryRun = False,
+    follow: Follow = False,
+) -> None:
     """Train and evaluate what is missing of a sweep, and track every run in MLflow.
 
     Ctrl-C stops; the same command goes on. What the store holds is not trained again.
 
-    Example:  ear sweep run sweeps/quickstart.yaml
+    \b
+    Examples:
+      ear sweep run sweeps/quickstart.yaml
+      ear sweep run sweeps/quickstart.yaml --slurm my_cluster.yaml --follow
     """
     from sweeps.plan import compile_plan
 
-    _run(compile_plan(file, base), root)
+    compiled = compile_plan(file, base)
+    if not launched(context, "sweep", compiled.sweep.name, slurm, dry_run, follow):
+        _run(compiled, root)
 
 
 def _run(compiled: "Plan", root: Path) -> None:
@@ -65,6 +79,9 @@ def _run(compiled: "Plan", root: Path) -> None:
         typer.echo(f"{len(outcome.failed)} runs failed; run the same command again to retry them.", err=True)
         raise typer.Exit(1)
     typer.echo(f"{outcome.done} runs done now, {outcome.reused} were in the store already.")
+    if outcome.left:
+        typer.echo(f"{outcome.left} more are being done by other drivers; this one is not needed any more.")
+        return
     if compiled.sweep.search is not None:
         from sweeps.search.outcome import describe
 

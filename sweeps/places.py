@@ -1,27 +1,51 @@
-"""How many trials this machine has a place for."""
+"""How many trials there is a place for: on this machine, or in what SLURM granted of one or several."""
 
+import math
 import os
 
 from ear.errors import UserError
+from slurm.allocation import Allocation
+from slurm.gang import Gang
 from sweeps.schema import SweepConfig
 
 
 def available_cpus() -> int:
     """CPUs that this process may use, which in a container or a job are fewer than the machine's."""
+    if (allocation := Allocation.current()) is not None:
+        return allocation.cpus
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def available_gpus() -> int:
+    allocation = Allocation.current()
+    if allocation is not None and allocation.gpus is not None:
+        return allocation.gpus
     import torch
 
     return torch.cuda.device_count()
 
 
 def trials_at_a_time(sweep: SweepConfig) -> int:
-    """How many trials fit this machine, at most the sweep's concurrency.
+    """How many trials fit this machine, or all nodes of a job that are alike, at most the sweep's concurrency.
 
     Raises:
         UserError: not even one does.
+    """
+    gang = Gang.current()
+    fitting = trials_on_a_node(sweep) * (gang.allocation.nodes if gang else 1)
+    return min(fitting, sweep.concurrency or fitting)
+
+
+def node_share(sweep: SweepConfig, places: int) -> tuple[int, int]:
+    """CPUs and GPUs of this node for trials, of which `places` run at a time on all nodes."""
+    here = min(places, trials_on_a_node(sweep))
+    return here * sweep.resources.cpus, math.ceil(here * sweep.resources.gpus)
+
+
+def trials_on_a_node(sweep: SweepConfig) -> int:
+    """
+    Raises:
+        UserError: not even one fits.
     """
     resources = sweep.resources
     cpus, gpus = available_cpus(), available_gpus() if resources.gpus else 0
@@ -33,4 +57,4 @@ def trials_at_a_time(sweep: SweepConfig) -> int:
     fitting = cpus // resources.cpus
     if resources.gpus:
         fitting = min(fitting, int(gpus / resources.gpus + 1e-9))
-    return min(fitting, sweep.concurrency or fitting)
+    return fitting

@@ -1,4 +1,4 @@
-"""A Ray cluster of this machine alone, for as long as a sweep runs, closed to everybody else."""
+"""A Ray cluster for as long as a sweep runs, of this machine or of all nodes of a job, closed to everybody else."""
 
 import os
 import secrets
@@ -6,16 +6,16 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 
 from filelock import FileLock, Timeout
 
 from ear.errors import UserError, import_extra
+from slurm.allocation import Allocation
+from slurm.gang import OBJECT_STORE_BYTES, PREFIX, Gang, ray_memory, signals_kept_from_children
 
-OBJECT_STORE_BYTES = 100 * 2**20  # trials exchange nothing but small dictionaries
-PREFIX = "ear-"  # of temporary folders
 ALIVE = "alive"  # locked for as long as the process lives that made the folder, however it ends
 SETTLED_SECONDS = 60
 
@@ -56,37 +56,49 @@ def remove_abandoned(parent: Path) -> None:
 
 
 @contextmanager
-def local_cluster(cpus: int, gpus: int) -> Iterator[Path]:
-    """Starts Ray on loopback and stops it at the end; yields its temporary folder, which goes with it.
+def ray_cluster(cpus: int, gpus: int) -> Iterator[Path]:
+    """Starts Ray and stops it at the end; yields its temporary folder, which goes with it.
+
+    On loopback; the driver of a job over several nodes starts it where they can reach it, and lets them know.
+
+    Args:
+        cpus: of this machine, for trials.
+        gpus: likewise.
 
     Raises:
         UserError: Ray is not installed, or a temporary folder can't be made.
     """
-    with temporary_folder() as folder:
-        set_environment(folder)
+    gang, allocation = Gang.current(), Allocation.current()
+    with ExitStack() as stack:
+        folder = stack.enter_context(temporary_folder())
+        token = stack.enter_context(gang.token()) if gang else folder / "token"
+        set_environment(token)
         ray: ModuleType = import_extra("ray", "sweeps")
         import_extra("ray.tune", "sweeps")
         try:
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                num_gpus=gpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-                object_store_memory=OBJECT_STORE_BYTES,
-                _node_ip_address="127.0.0.1",
-                _temp_dir=str(folder),
-            )
+            with signals_kept_from_children() if allocation else nullcontext():
+                ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    num_gpus=gpus,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    _memory=ray_memory(allocation) if allocation else None,
+                    _node_ip_address=gang.allocation.address if gang else "127.0.0.1",
+                    _temp_dir=str(folder),
+                )
+            if gang:
+                gang.announce(ray.get_runtime_context().gcs_address, token)
             yield folder
         finally:
             ray.shutdown()
 
 
-def set_environment(folder: Path) -> None:
+def set_environment(token: Path) -> None:
     """What Ray, and the processes that it starts, read from the environment when they are imported."""
     # The GCS listens on all addresses whatever it is told, so every cluster gets a secret of its own.
-    token = folder / "token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
     os.environ |= {

@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import math
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -13,11 +12,12 @@ from ear.evaluation import prepare
 from ear.interrupt import on_interrupt
 from ear.store import Store
 from ear.store.uses import record_use
+from slurm.allocation import Allocation
 from sweeps.board import Board, waiting_for
 from sweeps.conductor import Conductor
-from sweeps.places import trials_at_a_time
+from sweeps.places import node_share, trials_at_a_time
 from sweeps.plan import Plan
-from sweeps.ray_cluster import local_cluster
+from sweeps.ray_cluster import ray_cluster
 from sweeps.session import Session, SweepFolder
 from sweeps.source import Grid, Source
 from sweeps.task_messages import Order
@@ -33,6 +33,7 @@ class SweepOutcome:
     reused: int  # runs whose result was there before
     failed: dict[str, str] = field(default_factory=dict)  # run's label -> its traceback
     stopped: str | None = None  # why it ended early
+    left: int = 0  # runs that other drivers were still working on
 
 
 def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
@@ -69,7 +70,8 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
         complete = work.done and not failed and conductor.stop_reason is None
         with waiting_for("Bringing MLflow up to date"):
             tracker.close(complete=complete)
-        return SweepOutcome(len(work.settled) - len(failed) - reused, reused, failed, conductor.stop_reason)
+        left = len(work.tree.runs) - len(work.settled) if conductor.stop_reason is None else 0
+        return SweepOutcome(len(work.settled) - len(failed) - reused, reused, failed, conductor.stop_reason, left)
 
 
 def open_source(plan: Plan, root: Path, store: Store) -> Source:
@@ -102,21 +104,29 @@ def _prepare(plan: Plan, store: Store) -> None:
 
 def _carry_out(plan: Plan, root: Path, conductor: Conductor, session: Session, places: int) -> None:
     """Starts Ray and works until everything is done, or is to stop."""
-    resources, work = plan.sweep.resources, conductor.work
+    work = conductor.work
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it logs, the board shows and the runner reports
     with ExitStack() as stack:
         with waiting_for("Starting Ray"):
-            cluster = local_cluster(places * resources.cpus, math.ceil(places * resources.gpus))
-            folder = stack.enter_context(cluster)
+            folder = stack.enter_context(ray_cluster(*node_share(plan.sweep, places)))
         conductor.board = stack.enter_context(Board(f"Sweep {plan.sweep.name}", places, conductor.counts))
         stack.enter_context(on_interrupt(conductor.stop))
         rounds = itertools.count()
         while not conductor.stopping and (work.ready() or not work.done):
             if work.ready():
                 fit(plan, root, conductor, session, places, folder / f"tune{next(rounds)}")
+            elif leaves_when_idle(plan) and work.left_to_others():
+                return
             else:  # another driver works on what is left
                 conductor.tick()
                 time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def leaves_when_idle(plan: Plan) -> bool:
+    """Whether this driver is not to hold its machine while others finish: an array's member, which is queued again
+    where it is lost. A search goes on with confirmations, for which all are wanted."""
+    allocation = Allocation.current()
+    return allocation is not None and allocation.in_array and plan.sweep.search is None
 
 
 def fit(plan: Plan, root: Path, conductor: Conductor, session: Session, places: int, folder: Path) -> None:

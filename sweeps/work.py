@@ -83,6 +83,12 @@ class Work:
             task = self._take()
         return task
 
+    def left_to_others(self) -> bool:
+        """Whether nothing is left but what other drivers work on, with nothing behind it that needs a driver."""
+        unsettled = [run for run in self.tree.runs.values() if run.keys.evaluation not in self.settled]
+        untrained = [[key for key in run.keys.stages if key not in self._store] for run in unsettled]
+        return not self.ready() and all(len(keys) <= 1 for keys in untrained)
+
     def remaining(self) -> tuple[int, int]:
         """Training steps and evaluations that are left of what is known."""
         runs = [run for run in self.tree.runs.values() if run.keys.evaluation not in self.settled]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ear.cli.launch import DryRun, Follow, Slurm, launched
 from ear.cli.options import Overrides
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def encode(
+    context: typer.Context,
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="A shipped name (imagenet256_base) or a YAML file.")],
     overrides: Overrides = [],  # noqa: B006 (typer copies it)
     verify: Annotated[bool, typer.Option("--verify", help="Only check a finished cache, every byte of it.")] = False,
@@ -22,17 +24,21 @@ def encode(
     max_skipped: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the images that may fail to decode.")
     ] = 0.001,
+    slurm: Slurm = None,
+    dry_run: DryRun = False,
+    follow: Follow = False,
 ) -> None:
     """Encode an image folder (one folder a class) into a cache of latents, which `ear train` reads.
 
     Every image is cropped, encoded together with its mirror, and kept as posterior moments in half precision. What is
-    there already is not encoded again, so a killed run goes on by the same command. Started by torchrun, its processes
-    share the work.
+    there already is not encoded again, so a killed run goes on by the same command. Started by torchrun, or as a SLURM
+    job, its processes share the work.
 
     \b
     Examples:
       ear encode imagenet256_base --set data.path=TRAIN --set data.latents=CACHE --set tokenizer.checkpoint=kl16.ckpt
       ear encode imagenet256_base --set data.latents=CACHE --verify
+      ear encode imagenet256_base --set data.path=TRAIN --set data.latents=CACHE ... --slurm training
     """
     from ear.config import load_config
     from ear.config.schema import ImageFolderData
@@ -44,6 +50,8 @@ def encode(
     if resolved.data.latents is None:
         raise UserError("data.latents is not set: name the cache's folder with --set data.latents=FOLDER.")
     folder = Path(resolved.data.latents)
+    if launched(context, "encode", Path(config).stem, slurm, dry_run, follow, cache=folder):
+        return
     if verify or encode_images(resolved, resolved.data, folder, max_skipped):
         inspect_cache(folder, verify, measure_scale)
 

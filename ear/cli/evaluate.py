@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ear.cli.launch import DryRun, Follow, Slurm, launched
 from ear.cli.options import DEFAULT_ROOT, Json, Overrides, Root
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
+    context: typer.Context,
     checkpoint: Annotated[
         str, typer.Argument(metavar="CHECKPOINT", help="A checkpoint file or a folder of the store that holds one.")
     ],
@@ -25,21 +27,47 @@ def evaluate(
     ] = False,
     root: Root = DEFAULT_ROOT,
     as_json: Json = False,
+    slurm: Slurm = None,
+    dry_run: DryRun = False,
+    follow: Follow = False,
 ) -> None:
     """Measure FID, IS, precision and recall of a checkpoint, with and without class labels.
 
-    What the store holds already is not measured again. Started by torchrun, its processes share the sampling.
+    What the store holds already is not measured again. Started by torchrun, or as a SLURM job, its processes share the
+    sampling.
 
     \b
     Examples:
       ear evaluate runs/store/KEY --set sampling.cfg=1.5 --set evaluation.images=4000
       ear evaluate runs/store/KEY --set evaluation.statistics=VIRTUAL_imagenet256_labeled.npz
+      ear evaluate runs/store/KEY --set evaluation.images=50000 --slurm training
       ear evaluate fashion_mnist --reconstruction
     """
+    if slurm is not None:
+        check(checkpoint, overrides, reconstruction)
+    if launched(context, "evaluate", Path(checkpoint).stem[:12], slurm, dry_run, follow):
+        return
     if reconstruction:
         evaluate_tokenizer(checkpoint, overrides, root, as_json)
     else:
         evaluate_checkpoint(Path(checkpoint), overrides, keep_images, root, as_json)
+
+
+def check(name: str, overrides: list[str], reconstruction: bool) -> None:
+    """Finds before a job is queued what would stop it at once.
+
+    Raises:
+        UserError: there is no such checkpoint or configuration, or an override is wrong.
+    """
+    from ear.cli.checkpoint import checkpoint_file, override
+    from ear.config import load_config
+    from ear.training.checkpoint import load_header
+
+    if reconstruction:
+        load_config(name, overrides)
+    else:
+        path = checkpoint_file(Path(name))
+        override(load_header(path).config, overrides, path)
 
 
 def evaluate_checkpoint(

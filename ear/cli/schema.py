@@ -8,7 +8,7 @@ import typer
 
 
 def schema(
-    kind: Annotated[str, typer.Argument(metavar="run|sweep", help="Which YAML file the schema is of.")],
+    kind: Annotated[str, typer.Argument(metavar="run|sweep|slurm", help="Which YAML file the schema is of.")],
 ) -> None:
     """Print the JSON schema of a YAML file, with which editors complete and check it.
 

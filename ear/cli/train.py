@@ -1,11 +1,13 @@
 """ear train"""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ear.cli.evaluate import evaluate_checkpoint
+from ear.cli.launch import DryRun, Follow, Slurm, launched
 from ear.cli.options import DEFAULT_ROOT, Json, Overrides, Root
 
 if TYPE_CHECKING:
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def train(
+    context: typer.Context,
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="A shipped name (digits) or a YAML file.")],
     overrides: Overrides = [],  # noqa: B006 (typer copies it)
     then_evaluate: Annotated[
@@ -20,17 +23,21 @@ def train(
     ] = False,
     root: Root = DEFAULT_ROOT,
     as_json: Json = False,
+    slurm: Slurm = None,
+    dry_run: DryRun = False,
+    follow: Follow = False,
 ) -> None:
     """Train one configuration; what the store holds already is not trained again.
 
-    Ctrl-C saves the training, and the same command goes on from there. Started by torchrun, it trains on all of its
-    processes.
+    Ctrl-C saves the training, and the same command goes on from there. Started by torchrun, or as a SLURM job, it
+    trains on all of its processes.
 
     \b
     Examples:
       ear train digits --set scoring.alpha=1.25 --set seed=1
       ear train fashion_mnist --evaluate
       torchrun --nproc-per-node 8 -m ear train imagenet256_base --set data.latents=CACHE
+      ear train imagenet256_large --set data.latents=CACHE --slurm training
     """
     from contextlib import ExitStack
     from threading import Event
@@ -44,6 +51,8 @@ def train(
     from ear.store.uses import record_use
 
     resolved = load_config(config, overrides)
+    if launched(context, "train", Path(config).stem, slurm, dry_run, follow):
+        return
     stop = Event()
     # One connection for both: torchrun's processes can't meet a second time.
     with joined_processes() as processes:

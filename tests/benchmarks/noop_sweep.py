@@ -20,7 +20,7 @@ from ear.store import Store
 from ear.training import TrainingRecord
 from sweeps.conductor import Conductor
 from sweeps.plan import Plan, compile_plan
-from sweeps.ray_cluster import local_cluster
+from sweeps.ray_cluster import ray_cluster
 from sweeps.runner import fit
 from sweeps.runs import PlannedRun, RunResult
 from sweeps.session import Session, SweepFolder
@@ -86,7 +86,7 @@ def run_noop_sweep(folder: Path, count: int) -> tuple[float, float]:
     tracker = Tracker(plan.identity, store, folder)
     with Session(SweepFolder(folder, "noop")).opened() as session:
         conductor = Conductor(work, Grid(()), tracker, session)
-        with local_cluster(2, 0) as temporary:
+        with ray_cluster(2, 0) as temporary:
             started = time.perf_counter()
             fit(plan, folder, conductor, session, 2, temporary / "tune")
             done = time.perf_counter()

@@ -1,0 +1,47 @@
+"""What SLURM gave this process, which is not what the machine has."""
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """A job as one of its tasks sees it."""
+
+    job: str  # its id; ARRAY_INDEX for an array's
+    nodes: int
+    cpus: int  # on this node
+    gpus: int | None  # on this node; None where the cluster does not count GPUs
+    memory: int | None  # bytes on this node; None where the cluster does not count memory
+    address: str  # of the first node, as the others reach it
+    rank: int  # of this task
+    restarts: int  # how often the job was queued again
+    in_array: bool
+
+    @classmethod
+    def current(cls) -> "Allocation | None":
+        """None outside of a job's tasks."""
+        if "SLURM_JOB_ID" not in os.environ or "SLURM_PROCID" not in os.environ:
+            return None
+        cpus = _number("SLURM_CPUS_ON_NODE") or 1
+        per_cpu, per_node = _number("SLURM_MEM_PER_CPU"), _number("SLURM_MEM_PER_NODE")  # MB
+        megabytes = per_node or (per_cpu * cpus if per_cpu else None)
+        array = os.environ.get("SLURM_ARRAY_JOB_ID")
+        return cls(
+            job=f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"],
+            nodes=_number("SLURM_STEP_NUM_NODES") or _number("SLURM_NNODES") or 1,
+            cpus=cpus,
+            gpus=_number("SLURM_GPUS_ON_NODE"),
+            memory=megabytes * 2**20 if megabytes else None,
+            address=os.environ.get("SLURM_LAUNCH_NODE_IPADDR", "127.0.0.1"),
+            rank=_number("SLURM_PROCID") or 0,
+            restarts=_number("SLURM_RESTART_COUNT") or 0,
+            in_array=array is not None,
+        )
+
+
+def _number(name: str) -> int | None:
+    try:
+        return int(os.environ[name])
+    except (KeyError, ValueError):
+        return None

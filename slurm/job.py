@@ -1,0 +1,164 @@
+"""What submitit starts in every task of a job: an `ear` command, kept running until it is done.
+
+A job's first task may be told to make room (a time limit that draws near, a preemption): submitit then calls
+`checkpoint`, which lets the command save what it has, and queues the job again. Whatever else happens to a job, it may
+be begun any number of times: what is done is in the store, what is half done in a checkpoint.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import submitit
+from submitit.core.utils import DelayedSubmission
+
+from slurm.allocation import Allocation
+from slurm.attempts import Attempts
+from slurm.gang import Gang
+from slurm.progress import Progress
+from slurm.rendezvous import Rendezvous, free_port
+
+Shape = Literal["alone", "gang", "processes"]
+"""One task; one task a node, a driver with the first; or one process of a training a task."""
+
+INTERRUPTED = 130  # exit code of a command that saved and stopped, as told to
+PORT = "port"  # topic
+SECONDS_BETWEEN_LOOKS = 0.2
+SECONDS_FOR_OTHERS = (
+    5.0  # in which a task that was killed asks for another attempt, before one that merely fails ends all
+)
+SECONDS_TO_MEET = 300.0
+MARGIN = 10.0  # seconds of the signal's delay that are left for queueing again
+PR_SET_PDEATHSIG = 1
+
+
+class EarJob:
+    """Pickled by submitit at submission, and called in every task."""
+
+    def __init__(
+        self,
+        arguments: list[str],
+        shape: Shape,
+        folder: Path,
+        store: Path,
+        cache: Path | None,
+        signal_delay: float,
+        restarts: int,
+        scratch: str | None,
+    ) -> None:
+        """
+        Args:
+            arguments: of `ear`.
+            folder: shared by the tasks, this submission's own.
+            store: where results appear.
+            cache: a folder of latents that grows, if that is what the command does.
+            signal_delay: seconds between the signal and the time limit.
+            restarts: most of them in a row that make no progress.
+            scratch: folder on the node for temporary files.
+        """
+        self.arguments = arguments
+        self.shape = shape
+        self.folder = folder
+        self.store = store
+        self.cache = cache
+        self.signal_delay = signal_delay
+        self.restarts = restarts
+        self.scratch = scratch
+        self._command: subprocess.Popen[bytes] | None = None
+
+    def __call__(self) -> None:
+        allocation = Allocation.current()
+        assert allocation is not None, "only inside of a job"
+        if self.scratch is not None:
+            os.environ["TMPDIR"] = os.path.expandvars(self.scratch)
+        board = Rendezvous(self.folder, allocation.job, allocation.restarts)
+        match self.shape:
+            case "alone":
+                self._supervise(allocation, {})
+            case "processes":
+                self._supervise(allocation, self._meet(allocation, board))
+            case "gang":
+                gang = Gang(allocation, board)
+                if allocation.rank > 0:
+                    gang.serve()
+                    return
+                try:
+                    self._supervise(allocation, gang.environment())
+                finally:
+                    gang.finish()
+
+    def checkpoint(self) -> DelayedSubmission:
+        """Called by submitit in its signal handler, in the first task: the command saves and ends."""
+        if self._command is not None:
+            with suppress(ProcessLookupError):
+                self._command.send_signal(signal.SIGTERM)
+            self._wait_for_end(self._command.pid, self.signal_delay - MARGIN)
+        arguments = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        return DelayedSubmission(EarJob(**arguments))
+
+    def _supervise(self, allocation: Allocation, environment: dict[str, str]) -> None:
+        """Runs the command to its end, again where its process was killed; ends the task with its exit code."""
+        attempts = Attempts(self.folder / f"attempts-{allocation.job}.json", self.restarts)
+        while True:
+            if allocation.rank == 0:
+                attempts.begin(os.environ.get("SLURMD_NODENAME", ""), Progress.of(self.store, self.cache))
+            code = self._run(environment)
+            if code >= 0:
+                break
+            print(f"The command was killed ({signal.Signals(-code).name}).", file=sys.stderr, flush=True)
+            if self.shape == "processes":
+                # The others can't go on without this one, nor meet once more.
+                submitit.JobEnvironment()._requeue(0)
+                self._wait_to_be_ended()
+        if code == 0:
+            return
+        if self.shape == "processes" and allocation.rank > 0 and code == INTERRUPTED:
+            self._wait_to_be_ended()  # to end now would end the first task as well, which may still be saving
+        if self.shape == "processes" and code != INTERRUPTED:
+            time.sleep(SECONDS_FOR_OTHERS)
+        sys.exit(code)
+
+    def _run(self, environment: dict[str, str]) -> int:
+        """The command's exit code, negative for a signal."""
+        self._command = subprocess.Popen(
+            [sys.executable, "-u", "-m", "ear", *self.arguments],
+            env={**os.environ, **environment},
+            preexec_fn=become_a_command,
+        )
+        while (code := self._command.poll()) is None:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        return code
+
+    def _meet(self, allocation: Allocation, board: Rendezvous) -> dict[str, str]:
+        """The environment in which torch.distributed finds the other processes."""
+        if allocation.rank == 0:
+            board.publish(PORT, free_port())
+        os.environ["MASTER_PORT"] = str(board.wait(PORT, SECONDS_TO_MEET))
+        # CUDA_VISIBLE_DEVICES stays SLURM's: its numbers need not begin with 0.
+        submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+        return {"MASTER_ADDR": allocation.address}  # a node's name need not be one that resolves
+
+    @staticmethod
+    def _wait_for_end(pid: int, seconds: float) -> None:
+        """Not by Popen.wait: this may run in a signal handler that interrupted that object."""
+        deadline = time.monotonic() + seconds
+        while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None and time.monotonic() < deadline:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+
+    @staticmethod
+    def _wait_to_be_ended() -> None:
+        """SLURM ends every task of a job that is over."""
+        while True:
+            time.sleep(SECONDS_FOR_OTHERS)
+
+
+def become_a_command() -> None:
+    """Between fork and exec: submitit's signal is not the command's, which ends with its supervisor."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

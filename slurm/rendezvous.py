@@ -1,0 +1,62 @@
+"""How a job's tasks find one another: small files in a folder that they share, each of which appears whole."""
+
+import json
+import random
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ear.files import write_json
+
+SECONDS_BETWEEN_LOOKS = 0.5
+PORTS = range(20000, 32768)  # below those that systems hand out to connections on their own accord
+
+
+class Rendezvous:
+    """A message board of one attempt at a job: what an earlier attempt left is not seen."""
+
+    def __init__(self, folder: Path, job: str, attempt: int) -> None:
+        self._stem = f"{job}-{attempt}"
+        self.folder = folder
+
+    def path(self, topic: str) -> Path:
+        return self.folder / f"{topic}-{self._stem}.json"
+
+    def publish(self, topic: str, message: Any) -> None:
+        """Replaces what stood there."""
+        write_json(self.path(topic), message)
+
+    def read(self, topic: str) -> Any:
+        """The message, or None while there is none."""
+        try:
+            return json.loads(self.path(topic).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+
+    def wait(self, topic: str, seconds: float, stop: Callable[[], bool] = lambda: False) -> Any:
+        """The message, as soon as there is one.
+
+        Raises:
+            TimeoutError: there is none in that time.
+        """
+        deadline = time.monotonic() + seconds
+        while (message := self.read(topic)) is None:
+            if time.monotonic() > deadline or stop():
+                raise TimeoutError(f"{self.path(topic)} did not appear within {seconds:.0f} s")
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        return message
+
+
+def free_port() -> int:
+    """A port that nobody on this machine listens on now, nor is likely to in the next seconds."""
+    draw = random.Random()  # not the run's seed: several jobs of one configuration may share a machine
+    while True:
+        port = draw.choice(PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("", port))
+            except OSError:
+                continue
+        return port
