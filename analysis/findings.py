@@ -7,28 +7,31 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.notation import symbol
 from analysis.paper import PaperAblation
+from analysis.statistics import seed_range
+from sweeps.runs import shown
 
+MOST_LISTED = 6  # pairs of configurations that a sentence names
 COLLAPSE = 5.0  # a configuration's FID over the best one's from which we speak of a collapse
 
 
 def findings(summary: pd.DataFrame, axes: list[str], paper: PaperAblation | None) -> str:
     """Sentences that follow from the numbers alone. A paper's ablation is given for a single axis only."""
-    seeds = int(summary["runs"].min())
     finished = summary.dropna(subset=["fid"])
-    told_apart = resolution(finished, axes, seeds)
+    differences = resolution(finished, axes, seed_range(summary))
     if paper is None:
-        return f"The paper's summary gives no numbers for this ablation. {told_apart}"
+        return f"The paper's summary gives no numbers for this ablation. {differences}"
     axis = paper.axis
     both = finished[finished[axis].isin(paper.values)]
     if both.empty:
-        return f"The sweep has none of the paper's values, so nothing can be compared. {told_apart}"
+        return f"The sweep has none of the paper's values, so nothing can be compared. {differences}"
     theirs = pd.Series([paper.value("fid", value) for value in both[axis]], index=both.index, dtype=float)
     sentences = [
         *order(both, axis, theirs),
         *collapse(both, axis, theirs),
         *inception_score(both, axis, theirs, paper),
-        told_apart,
+        differences,
     ]
     return " ".join(sentences)
 
@@ -79,22 +82,49 @@ def inception_score(both: pd.DataFrame, axis: str, theirs: pd.Series, paper: Pap
     ]
 
 
-def resolution(finished: pd.DataFrame, axes: list[str], seeds: int) -> str:
+def resolution(finished: pd.DataFrame, axes: list[str], seeds: str) -> str:
     """Which neighbours, configurations one step of one axis apart, the seeds can tell apart."""
-    if seeds < 2:
+    if seeds == "1":
         return (
             "With one seed there is no interval: read only differences of the collapse's size; "
             "three seeds or more are needed to rank the others."
         )
-    pairs = []
-    for one, other in neighbours(finished, axes):
-        gap = abs(one["fid"] - other["fid"])
-        # Without an interval (a single seed finished) nothing is told apart: a comparison with NaN is false.
-        if not gap >= np.hypot(float(one["fid_ci"]), float(other["fid_ci"])):
-            pairs.append(" and ".join(", ".join(f"{row[axis]}" for axis in axes) for row in (one, other)))
-    if not pairs:
+    pairs = list(neighbours(finished, axes))
+    close = [pair for pair in pairs if not told_apart(*pair)]
+    if not close:
         return f"All neighbours differ by more than their 95% intervals over {seeds} seeds."
-    return f"Over {seeds} seeds the FID of {'; of '.join(pairs)} can't be told apart (95% intervals)."
+    if len(close) > MOST_LISTED:
+        return (
+            f"Over {seeds} seeds the FID of {share(len(close), len(pairs))} pairs of neighbours can't be told apart "
+            f"by their 95% intervals. {best(finished, axes)}"
+        )
+    named = [" and ".join(", ".join(f"{row[axis]}" for axis in axes) for row in pair) for pair in close]
+    return f"Over {seeds} seeds the FID of {'; of '.join(named)} can't be told apart (95% intervals)."
+
+
+def told_apart(one: pd.Series, other: pd.Series) -> bool:
+    """Whether two configurations' FIDs differ by more than both intervals together.
+
+    Without an interval (a single seed finished) nothing is told apart: a comparison with NaN is false.
+    """
+    return bool(abs(one["fid"] - other["fid"]) >= np.hypot(one["fid_ci"], other["fid_ci"]))
+
+
+def best(finished: pd.DataFrame, axes: list[str]) -> str:
+    """The configuration with the lowest FID, and how many others its interval covers."""
+    winner = finished.astype(object).loc[finished["fid"].idxmin()]
+    name = ", ".join(f"{symbol(axis)} {shown(winner[axis])}" for axis in axes)
+    fid, half_width = winner["fid"], winner["fid_ci"]
+    if np.isnan(half_width):
+        return f"The best FID is {fid:.2f}, at {name}, where a single seed finished: it has no interval."
+    within = int((finished["fid"] <= fid + half_width).sum()) - 1
+    others = f"the mean of {share(within, len(finished) - 1)} other configurations"
+    return f"The best FID is {fid:.2f} ± {half_width:.2f}, at {name}; {others} is within this interval."
+
+
+def share(part: int, whole: int) -> str:
+    """`2 of 5`, or `all 5`."""
+    return f"all {whole}" if part == whole else f"{part} of {whole}"
 
 
 def neighbours(finished: pd.DataFrame, axes: list[str]) -> Iterator[tuple[pd.Series, pd.Series]]:
@@ -103,5 +133,6 @@ def neighbours(finished: pd.DataFrame, axes: list[str]) -> Iterator[tuple[pd.Ser
         others = [each for each in axes if each != axis]
         groups = [group for _, group in finished.groupby(others)] if others else [finished]
         for group in groups:
-            rows = [row for _, row in group.sort_values(axis).iterrows()]
+            # As objects, for a row of numbers alone would turn the whole ones into fractions.
+            rows = [row for _, row in group.sort_values(axis).astype(object).iterrows()]
             yield from pairwise(rows)

@@ -17,6 +17,12 @@ def symbol(parameter: str) -> str:
 
 
 def latex_symbol(parameter: str) -> str:
-    """Of a dotted parameter, for LaTeX and matplotlib."""
+    """Of a dotted parameter, for LaTeX."""
     name = short_name(parameter)
     return LATEX.get(name, name.replace("_", r"\_"))
+
+
+def figure_symbol(parameter: str) -> str:
+    """Of a dotted parameter, for matplotlib, which reads LaTeX between dollars and takes all else literally."""
+    name = short_name(parameter)
+    return LATEX.get(name, name)

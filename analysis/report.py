@@ -4,13 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.figures import save_ablation_figure
+import pandas as pd
+
+from analysis.ablation_figure import save_ablation_figure
 from analysis.findings import findings
-from analysis.paper import paper_ablation
-from analysis.results import METRICS, load_results
+from analysis.grid_figure import is_numeric_grid, save_grid_figure
+from analysis.paper import PaperAblation, paper_ablation
+from analysis.results import METRICS, SweepResults, load_results
 from analysis.samples import save_sample_sheet
 from analysis.search import best_rows, search_findings
-from analysis.statistics import summarise
+from analysis.statistics import seed_range, summarise
 from analysis.tables import display_table, latex, markdown
 from ear.files import require_writable, write_text
 from ear.store import Store
@@ -39,7 +42,7 @@ def write_report(name: str, root: Path) -> Report:
     require_writable(folder)
     paper = paper_ablation(results.axes)
     summary = summarise(results.frame, results.axes, METRICS)
-    caption = describe(results.conditions, int(summary["runs"].min()))
+    caption = describe(results.conditions, seed_range(summary))
     if results.searched:
         paper = None  # which ablates one parameter at a time
         table = display_table(best_rows(summary, results.objective), results.axes, paper)
@@ -54,16 +57,29 @@ def write_report(name: str, root: Path) -> Report:
     write_text(folder / "table.tex", latex(table, results.axes, full_caption, f"tab:{name}"))
     write_text(folder / "table.csv", summary.to_csv(index=False))
     files = [folder / "table.md", folder / "table.csv", folder / "table.tex"]
-    if len(results.axes) == 1 and not results.searched:
-        figure = folder / f"{short_name(results.axes[0])}.png"
-        save_ablation_figure(figure, summary, results.axes[0], paper, caption)
-        files.append(figure)
+    files += save_figure(folder, results, summary, paper, caption)
     save_sample_sheet(folder / "samples.png", results, caption)
     files.append(folder / "samples.png")
     return Report(folder, text, caption, words, files)
 
 
-def describe(conditions: dict[str, Any], seeds: int) -> str:
+def save_figure(
+    folder: Path, results: SweepResults, summary: pd.DataFrame, paper: PaperAblation | None, caption: str
+) -> list[Path]:
+    """The figure of one axis, or of two numeric ones, named after them; a search or another grid has none."""
+    path = folder / f"{'-'.join(short_name(axis) for axis in results.axes)}.png"
+    if results.searched:
+        return []
+    if len(results.axes) == 1:
+        save_ablation_figure(path, summary, results.axes[0], paper, caption)
+    elif is_numeric_grid(summary, results.axes):
+        save_grid_figure(path, summary, results.axes, caption)
+    else:
+        return []
+    return [path]
+
+
+def describe(conditions: dict[str, Any], seeds: str) -> str:
     """One sentence that labels every number of the report."""
     settings = ", ".join(
         f"{label} {conditions[name]}"
@@ -83,5 +99,5 @@ def describe(conditions: dict[str, Any], seeds: int) -> str:
     return (
         f"{conditions['images']:.0f} generated images ({conditions['null_images']:.0f} without label) against {real}; "
         f"extractor {conditions['extractor']} ({weights}); {settings}; "
-        f"{seeds} seed{'s, mean ± 95% interval' if seeds > 1 else ''}."
+        f"{seeds} seed{'s, mean ± 95% interval' if seeds != '1' else ''}."
     )

@@ -10,7 +10,7 @@ from matplotlib.image import imread
 from numpy.typing import NDArray
 
 from analysis.figures import wrap_caption
-from analysis.notation import latex_symbol
+from analysis.notation import figure_symbol
 from analysis.results import SweepResults
 from ear.files import write_atomically
 from sweeps.metric import better
@@ -34,7 +34,7 @@ def save_sample_sheet(path: Path, results: SweepResults, caption: str) -> None:
             panel.set_axis_off()
         for panel, (_, configuration) in zip(panels, first.iterrows(), strict=False):
             panel.imshow(samples_of(results, configuration["run_id"]), interpolation="nearest")
-            values = ", ".join(f"{latex_symbol(axis)} = {shown(configuration[axis])}" for axis in results.axes)
+            values = ", ".join(f"{figure_symbol(axis)} = {shown(configuration[axis])}" for axis in results.axes)
             fid, recall = configuration["fid"], configuration["recall"]
             panel.set_title(f"{values}\nFID {fid:.1f}, recall {recall:.2f}", fontsize=8)
         note = f"A row a class; the last row without a class label. {caption}"

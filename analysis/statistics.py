@@ -18,8 +18,17 @@ def half_width(values: Sequence[float]) -> float | None:
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * deviation / math.sqrt(count)
 
 
+def seed_range(summary: pd.DataFrame) -> str:
+    """How many seeds each configuration of `summarise` has: `3`, or `1 to 3` where some have not all ended."""
+    least, most = summary["runs"].min(), summary["runs"].max()
+    return f"{most}" if least == most else f"{least} to {most}"
+
+
 def summarise(frame: pd.DataFrame, axes: list[str], metrics: Sequence[str]) -> pd.DataFrame:
-    """A row for each configuration: its axes, `runs`, `diverged`, and METRIC and METRIC_ci (None for one seed)."""
+    """A row for each configuration: its axes, `runs`, `diverged`, METRIC and METRIC_ci.
+
+    METRIC is NaN where no run finished, and METRIC_ci, the interval's half-width, where fewer than two did.
+    """
     rows = []
     for values, group in frame.groupby(axes, sort=True, dropna=False):
         finished = group[group["outcome"] == "finished"]
@@ -30,4 +39,5 @@ def summarise(frame: pd.DataFrame, axes: list[str], metrics: Sequence[str]) -> p
             row[metric] = float(pd.Series(numbers).mean()) if numbers else None
             row[f"{metric}_ci"] = half_width(numbers)
         rows.append(row)
-    return pd.DataFrame(rows)
+    # A column of nothing but None would not be one of numbers.
+    return pd.DataFrame(rows).astype({name: float for metric in metrics for name in (metric, f"{metric}_ci")})

@@ -20,7 +20,7 @@ COLUMNS = {
 def display_table(summary: pd.DataFrame, axes: list[str], paper: PaperAblation | None) -> pd.DataFrame:
     """Text cells: ours with its interval where there are seeds, then the paper's."""
     rows = []
-    for _, configuration in summary.iterrows():
+    for _, configuration in summary.astype(object).iterrows():  # whole numbers stay whole
         row = {symbol(axis): shown(configuration[axis]) for axis in axes}
         for metric, (heading, decimals) in COLUMNS.items():
             row[heading] = cell(configuration, metric, decimals)

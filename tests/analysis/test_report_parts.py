@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from analysis.figures import save_ablation_figure, wrap_caption
+from analysis.ablation_figure import save_ablation_figure
+from analysis.figures import wrap_caption
 from analysis.findings import findings
+from analysis.notation import figure_symbol, latex_symbol
 from analysis.paper import PaperAblation, paper_ablation
 from analysis.results import METRICS
 from analysis.statistics import half_width, summarise
@@ -145,6 +147,12 @@ def test_findings_name_every_axis_of_a_grid() -> None:
     text = findings(summarise(pd.concat(rows), axes, METRICS), axes, None)
     assert "1.0, 1.0 and 1.0, 2.0" in text, text
     assert "1.0, 2.0 and 1.5, 1.0" not in text  # they differ in two axes
+
+
+def test_names_are_written_as_latex_and_matplotlib_read_them() -> None:
+    assert latex_symbol("optimizer.generator_lr_scale") == r"generator\_lr\_scale"
+    assert figure_symbol("optimizer.generator_lr_scale") == "generator_lr_scale"  # which would print the backslash
+    assert latex_symbol(ALPHA) == figure_symbol(ALPHA) == r"$\alpha$"
 
 
 def test_figure_is_drawn_with_and_without_the_paper(tmp_path: Path, paper: PaperAblation) -> None:

@@ -1,0 +1,49 @@
+"""The figure of a sweep over one axis: FID and IS against it, the paper's curve beside ours."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis.figures import draw_means, metric_figure, scale
+from analysis.paper import PaperAblation
+
+# Okabe & Ito's palette, told apart by readers with colour-vision deficiencies and in grey print.
+OURS, OURS_NULL, PAPER = "#0072B2", "#56B4E9", "#D55E00"
+OURS_LABEL, OURS_NULL_LABEL = "ours", "ours, no class label"
+
+
+def save_ablation_figure(
+    path: Path, summary: pd.DataFrame, axis: str, paper: PaperAblation | None, caption: str
+) -> None:
+    """Two panels, FID and IS against one axis; `caption` says what was measured with what."""
+    with metric_figure(path, axis, caption) as (figure, panels):
+        for metric, panel in panels.items():
+            draw(panel, summary.set_index(axis), metric, paper)
+        handles = dict(zip(*reversed(panels["fid"].get_legend_handles_labels()), strict=True))
+        order = [label for label in (OURS_LABEL, OURS_NULL_LABEL) if label in handles]
+        order += [label for label in handles if label not in order]
+        figure.legend(
+            [handles[label] for label in order], order, loc="outside upper center", ncols=len(order), fontsize=8
+        )
+
+
+def draw(panel: Axes, summary: pd.DataFrame, metric: str, paper: PaperAblation | None) -> None:
+    """Ours with and without labels, error bars where there are seeds, the paper's dashed.
+
+    `summary` is indexed by the axis' value.
+    """
+    shown: list[float] = []
+    for name, colour, marker, label in (
+        (metric, OURS, "o", OURS_LABEL),
+        (f"{metric}_null", OURS_NULL, "s", OURS_NULL_LABEL),
+    ):
+        draw_means(panel, summary[name], summary[f"{name}_ci"], label, {"color": colour, "marker": marker})
+        shown += summary[name].dropna().tolist()
+    if paper:
+        style: dict[str, Any] = {"color": PAPER, "marker": "D", "markersize": 4, "linestyle": "--"}
+        theirs = [float(text) for text in paper.printed[metric]]
+        panel.plot(paper.values, theirs, label=f"paper ({paper.setting})", **style)
+        shown += theirs
+    scale(panel, summary.index.tolist(), shown)

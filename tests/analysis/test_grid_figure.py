@@ -1,0 +1,294 @@
+"""The figure and the words of a grid of two axes, on summaries whose numbers are written out."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from analysis.figures import metric_figure
+from analysis.findings import findings
+from analysis.grid_figure import MOST_ASIDE, NOTE, draw_grid, is_numeric_grid, roles, save_grid_figure, sideways
+from analysis.report import describe, save_figure
+from analysis.results import METRICS, SweepResults
+from analysis.statistics import seed_range, summarise
+from analysis.tables import display_table
+
+CFG, STEPS = "sampling.cfg", "sampling.steps"
+AXES = [CFG, STEPS]
+STEPS_AT = list(enumerate((4, 8, 16)))
+GUIDANCE = [(cfg, steps) for cfg in (1.0, 1.25, 1.5, 2.0, 3.0) for steps in (4, 8, 16)]
+
+
+def grid(
+    fid: dict[tuple[object, object], float], fid_ci: float = 0.5, axes: list[str] = AXES, runs: int = 3
+) -> pd.DataFrame:
+    """A summary as `summarise` makes it: configuration -> mean FID; IS is 100 - FID, its interval half of FID's."""
+    rows = []
+    for values, mean in fid.items():
+        missing = math.isnan(mean)
+        row = dict(zip(axes, values, strict=True)) | {
+            "runs": runs,
+            "diverged": runs if missing else 0,
+            "diverged_at": 7.0 if missing else math.nan,
+        }
+        for metric in METRICS:
+            row |= {metric: mean, f"{metric}_ci": math.nan if missing else fid_ci}
+        rows.append(row | {"is": 100 - mean, "is_ci": math.nan if missing else fid_ci / 2})
+    return pd.DataFrame(rows)
+
+
+def rising(cfg: float, steps: int) -> float:
+    """A FID of its own for each configuration of the grid, within a ratio of 4."""
+    return 20 + cfg + steps / 100
+
+
+@pytest.fixture
+def guidance() -> pd.DataFrame:
+    return grid({(cfg, steps): rising(cfg, steps) for cfg, steps in GUIDANCE})
+
+
+@pytest.fixture
+def canvas(tmp_path: Path) -> Iterator[tuple[Figure, dict[str, Axes]]]:
+    with metric_figure(tmp_path / "canvas.png", CFG, "caption") as parts:
+        yield parts
+
+
+def lines_of(panel: Axes) -> dict[str, ErrorbarContainer]:
+    return {container.get_label(): container for container in panel.containers}
+
+
+def intervals_of(line: ErrorbarContainer) -> list[tuple[float, float]]:
+    """Lower and upper end of each point's error bar; NaN where there is none."""
+    (bars,) = line.lines[2]
+    return [(bar[0, 1], bar[1, 1]) if len(bar) else (math.nan, math.nan) for bar in bars.get_segments()]
+
+
+def test_the_axis_with_more_values_is_on_x(guidance: pd.DataFrame) -> None:
+    assert roles(guidance, AXES) == (CFG, STEPS)
+    assert roles(guidance, [STEPS, CFG]) == (CFG, STEPS)
+    square = guidance[guidance[CFG] < 2]
+    assert roles(square, AXES) == (CFG, STEPS)
+    assert roles(square, [STEPS, CFG]) == (STEPS, CFG)  # of equals the sweep's first
+
+
+def test_lines_are_the_summarys_means_and_intervals(
+    guidance: pd.DataFrame, canvas: tuple[Figure, dict[str, Axes]]
+) -> None:
+    figure, panels = canvas
+    draw_grid(figure, panels, guidance, CFG, STEPS)
+    for metric, half_width in (("fid", 0.5), ("is", 0.25)):
+        lines = lines_of(panels[metric])
+        assert list(lines) == ["4", "8", "16"]
+        for steps, line in zip((4, 8, 16), lines.values(), strict=True):
+            fid = np.array([rising(cfg, steps) for cfg in (1.0, 1.25, 1.5, 2.0, 3.0)])
+            expected = fid if metric == "fid" else 100 - fid
+            assert list(line.lines[0].get_xdata(orig=False)) == [1.0, 1.25, 1.5, 2.0, 3.0]
+            np.testing.assert_allclose(line.lines[0].get_ydata(orig=False), expected, rtol=1e-12)
+            np.testing.assert_allclose(
+                intervals_of(line), np.stack([expected - half_width, expected + half_width], axis=1), rtol=1e-12
+            )
+    assert panels["fid"].get_xlabel() == panels["is"].get_xlabel() == "cfg"
+
+
+def test_one_legend_is_titled_with_the_lines_axis(canvas: tuple[Figure, dict[str, Axes]]) -> None:
+    figure, panels = canvas
+    axes = ["training.stages.-1.train_temperature", "sampling.infer_temperature"]
+    summary = grid({(train, infer): 20.0 for train in (0.95, 1.0) for infer in (0.5, 0.75, 1.0)}, axes=axes)
+    draw_grid(figure, panels, summary, *roles(summary, axes))
+    (legend,) = figure.legends
+    assert legend.get_title().get_text() == r"$\tau_\mathrm{train}$"
+    assert [text.get_text() for text in legend.get_texts()] == ["0.95", "1.0"]
+    assert panels["fid"].get_legend() is None
+
+
+def test_lines_differ_in_colour_and_marker(guidance: pd.DataFrame, canvas: tuple[Figure, dict[str, Axes]]) -> None:
+    figure, panels = canvas
+    draw_grid(figure, panels, guidance, CFG, STEPS)
+    drawn = [container.lines[0] for container in panels["fid"].containers]
+    assert len({line.get_marker() for line in drawn}) == 3
+    # A sequence in grey print too: luminance (Rec. 709) rises with the value.
+    luminance = [np.dot(line.get_color()[:3], (0.2126, 0.7152, 0.0722)) for line in drawn]
+    assert luminance == sorted(luminance)
+    assert luminance[0] < luminance[1] - 0.1 < luminance[2] - 0.2
+
+
+def test_points_of_one_x_stand_side_by_side(guidance: pd.DataFrame, canvas: tuple[Figure, dict[str, Axes]]) -> None:
+    figure, panels = canvas
+    draw_grid(figure, panels, guidance, CFG, STEPS)
+    panel = panels["fid"]
+    to_data = panel.transData.inverted()
+    moved = [
+        to_data.transform(line.get_transform().transform(np.stack(line.get_data(orig=False), axis=1)))[:, 0]
+        - line.get_xdata(orig=False)
+        for line in (container.lines[0] for container in panel.containers)
+    ]
+    # The range of cfg is 2, its least distance 0.25: 2% of the range is 0.04, but 0.3 * 0.25 / 2 is less.
+    np.testing.assert_allclose(moved, np.repeat([[-0.0375], [0.0], [0.0375]], 5, axis=1), atol=1e-9)
+    for container in panel.containers:  # bars and caps move with their points
+        assert container.lines[2][0].get_transform() == container.lines[0].get_transform()
+        assert all(cap.get_transform() == container.lines[0].get_transform() for cap in container.lines[1])
+    np.testing.assert_array_equal(panel.get_xticks(), [1.0, 1.25, 1.5, 2.0, 3.0])
+
+
+def test_sideways_moves_are_small_and_even() -> None:
+    np.testing.assert_allclose(sideways([0.0, 1.0], 2), [-0.01, 0.01])  # 2% of the range
+    np.testing.assert_allclose(sideways([0.0, 0.1, 10.0], 4), 0.01 * np.array([-1.5, -0.5, 0.5, 1.5]))
+    assert np.ptp(sideways([0.0, 0.1, 10.0], 7)) == pytest.approx(MOST_ASIDE * 0.1)
+    assert list(sideways([1.0], 3)) == [0, 0, 0]
+    assert list(sideways([1.0, 2.0], 1)) == [0]
+
+
+def test_missing_and_diverged_configurations_leave_gaps(canvas: tuple[Figure, dict[str, Axes]]) -> None:
+    figure, panels = canvas
+    fid: dict[tuple[object, object], float] = {(cfg, steps): rising(cfg, steps) for cfg, steps in GUIDANCE}
+    del fid[(1.25, 8)]
+    fid[(2.0, 16)] = math.nan
+    fid |= dict.fromkeys(((cfg, 4) for cfg in (1.0, 1.25, 1.5, 2.0, 3.0)), math.nan)
+    draw_grid(figure, panels, grid(fid), CFG, STEPS)
+    lines = lines_of(panels["fid"])
+    assert list(lines) == ["8", "16"]  # with 4 steps nothing finished
+    nan = math.nan
+    np.testing.assert_allclose(lines["8"].lines[0].get_ydata(orig=False), [21.08, nan, 21.58, 22.08, 23.08])
+    np.testing.assert_allclose(lines["16"].lines[0].get_ydata(orig=False), [21.16, 21.41, 21.66, nan, 23.16])
+    assert [math.isnan(low) for low, _ in intervals_of(lines["16"])] == [False, False, False, True, False]
+    assert len(figure.legends[0].get_texts()) == 2
+
+
+def test_a_single_seed_has_a_point_and_no_bar(canvas: tuple[Figure, dict[str, Axes]]) -> None:
+    figure, panels = canvas
+    draw_grid(figure, panels, grid(dict.fromkeys(GUIDANCE, 20.0), fid_ci=math.nan, runs=1), CFG, STEPS)
+    line = lines_of(panels["fid"])["4"]
+    assert list(line.lines[0].get_ydata(orig=False)) == [20.0] * 5
+    assert np.isnan(intervals_of(line)).all()
+
+
+def test_the_y_axis_is_logarithmic_from_a_ratio_of_four(tmp_path: Path) -> None:
+    for largest, expected in ((39.0, "linear"), (41.0, "log")):
+        with metric_figure(tmp_path / "x.png", CFG, "caption") as (figure, panels):
+            draw_grid(figure, panels, grid(dict.fromkeys(GUIDANCE, 10.0) | {(3.0, 16): largest}), CFG, STEPS)
+        assert panels["fid"].get_yscale() == expected
+        assert panels["is"].get_yscale() == "linear"  # 59 or 61 to 90
+        assert panels["fid"].get_xscale() == "linear"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [["cosine", "linear"], [False, True], [None, 8], [None, None], [True, 2.0], [1.0, math.inf]],
+    ids=str,
+)
+def test_an_axis_of_other_than_numbers_is_no_numeric_grid(values: list[object]) -> None:
+    assert not is_numeric_grid(grid({(cfg, value): 20.0 for cfg in (1.0, 2.0) for value in values}), AXES)
+
+
+def test_numeric_grids_have_two_axes(guidance: pd.DataFrame) -> None:
+    assert is_numeric_grid(guidance, AXES)
+    assert not is_numeric_grid(guidance, [CFG])
+    assert not is_numeric_grid(guidance.assign(**{"scoring.alpha": 1.0}), [*AXES, "scoring.alpha"])
+
+
+def results(axes: list[str], **columns: object) -> SweepResults:
+    """Of which the figure asks for the axes, and whether the columns are a search's."""
+    frame = pd.DataFrame({axis: [] for axis in axes}).assign(**columns)
+    return SweepResults("name", axes, frame, {}, None, pd.DataFrame(), "fid")
+
+
+def test_the_report_names_the_figure_after_its_axes(tmp_path: Path, guidance: pd.DataFrame) -> None:
+    (written,) = save_figure(tmp_path, results(AXES), guidance, None, "caption")
+    assert written == tmp_path / "cfg-steps.png"
+    pixels = imread(written)
+    assert pixels.shape[:2] == (660, 1440)
+    assert pixels.std() > 0.01
+
+
+def test_the_report_has_no_figure_of_other_grids(tmp_path: Path, guidance: pd.DataFrame) -> None:
+    strings = guidance.assign(**{STEPS: guidance[STEPS].map(str)})
+    three = guidance.assign(**{"scoring.alpha": 1.0})
+    assert save_figure(tmp_path, results(AXES), strings, None, "caption") == []
+    assert save_figure(tmp_path, results([*AXES, "scoring.alpha"]), three, None, "caption") == []
+    assert save_figure(tmp_path, results(AXES, trial=[]), guidance, None, "caption") == []  # a search
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_caption_says_that_points_are_moved(tmp_path: Path, guidance: pd.DataFrame) -> None:
+    save_grid_figure(tmp_path / "with.png", guidance, AXES, "caption.")
+    with metric_figure(tmp_path / "same.png", CFG, f"caption. {NOTE}") as (figure, panels):
+        draw_grid(figure, panels, guidance, CFG, STEPS)
+    np.testing.assert_array_equal(imread(tmp_path / "with.png"), imread(tmp_path / "same.png"))
+
+
+def test_whole_numbers_stay_whole_beside_fractions(guidance: pd.DataFrame) -> None:
+    assert list(display_table(guidance, AXES, None)["steps"])[:3] == ["4", "8", "16"]
+    two = guidance[(guidance[CFG] == 1.0) & (guidance[STEPS] < 16)]
+    assert "the FID of 1.0, 4 and 1.0, 8 can't be told apart" in findings(two, AXES, None)
+
+
+def ladder() -> dict[tuple[object, object], float]:
+    """FID 10, 11, 12 for cfg 1, 13, 14, 15 for cfg 2, 16, 17, 18 for cfg 3: 12 pairs of neighbours."""
+    return {(cfg, steps): 10.0 + 3 * row + at for row, cfg in enumerate((1.0, 2.0, 3.0)) for at, steps in STEPS_AT}
+
+
+def test_up_to_six_pairs_are_listed() -> None:
+    # Intervals of 1.5 tell apart what differs by hypot(1.5, 1.5) = 2.12: the 6 pairs that differ by 3, not those by 1.
+    text = findings(grid(ladder(), fid_ci=1.5), AXES, None)
+    assert text.count(" and ") == 6
+    assert text.endswith("3.0, 4 and 3.0, 8; of 3.0, 8 and 3.0, 16 can't be told apart (95% intervals).")
+    assert "best" not in text
+
+
+def test_more_than_six_pairs_are_counted_and_the_best_named() -> None:
+    # With 2.2 it takes 3.11: none of the 12 is told apart, and 11 and 12 are within 10 ± 2.2.
+    assert findings(grid(ladder(), fid_ci=2.2), AXES, None) == (
+        "The paper's summary gives no numbers for this ablation. Over 3 seeds the FID of all 12 pairs of neighbours "
+        "can't be told apart by their 95% intervals. The best FID is 10.00 ± 2.20, at cfg 1.0, steps 4; the mean of "
+        "2 of 8 other configurations is within this interval."
+    )
+
+
+def test_only_pairs_not_told_apart_are_counted() -> None:
+    # Beside the 6 that differ by 1, 12 and 13.9 are 1.9 apart now, too few for 2.12; 13.9 and 14 remain close.
+    text = findings(grid(ladder() | {(2.0, 16): 13.9}, fid_ci=1.5), AXES, None)
+    assert "the FID of 7 of 12 pairs of neighbours can't be told apart by their 95% intervals." in text
+    assert text.endswith("the mean of 1 of 8 other configurations is within this interval.")
+
+
+def test_the_best_of_many_can_have_a_single_seed_or_all_others_within_its_interval() -> None:
+    fid = dict.fromkeys(GUIDANCE, 20.0) | {(1.5, 8): 19.0}
+    assert "the mean of all 14 other configurations is within this interval" in findings(grid(fid, 5.0), AXES, None)
+    summary = grid(fid, 5.0)
+    summary.loc[summary["fid"] == 19.0, "fid_ci"] = math.nan
+    text = findings(summary, AXES, None)
+    assert text.endswith(
+        "The best FID is 19.00, at cfg 1.5, steps 8, where a single seed finished: it has no interval."
+    )
+
+
+def test_seeds_that_have_not_all_ended_are_given_as_a_range() -> None:
+    runs = [{"seed": seed, CFG: cfg} for cfg, seeds in ((1.0, 3), (2.0, 1)) for seed in range(seeds)]
+    frame = pd.DataFrame(runs).assign(outcome="finished", diverged_at=None, **dict.fromkeys(METRICS, 1.0))
+    summary = summarise(frame, [CFG], METRICS)
+    assert seed_range(summary) == "1 to 3"
+    assert seed_range(summary[summary["runs"] == 3]) == "3"
+    text = findings(summary, [CFG], None)
+    assert "Over 1 to 3 seeds the FID of 1.0 and 2.0 can't be told apart" in text
+    conditions = dict.fromkeys(("reference", "extractor", "extractor_hash"), "x")
+    conditions |= {"images": 2, "null_images": 1, "reference_images": None, "extractor_accuracy": None}
+    assert describe(conditions, "1 to 3").endswith("; 1 to 3 seeds, mean ± 95% interval.")
+    assert describe(conditions, "1").endswith("; 1 seed.")
+
+
+def test_where_no_configuration_has_two_seeds_nothing_is_told_apart() -> None:
+    rows = [
+        {CFG: cfg, "seed": seed, "outcome": outcome, "diverged_at": None, **dict.fromkeys(METRICS, cfg)}
+        for cfg in (1.0, 2.0)
+        for seed, outcome in enumerate(("finished", "diverged"))
+    ]
+    summary = summarise(pd.DataFrame(rows), [CFG], METRICS)
+    assert summary["fid_ci"].dtype == float
+    assert "the FID of 1.0 and 2.0 can't be told apart" in findings(summary, [CFG], None)
