@@ -7,6 +7,7 @@ with what SLURM granted there, leaves when the driver is done, and joins anew wh
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -99,17 +100,20 @@ class RayNode:
 
     def __init__(self, allocation: Allocation, head: Head) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix=PREFIX))  # short, since unix sockets lie in it
-        resources = {
+        options = {
+            "address": head.address,
+            "node-ip-address": own_address(head.address),
+            "temp-dir": self._folder,
             "num-cpus": allocation.cpus,
             "num-gpus": allocation.gpus,
             "memory": ray_memory(allocation),
             "object-store-memory": OBJECT_STORE_BYTES,
         }
-        given = [f"--{name}={value}" for name, value in resources.items() if value is not None]
+        given = [f"--{name}={value}" for name, value in options.items() if value is not None]
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
         with signals_kept_from_children():
             self._process = subprocess.Popen(
-                [*command, f"--address={head.address}", f"--temp-dir={self._folder}", *given],
+                [*command, *given],
                 env={**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": head.token_file},
                 start_new_session=True,
             )
@@ -125,6 +129,14 @@ class RayNode:
         self._process.wait()
         kill_processes_naming(self._folder)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def own_address(other: str) -> str:
+    """The address of this machine that leads to another's host:port; a machine may have several."""
+    host, _, port = other.rpartition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, int(port)))  # of a datagram's socket: sends nothing
+        return str(probe.getsockname()[0])
 
 
 def ray_memory(allocation: Allocation) -> int | None:
