@@ -75,7 +75,7 @@ class Submission:
         self.request = request
         self.profile = profile
         self._profile_name = profile_name
-        time = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        time = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
         self.folder = request.root.resolve() / "slurm" / f"{request.name}-{time}"
 
     @property

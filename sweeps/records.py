@@ -241,6 +241,7 @@ class SweepRecords:
         }
         metrics = {"train_seconds": outcome.seconds, "train_steps": float(outcome.step)}
         evaluation = stored.evaluation()
+        tags["ear.hosts"] = json.dumps(self._hosts(run))
         if evaluation is None:
             metrics["diverged_at"] = float(outcome.diverged_at or 0)
         else:
@@ -262,6 +263,11 @@ class SweepRecords:
                 self.client.log_artifact(run_id, str(self.store.path(run.keys.evaluation) / name))
         self._log(run_id, metrics=_metrics(metrics, outcome.step, at), tags=tags)
         self._end(run, "FINISHED")
+
+    def _hosts(self, run: PlannedRun) -> list[str]:
+        """Where its stages, and its evaluation, were carried out, each once."""
+        made = [key for key in (*run.keys.stages, run.keys.evaluation) if key in self.store]
+        return list(dict.fromkeys(self.store.entry(key).provenance["host"] for key in made))
 
     def prune(self, run: PlannedRun) -> None:
         """The run was stopped early, which is a result too."""

@@ -1,0 +1,135 @@
+"""The parts of a job: what it was granted, how its tasks meet, whether it gets on, and when it gives up."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from ear.config import load_config
+from ear.training.checkpoint import CheckpointHeader, save_checkpoint
+from slurm.allocation import Allocation
+from slurm.attempts import Attempts, FruitlessError
+from slurm.gang import own_address
+from slurm.progress import Progress
+from slurm.rendezvous import PORTS, Rendezvous, free_port
+
+TASK = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "1", "SLURM_CPUS_ON_NODE": "4"}
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A process outside of SLURM."""
+    import os
+
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        monkeypatch.delenv(name)
+    return monkeypatch
+
+
+def in_job(environment: pytest.MonkeyPatch, **more: str) -> Allocation:
+    for name, value in {**TASK, **more}.items():
+        environment.setenv(name, value)
+    allocation = Allocation.current()
+    assert allocation is not None
+    return allocation
+
+
+def test_outside_of_a_job_there_is_no_allocation(environment: pytest.MonkeyPatch) -> None:
+    assert Allocation.current() is None
+    environment.setenv("SLURM_JOB_ID", "7")  # the batch script itself, or a shell of salloc: no task of a step
+    assert Allocation.current() is None
+
+
+def test_what_is_granted_is_read_and_not_the_machine(environment: pytest.MonkeyPatch) -> None:
+    granted = in_job(environment, SLURM_GPUS_ON_NODE="2", SLURM_MEM_PER_CPU="1024", SLURM_STEP_NUM_NODES="3")
+    assert (granted.cpus, granted.gpus, granted.memory, granted.nodes, granted.rank) == (4, 2, 4 * 2**30, 3, 1)
+    granted = in_job(environment, SLURM_MEM_PER_NODE="8000", SLURM_RESTART_COUNT="5")
+    assert (granted.memory, granted.restarts) == (8000 * 2**20, 5)
+
+
+def test_a_member_of_an_array_has_its_own_name(environment: pytest.MonkeyPatch) -> None:
+    assert in_job(environment).job == "7"
+    member = in_job(environment, SLURM_ARRAY_JOB_ID="5", SLURM_ARRAY_TASK_ID="3")
+    assert (member.job, member.in_array) == ("5_3", True)
+
+
+def test_messages_of_an_earlier_attempt_are_not_seen(tmp_path: Path) -> None:
+    Rendezvous(tmp_path, "7", 0).publish("port", 1)
+    later = Rendezvous(tmp_path, "7", 1)
+    assert later.read("port") is None
+    threading.Timer(0.3, lambda: later.publish("port", 2)).start()
+    assert later.wait("port", 10) == 2
+    with pytest.raises(TimeoutError, match="nothing-7-1"):
+        later.wait("nothing", 0.1)
+
+
+def test_a_reader_never_sees_half_a_message(tmp_path: Path) -> None:
+    board = Rendezvous(tmp_path, "7", 0)
+    messages = [[number] * 20_000 for number in range(20)]
+    seen = []
+
+    def read() -> None:
+        while not seen or seen[-1] != messages[-1]:
+            if (message := board.read("list")) is not None:
+                seen.append(message)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for message in messages:
+        board.publish("list", message)
+    reader.join(timeout=20)
+    assert all(message in messages for message in seen)
+
+
+def test_ports_are_free_and_apart_from_those_of_connections() -> None:
+    ports = {free_port() for _ in range(20)}
+    assert ports <= set(PORTS)
+    assert len(ports) > 10
+
+
+def test_the_address_that_leads_to_this_machine_is_this_machine_s() -> None:
+    assert own_address("127.0.0.1:6379") == "127.0.0.1"
+
+
+def save_unfinished(store: Path, key: str, step: int) -> None:
+    header = CheckpointHeader(load_config("digits"), step, "")
+    save_checkpoint(store / ".work" / key / "checkpoint.safetensors", header, {"model": {"w": torch.zeros(1)}})
+
+
+def test_progress_is_a_result_a_step_or_a_shard_and_not_another_save(tmp_path: Path) -> None:
+    store, cache = tmp_path / "store", tmp_path / "cache"
+    cache.mkdir()
+    seen = [Progress.of(store, cache)]
+    save_unfinished(store, "a", 100)
+    seen.append(Progress.of(store, cache))
+    save_unfinished(store, "a", 150)
+    seen.append(Progress.of(store, cache))
+    (store / "key").mkdir()
+    seen.append(Progress.of(store, cache))
+    (cache / "shard").write_bytes(b"1")
+    seen.append(Progress.of(store, cache))
+    assert len(set(seen)) == len(seen)
+    time.sleep(0.01)
+    save_unfinished(store, "a", 150)
+    (store / ".work" / "leases").mkdir()
+    assert Progress.of(store, cache) == seen[-1]
+
+
+def test_a_damaged_checkpoint_is_no_progress_and_no_fault(tmp_path: Path) -> None:
+    save_unfinished(tmp_path, "a", 100)
+    (tmp_path / ".work" / "a" / "checkpoint.safetensors").write_bytes(b"no safetensors")
+    assert Progress.of(tmp_path, None) == Progress(0, 0, 0)
+
+
+def test_attempts_that_get_on_are_unlimited_and_those_that_do_not_are_bounded(tmp_path: Path) -> None:
+    attempts = Attempts(tmp_path / "attempts.json", 2)
+    for step in range(50):
+        attempts.begin("n1", Progress(0, step, 0))
+    attempts.begin("n1", Progress(0, 49, 0))  # a first one that changed nothing
+    attempts.begin("n1", Progress(0, 49, 0))
+    with pytest.raises(FruitlessError, match=r"3 times without any progress.*n1.*checkpoint_every"):
+        attempts.begin("n1", Progress(0, 49, 0))
+    attempts.begin("n1", Progress(0, 50, 0))  # somebody else got on
+    assert len(attempts.all()) == 53

@@ -1,0 +1,119 @@
+"""What may happen to a job, made to happen on a real Slurm (minutes): each time all is done, once, and little twice."""
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from jobs import (
+    ARRAY,
+    GANG,
+    assert_completed,
+    assert_every_run_once,
+    assert_nothing_left,
+    attempts,
+    metrics,
+    output,
+    processes_of,
+    slurm,
+    steps_done_twice,
+    submit,
+    until,
+    until_trained,
+    write_profile,
+    write_sweep,
+)
+
+from slurm.submission import JobRecord
+
+STEPS = 3000  # a minute or two of training for each of two runs
+STEPS_BETWEEN_CHECKPOINTS = 400  # trained in the second between two, and while one is written
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
+    """What every run of the sweep comes to in one piece, on one machine."""
+    from jobs import ear
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    ear("sweep", "run", write_sweep(folder, STEPS), "--root", folder, timeout=900)
+    return metrics(folder)
+
+
+def asked_to_make_room(record: JobRecord, _: Path) -> None:
+    slurm("scancel", "--signal=USR2", record.tasks[0])
+
+
+def queued_again(record: JobRecord, _: Path) -> None:
+    slurm("scontrol", "requeue", record.tasks[0])
+
+
+def preempted(record: JobRecord, _: Path) -> None:
+    """By a job of a partition with precedence, which takes both nodes for a moment."""
+    slurm("sbatch", "--partition=urgent", "--nodes=2", "--cpus-per-task=2", "--output=/dev/null", "--wrap=sleep 5")
+    until(lambda: attempts(record) > len(record.tasks), 120, "the preempted job to begin again")
+
+
+def driver_killed(record: JobRecord, _: Path) -> None:
+    (driver, *_others) = [
+        process for process in processes_of(record, "-m ear sweep run") if "ray::" not in process.name()
+    ]
+    driver.kill()
+
+
+def supervisor_s_node_lost(record: JobRecord, cluster: Path) -> None:
+    subprocess.run([cluster, "lose", "n1"], check=True)
+    time.sleep(1)
+    subprocess.run([cluster, "return", "n1"], check=True)
+
+
+def other_node_lost(record: JobRecord, cluster: Path) -> None:
+    subprocess.run([cluster, "lose", "n2"], check=True)
+    time.sleep(1)
+    subprocess.run([cluster, "return", "n2"], check=True)
+
+
+SAVED = [asked_to_make_room, queued_again, preempted]  # in time, so that nothing is done twice
+LOST = [driver_killed, supervisor_s_node_lost, other_node_lost]
+
+
+@pytest.mark.parametrize("profile", [GANG, ARRAY], ids=["gang", "array"])
+@pytest.mark.parametrize("disturb", [*SAVED, *LOST], ids=lambda disturb: disturb.__name__)
+def test_disturbed_and_done(
+    disturb: Callable[[JobRecord, Path], None],
+    profile: str,
+    undisturbed: dict[str, dict[str, float]],
+    cluster: Path,
+    tmp_path: Path,
+) -> None:
+    sweep = write_sweep(tmp_path, STEPS)
+    if disturb in LOST:
+        sweep.write_text(sweep.read_text().replace("checkpoint_every: 600", "checkpoint_every: 1"))
+    record = submit("sweep", "run", sweep, "--slurm", write_profile(tmp_path, profile), root=tmp_path)
+    until_trained(tmp_path, "tiny", 100)
+    disturb(record, cluster)
+    assert_completed(record, 600)
+    assert attempts(record) > len(record.tasks), output(record)
+    assert_every_run_once(tmp_path, 2)
+    assert metrics(tmp_path) == undisturbed
+    repeated = steps_done_twice(tmp_path)
+    print(f"{disturb.__name__}: {attempts(record)} attempts, {repeated} logged steps done twice")
+    assert repeated <= (0 if disturb in SAVED else 2 * STEPS_BETWEEN_CHECKPOINTS), output(record)
+    assert_nothing_left(record, tmp_path)
+
+
+@pytest.mark.parametrize("profile", [GANG, ARRAY], ids=["gang", "array"])
+def test_the_time_limit(profile: str, undisturbed: dict[str, dict[str, float]], tmp_path: Path) -> None:
+    """Two minutes, of which the last is for saving; submitit counts every one of these as a time-out."""
+    sweep = write_sweep(tmp_path, STEPS)
+    short = profile.replace("hours: 0.5", "hours: 0.0333\nsignal_delay: 60")
+    record = submit("sweep", "run", sweep, "--slurm", write_profile(tmp_path, short), root=tmp_path)
+    assert_completed(record, 900)
+    assert attempts(record) > len(record.tasks), output(record)
+    assert_every_run_once(tmp_path, 2)
+    assert metrics(tmp_path) == undisturbed
+    assert steps_done_twice(tmp_path) == 0, output(record)
+    assert_nothing_left(record, tmp_path)

@@ -1,0 +1,110 @@
+"""Submission: the whole script against golden files, refusals in SLURM's words."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from faked import FakedSlurm, fake_slurm
+
+from ear.errors import UserError
+from slurm.profile import Profile
+from slurm.submission import RECORD, JobRecord, Request, Submission
+
+GOLDEN = Path(__file__).with_name("golden")
+EVERYTHING = {
+    "partition": "gpu",
+    "account": "vision",
+    "qos": "high",
+    "constraint": "a100|h100",
+    "reservation": "deadline",
+    "nodes": 2,
+    "gpus_per_node": "a100:4",
+    "cpus_per_node": 32,
+    "memory_gb": 120.5,
+    "hours": 12,
+    "exclusive": True,
+    "signal_delay": 300,
+    "setup": ["module load cuda", "source env.sh"],
+    "scratch": "$LOCAL",
+    "sbatch": {"mail-type": "END", "nice": 100},
+}
+CASES = {
+    "gang": ("sweep", EVERYTHING),
+    "array": ("sweep", {"hours": 1, "sweep": "array", "drivers": 16, "array_parallelism": 4, "gpus_per_node": 1}),
+    "training": ("train", {"hours": 48, "nodes": 4, "gpus_per_node": 8, "cpus_per_node": 64}),
+    "alone": ("evaluate", {"hours": 2}),
+}
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakedSlurm:
+    faked = fake_slurm(tmp_path, monkeypatch)
+    faked.says("srun")
+    return faked
+
+
+def submission(kind: str, profile: dict[str, object], root: Path) -> Submission:
+    arguments = ("train", "digits", "--set", "scoring.alpha=1.25", "--root", str(root))
+    return Submission(Request(kind, "digits", arguments, root), Profile.model_validate(profile), "mine.yaml")  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("slurm")
+@pytest.mark.parametrize("case", CASES)
+def test_the_script_is_the_golden_one(case: str, tmp_path: Path) -> None:
+    asked = submission(*CASES[case], tmp_path)
+    script = asked.script().replace(str(asked.folder), "FOLDER").replace(sys.executable, "PYTHON")
+    golden = GOLDEN / f"{case}.sh"
+    if not golden.exists():
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(script)
+        pytest.fail(f"{golden} was written anew: look at it")
+    assert script == golden.read_text()
+
+
+def test_a_dry_run_asks_slurm_and_queues_nothing(slurm: FakedSlurm, tmp_path: Path) -> None:
+    slurm.says("sbatch", stderr="sbatch: Job 7 to start at 2026-11-25T12:00:00 using 2 processors on nodes n[1-2]\n")
+    assert "to start at" in submission("train", {"hours": 1}, tmp_path).test()
+    assert slurm.calls("sbatch") == ["--test-only"]
+    assert not (tmp_path / "slurm").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "invalid partition specified: gpuu\nBatch job submission failed: Invalid partition name specified",
+        "QOSMaxSubmitJobPerUserLimit\nBatch job submission failed: Job violates accounting/QOS policy",
+        "Unable to contact slurm controller (connect failure)",
+    ],
+)
+@pytest.mark.parametrize("case", ["alone", "array"])
+def test_slurm_s_own_words_reach_the_user_and_nothing_is_left(
+    words: str, case: str, slurm: FakedSlurm, tmp_path: Path
+) -> None:
+    slurm.says("sbatch", stderr="".join(f"sbatch: error: {line}\n" for line in words.splitlines()), code=1)
+    with pytest.raises(UserError) as refused:
+        submission(*CASES[case], tmp_path).submit()
+    assert words in str(refused.value)
+    assert not list((tmp_path / "slurm").iterdir())
+
+
+def test_an_answer_that_names_no_job_is_refused(slurm: FakedSlurm, tmp_path: Path) -> None:
+    slurm.says("sbatch", "Thank you for your request\n")
+    with pytest.raises(UserError, match="Thank you for your request"):
+        submission("train", {"hours": 1}, tmp_path).submit()
+
+
+def test_without_slurm_one_sentence_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_slurm(tmp_path, monkeypatch)
+    with pytest.raises(UserError, match="There is no SLURM here"):
+        submission("train", {"hours": 1}, tmp_path).submit()
+
+
+@pytest.mark.parametrize(("case", "tasks"), [("alone", ["41"]), ("array", [f"41_{index}" for index in range(16)])])
+def test_a_submitted_job_is_on_record(case: str, tasks: list[str], slurm: FakedSlurm, tmp_path: Path) -> None:
+    slurm.says("sbatch", "Submitted batch job 41\n")
+    record = submission(*CASES[case], tmp_path).submit()
+    assert (record.id, record.tasks) == ("41", tasks)
+    assert JobRecord.load(record.folder / RECORD) == record
+    assert record.command.startswith("ear train digits --set scoring.alpha=1.25")
+    pickles = sorted(path.name for path in record.folder.glob("*_submitted.pkl"))
+    assert pickles == sorted(f"{task}_submitted.pkl" for task in tasks)

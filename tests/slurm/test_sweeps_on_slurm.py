@@ -1,0 +1,71 @@
+"""Sweeps on a real Slurm of two nodes: over both of them, and by an array of drivers."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from jobs import (
+    ARRAY,
+    GANG,
+    assert_completed,
+    assert_every_run_once,
+    assert_nothing_left,
+    ear,
+    hosts,
+    metrics,
+    mlflow_runs,
+    output,
+    steps_done_twice,
+    submit,
+    until_over,
+    until_trained,
+    write_profile,
+    write_sweep,
+)
+
+STEPS = 300
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+@pytest.fixture(scope="module")
+def on_a_laptop(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
+    """What every run of the sweep comes to without SLURM."""
+    folder = tmp_path_factory.mktemp("laptop")
+    ear("sweep", "run", write_sweep(folder, STEPS), "--root", folder)
+    return metrics(folder)
+
+
+@pytest.mark.parametrize("profile", [GANG, ARRAY], ids=["gang", "array"])
+def test_the_same_numbers_as_on_a_laptop_from_both_nodes(
+    profile: str, on_a_laptop: dict[str, dict[str, float]], tmp_path: Path
+) -> None:
+    sweep = write_sweep(tmp_path, STEPS)
+    record = submit("sweep", "run", sweep, "--slurm", write_profile(tmp_path, profile), root=tmp_path)
+    assert_completed(record)
+    assert metrics(tmp_path) == on_a_laptop
+    assert_every_run_once(tmp_path, 2)
+    assert hosts(tmp_path) == {"n1", "n2"}
+    named = [json.loads(run.data.tags["ear.hosts"]) for run in mlflow_runs(tmp_path)[1]]
+    assert set().union(*named) == {"n1", "n2"}
+    assert_nothing_left(record, tmp_path)
+
+
+@pytest.mark.parametrize("profile", [GANG, ARRAY], ids=["gang", "array"])
+def test_cancelled_and_submitted_again(profile: str, tmp_path: Path) -> None:
+    sweep, path = write_sweep(tmp_path, 2000), write_profile(tmp_path, profile)
+    record = submit("sweep", "run", sweep, "--slurm", path, root=tmp_path)
+    until_trained(tmp_path, "tiny", 50)
+    told = ear("slurm", "cancel", record.id, "--root", tmp_path)
+    assert f"ear sweep run {sweep}" in told
+    began = time.monotonic()
+    assert {state.state for state in until_over(record, 60)} == {"CANCELLED"}
+    assert time.monotonic() - began < 20  # Slurm's grace period, here
+    assert "RUNNING" not in {run.info.status for runs in mlflow_runs(tmp_path) for run in runs}
+    assert_nothing_left(record, tmp_path)
+
+    again = submit("sweep", "run", sweep, "--slurm", path, root=tmp_path)
+    assert_completed(again)
+    assert_every_run_once(tmp_path, 2)
+    assert steps_done_twice(tmp_path) == 0, output(record)  # all was saved in the grace period

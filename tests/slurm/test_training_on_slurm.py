@@ -1,0 +1,92 @@
+"""`ear train` and `ear evaluate` over two nodes of a real Slurm, by gloo."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from jobs import (
+    GANG,
+    assert_completed,
+    assert_nothing_left,
+    attempts,
+    ear,
+    output,
+    processes_of,
+    slurm,
+    submit,
+    until,
+    until_printed,
+    write_profile,
+)
+
+from ear.training.checkpoint import load_part
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+def settings(steps: int) -> list[str]:
+    values = [
+        f"training.stages.0.steps={steps}",
+        "training.stages.1.steps=10",
+        "training.mask_group=16",
+        "execution.log_every=10",
+        "evaluation.images=200",
+        "evaluation.null_images=100",
+    ]
+    return [part for value in values for part in ("--set", value)]
+
+
+def trained(root: Path, steps: int) -> tuple[torch.Tensor, list[float]]:
+    """All weights in one row, and the curve; of the training in this root, which must be there."""
+    outcome = json.loads(ear("train", "digits", *settings(steps), "--root", root, "--json"))
+    assert outcome["reused"]
+    checkpoint = Path(outcome["checkpoint"])
+    weights = torch.cat([tensor.flatten() for _, tensor in sorted(load_part(checkpoint, "model").items())])
+    return weights, load_part(checkpoint, "history")["loss"].tolist()
+
+
+def assert_same(one: tuple[torch.Tensor, list[float]], other: tuple[torch.Tensor, list[float]]) -> None:
+    """Up to the rounding of sums in another order, which some hundred steps of training enlarge."""
+    assert other[1] == pytest.approx(one[1], rel=1e-3)
+    assert (other[0] - one[0]).norm() < 1e-2 * one[0].norm()
+
+
+def test_two_nodes_train_as_one_process_does_and_evaluate(tmp_path: Path) -> None:
+    profile = write_profile(tmp_path, GANG)
+    record = submit("train", "digits", *settings(60), "--evaluate", "--slurm", profile, root=tmp_path / "two")
+    assert_completed(record)
+    assert "(200 images)" in output(record)
+    assert_nothing_left(record, tmp_path / "two")
+    ear("train", "digits", *settings(60), "--root", tmp_path / "one")
+    assert_same(trained(tmp_path / "one", 60), trained(tmp_path / "two", 60))
+
+    (key,) = (path.parent for path in (tmp_path / "two").glob("store/*/evaluation.json"))
+    measured = json.loads((key / "evaluation.json").read_text())
+    checkpoint = json.loads(ear("train", "digits", *settings(60), "--root", tmp_path / "two", "--json"))["checkpoint"]
+    again = submit("evaluate", checkpoint, "--set", "evaluation.images=201", "--slurm", profile, root=tmp_path / "two")
+    assert_completed(again)
+    assert "(201 images)" in output(again)
+    assert measured["images"] == 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["asked", "killed"])
+def test_a_training_on_two_nodes_survives(what: str, tmp_path: Path) -> None:
+    """Asked to make room, it saves and goes on later; where one of its processes is killed, from its last checkpoint."""
+    steps, root = 1500, tmp_path / "two"
+    often = ["--set", "execution.checkpoint_every=1"] if what == "killed" else []
+    record = submit("train", "digits", *settings(steps), *often, "--slurm", write_profile(tmp_path, GANG), root=root)
+    until_printed(record, "training")
+    if what == "asked":
+        slurm("scancel", "--signal=USR2", record.id)
+    else:
+        until(lambda: list(root.glob("store/.work/*/checkpoint.safetensors")), 60, "a checkpoint")
+        processes_of(record, "-m ear train")[-1].kill()
+    assert_completed(record, 600)
+    assert attempts(record) == 2, output(record)
+    assert_nothing_left(record, root)
+    ear("train", "digits", *settings(steps), "--root", tmp_path / "one", timeout=600)
+    one, two = trained(tmp_path / "one", steps), trained(root, steps)
+    assert len(one[1]) == len(two[1])
+    assert two[1][-20:] == pytest.approx(one[1][-20:], rel=0.05)  # rounding, enlarged by more than a thousand steps
