@@ -64,13 +64,13 @@ def driver_killed(record: JobRecord, _: Path) -> None:
     driver.kill()
 
 
-def supervisor_s_node_lost(record: JobRecord, cluster: Path) -> None:
+def supervisor_s_node_lost(_: JobRecord, cluster: Path) -> None:
     subprocess.run([cluster, "lose", "n1"], check=True)
     time.sleep(1)
     subprocess.run([cluster, "return", "n1"], check=True)
 
 
-def other_node_lost(record: JobRecord, cluster: Path) -> None:
+def other_node_lost(_: JobRecord, cluster: Path) -> None:
     subprocess.run([cluster, "lose", "n2"], check=True)
     time.sleep(1)
     subprocess.run([cluster, "return", "n2"], check=True)

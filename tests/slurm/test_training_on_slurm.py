@@ -73,7 +73,7 @@ def test_two_nodes_train_as_one_process_does_and_evaluate(tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["asked", "killed"])
 def test_a_training_on_two_nodes_survives(what: str, tmp_path: Path) -> None:
-    """Asked to make room, it saves and goes on later; where one of its processes is killed, from its last checkpoint."""
+    """Asked to make room, it saves and goes on later; where a process of it is killed, from its last checkpoint."""
     steps, root = 1500, tmp_path / "two"
     often = ["--set", "execution.checkpoint_every=1"] if what == "killed" else []
     record = submit("train", "digits", *settings(steps), *often, "--slurm", write_profile(tmp_path, GANG), root=root)
