@@ -1,6 +1,6 @@
 """What SLURM adds to a sweep, beside the same sweep without it: until the first training step, and for each trial.
 
-On the two-node cluster of tests/slurm, which takes root for Debian's packages when they are missing. One trial at a time.
+On the two-node cluster of tests/slurm, which takes root where Debian's packages are missing. One trial at a time:
     python tests/benchmarks/slurm_benchmark.py 3
 """
 
