@@ -1,25 +1,27 @@
 """In words: what of the paper's ablation reproduces, what does not, and what the numbers can't tell."""
 
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.comparison import Comparison, Pair, by_seed, compare, neighbours, not_worse
 from analysis.notation import symbol
 from analysis.paper import PaperAblation
-from analysis.statistics import seed_range
+from analysis.results import METRICS
+from analysis.statistics import summarise
 from sweeps.runs import shown
 
 MOST_LISTED = 6  # pairs of configurations that a sentence names
+FEW_SEEDS = 3  # up to which a t-test, with one or two degrees of freedom, finds little
 COLLAPSE = 5.0  # a configuration's FID over the best one's from which we speak of a collapse
 
 
-def findings(summary: pd.DataFrame, axes: list[str], paper: PaperAblation | None) -> str:
-    """Sentences that follow from the numbers alone. A paper's ablation is given for a single axis only."""
-    finished = summary.dropna(subset=["fid"])
-    differences = resolution(finished, axes, seed_range(summary))
+def findings(frame: pd.DataFrame, axes: list[str], paper: PaperAblation | None) -> str:
+    """Sentences that follow from the runs' numbers alone. A paper's ablation is given for a single axis only."""
+    finished = summarise(frame, axes, METRICS).dropna(subset=["fid"])
+    differences = resolution(finished, by_seed(frame, axes, "fid"), axes)
     if paper is None:
         return f"The paper's summary gives no numbers for this ablation. {differences}"
     axis = paper.axis
@@ -82,57 +84,82 @@ def inception_score(both: pd.DataFrame, axis: str, theirs: pd.Series, paper: Pap
     ]
 
 
-def resolution(finished: pd.DataFrame, axes: list[str], seeds: str) -> str:
-    """Which neighbours, configurations one step of one axis apart, the seeds can tell apart."""
-    if seeds == "1":
+def resolution(finished: pd.DataFrame, fid: pd.DataFrame, axes: list[str]) -> str:
+    """Which neighbours, configurations one step of one axis apart, the seeds can tell apart.
+
+    `fid` is of `by_seed`.
+    """
+    if len(fid) == 1:
         return (
             "With one seed there is no interval: read only differences of the collapse's size; "
             "three seeds or more are needed to rank the others."
         )
     pairs = list(neighbours(finished, axes))
-    close = [pair for pair in pairs if not told_apart(*pair)]
-    if not close:
-        return f"All neighbours differ by more than their 95% intervals over {seeds} seeds."
-    if len(close) > MOST_LISTED:
-        return (
-            f"Over {seeds} seeds the FID of {share(len(close), len(pairs))} pairs of neighbours can't be told apart "
-            f"by their 95% intervals. {best(finished, axes)}"
-        )
-    named = [" and ".join(", ".join(f"{row[axis]}" for axis in axes) for row in pair) for pair in close]
-    return f"Over {seeds} seeds the FID of {'; of '.join(named)} can't be told apart (95% intervals)."
+    if not pairs:
+        return "No two neighbouring configurations have finished, so there is no difference to judge."
+    compared = compare(pairs, fid)
+    if len(compared.unknown) == len(pairs):
+        return "No two neighbouring configurations have two finished seeds in common, so none can be told apart."
+    sentences = [told_apart(compared, axes)]
+    if compared.unknown:
+        which = listed(compared.unknown, axes) or f"{len(compared.unknown)} more pairs"
+        sentences.append(f"Nothing can be said of {which}: too few finished seeds in common.")
+    if compared.close:
+        if len(fid) <= FEW_SEEDS:
+            sentences.append("With so few seeds only what differs by nearly the same in each is told apart.")
+        if len(finished) > 2:
+            sentences.append(best(finished, fid, axes))
+    return " ".join(sentences)
 
 
-def told_apart(one: pd.Series, other: pd.Series) -> bool:
-    """Whether two configurations' FIDs differ by more than both intervals together.
+def told_apart(compared: Comparison, axes: list[str]) -> str:
+    """How many of the pairs that can be compared differ, and which do not."""
+    apart, close = compared.apart, compared.close
+    begin = f"Paired by seed over {compared.seeds} seeds, FID"
+    if len(apart) + len(close) == 1:
+        verb = "tells" if apart else "can't tell"
+        return f"{begin} {verb} {listed(apart + close, axes)} apart (95% confidence)."
+    confidence = "95% confidence for all together"
+    if compared.alone > len(apart):
+        confidence += f"; taken one by one, {compared.alone}"
+    count = share(len(apart), len(apart) + len(close))
+    sentence = f"{begin} tells {count} pairs of neighbours apart ({confidence})."
+    if apart and close and (names := listed(close, axes)):
+        sentence += f" It can't tell apart {names}."
+    return sentence
 
-    Without an interval (a single seed finished) nothing is told apart: a comparison with NaN is false.
-    """
-    return bool(abs(one["fid"] - other["fid"]) >= np.hypot(one["fid_ci"], other["fid_ci"]))
 
-
-def best(finished: pd.DataFrame, axes: list[str]) -> str:
-    """The configuration with the lowest FID, and how many others its interval covers."""
-    winner = finished.astype(object).loc[finished["fid"].idxmin()]
+def best(finished: pd.DataFrame, fid: pd.DataFrame, axes: list[str]) -> str:
+    """The configuration with the lowest FID, and how many others may be as good; `fid` is of `by_seed`."""
+    rows = [row for _, row in finished.astype(object).iterrows()]
+    winner = min(rows, key=lambda row: float(row["fid"]))
     name = ", ".join(f"{symbol(axis)} {shown(winner[axis])}" for axis in axes)
-    fid, half_width = winner["fid"], winner["fid_ci"]
-    if np.isnan(half_width):
-        return f"The best FID is {fid:.2f}, at {name}, where a single seed finished: it has no interval."
-    within = int((finished["fid"] <= fid + half_width).sum()) - 1
-    others = f"the mean of {share(within, len(finished) - 1)} other configurations"
-    return f"The best FID is {fid:.2f} ± {half_width:.2f}, at {name}; {others} is within this interval."
+    if np.isnan(winner["fid_ci"]):
+        return (
+            f"The best FID is {winner['fid']:.2f}, at {name}, where a single seed finished: "
+            "nothing can be told apart from it."
+        )
+    others = [row for row in rows if row is not winner]
+    kept = len(not_worse(winner, others, fid))
+    sentence = f"The best FID is {winner['fid']:.2f} ± {winner['fid_ci']:.2f}, at {name}; "
+    if not kept:
+        return (
+            f"{sentence}{share(len(others), len(others))} other configurations are told apart from it (95% confidence)."
+        )
+    return (
+        f"{sentence}{share(kept, len(others))} other configurations can't be told apart from it "
+        f"(95% confidence that the truly best is among these {kept + 1})."
+    )
 
 
 def share(part: int, whole: int) -> str:
-    """`2 of 5`, or `all 5`."""
-    return f"all {whole}" if part == whole else f"{part} of {whole}"
+    """`2 of 5`, `all 5` or `none of 5`; of two `both`."""
+    everything = "both" if whole == 2 else f"all {whole}"
+    return everything if part == whole else f"{part or 'none'} of {whole}"
 
 
-def neighbours(finished: pd.DataFrame, axes: list[str]) -> Iterator[tuple[pd.Series, pd.Series]]:
-    """Pairs of rows that differ in one axis, by one of its steps."""
-    for axis in axes:
-        others = [each for each in axes if each != axis]
-        groups = [group for _, group in finished.groupby(others)] if others else [finished]
-        for group in groups:
-            # As objects, for a row of numbers alone would turn the whole ones into fractions.
-            rows = [row for _, row in group.sort_values(axis).astype(object).iterrows()]
-            yield from pairwise(rows)
+def listed(pairs: Sequence[Pair], axes: list[str]) -> str:
+    """The pairs' values, `1.0 and 1.25; 1.25 and 1.5`; nothing where they are too many to read."""
+    if len(pairs) > MOST_LISTED:
+        return ""
+    return "; ".join(" and ".join(", ".join(shown(row[axis]) for axis in axes) for row in pair) for pair in pairs)

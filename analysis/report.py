@@ -20,6 +20,8 @@ from ear.store import Store
 from ear.store.uses import record_use
 from sweeps.runs import short_name
 
+ALONE = " of each configuration alone; as they share their seeds, differences can be surer than ± suggests"
+
 
 @dataclass(frozen=True)
 class Report:
@@ -42,14 +44,14 @@ def write_report(name: str, root: Path) -> Report:
     require_writable(folder)
     paper = paper_ablation(results.axes)
     summary = summarise(results.frame, results.axes, METRICS)
-    caption = describe(results.conditions, seed_range(summary))
+    caption = describe(results.conditions, seed_range(summary["runs"]))
     if results.searched:
         paper = None  # which ablates one parameter at a time
         table = display_table(best_rows(summary, results.objective), results.axes, paper)
         words = search_findings(results, summary, results.objective)
     else:
         table = display_table(summary, results.axes, paper)
-        words = findings(summary, results.axes, paper)
+        words = findings(results.frame, results.axes, paper)
     text = markdown(table)
     paper_line = f"\nPaper: {paper.setting}.\n" if paper else ""
     write_text(folder / "table.md", f"{text}\n\n{caption}\n{paper_line}\n{words}\n")
@@ -99,5 +101,5 @@ def describe(conditions: dict[str, Any], seeds: str) -> str:
     return (
         f"{conditions['images']:.0f} generated images ({conditions['null_images']:.0f} without label) against {real}; "
         f"extractor {conditions['extractor']} ({weights}); {settings}; "
-        f"{seeds} seed{'s, mean ± 95% interval' if seeds != '1' else ''}."
+        f"{seeds} seed{f's, mean ± 95% interval{ALONE}' if seeds != '1' else ''}."
     )

@@ -18,9 +18,23 @@ def half_width(values: Sequence[float]) -> float | None:
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * deviation / math.sqrt(count)
 
 
-def seed_range(summary: pd.DataFrame) -> str:
-    """How many seeds each configuration of `summarise` has: `3`, or `1 to 3` where some have not all ended."""
-    least, most = summary["runs"].min(), summary["runs"].max()
+def p_value(values: Sequence[float]) -> float | None:
+    """Of Student's two-sided test of the mean being 0: under 5% where 0 lies outside the 95% interval.
+
+    None for fewer than two values, of which nothing can be said.
+    """
+    count = len(values)
+    if count < 2:
+        return None
+    mean, error = float(pd.Series(values).mean()), float(pd.Series(values).sem(ddof=1))
+    if error == 0:  # all values are the same
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * stats.t.sf(abs(mean) / error, count - 1))
+
+
+def seed_range(counts: Sequence[int]) -> str:
+    """How many seeds there are, from each one's count: `3`, or `1 to 3` where some have not all ended."""
+    least, most = min(counts), max(counts)
     return f"{most}" if least == most else f"{least} to {most}"
 
 

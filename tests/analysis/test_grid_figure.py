@@ -1,4 +1,4 @@
-"""The figure and the words of a grid of two axes, on summaries whose numbers are written out."""
+"""The figure of a grid of two axes, on summaries whose numbers are written out."""
 
 import math
 from collections.abc import Iterator
@@ -13,16 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from analysis.figures import metric_figure
-from analysis.findings import findings
 from analysis.grid_figure import MOST_ASIDE, NOTE, draw_grid, is_numeric_grid, roles, save_grid_figure, sideways
-from analysis.report import describe, save_figure
+from analysis.report import save_figure
 from analysis.results import METRICS, SweepResults
-from analysis.statistics import seed_range, summarise
 from analysis.tables import display_table
 
 CFG, STEPS = "sampling.cfg", "sampling.steps"
 AXES = [CFG, STEPS]
-STEPS_AT = list(enumerate((4, 8, 16)))
 GUIDANCE = [(cfg, steps) for cfg in (1.0, 1.25, 1.5, 2.0, 3.0) for steps in (4, 8, 16)]
 
 
@@ -225,70 +222,3 @@ def test_the_caption_says_that_points_are_moved(tmp_path: Path, guidance: pd.Dat
 
 def test_whole_numbers_stay_whole_beside_fractions(guidance: pd.DataFrame) -> None:
     assert list(display_table(guidance, AXES, None)["steps"])[:3] == ["4", "8", "16"]
-    two = guidance[(guidance[CFG] == 1.0) & (guidance[STEPS] < 16)]
-    assert "the FID of 1.0, 4 and 1.0, 8 can't be told apart" in findings(two, AXES, None)
-
-
-def ladder() -> dict[tuple[object, object], float]:
-    """FID 10, 11, 12 for cfg 1, 13, 14, 15 for cfg 2, 16, 17, 18 for cfg 3: 12 pairs of neighbours."""
-    return {(cfg, steps): 10.0 + 3 * row + at for row, cfg in enumerate((1.0, 2.0, 3.0)) for at, steps in STEPS_AT}
-
-
-def test_up_to_six_pairs_are_listed() -> None:
-    # Intervals of 1.5 tell apart what differs by hypot(1.5, 1.5) = 2.12: the 6 pairs that differ by 3, not those by 1.
-    text = findings(grid(ladder(), fid_ci=1.5), AXES, None)
-    assert text.count(" and ") == 6
-    assert text.endswith("3.0, 4 and 3.0, 8; of 3.0, 8 and 3.0, 16 can't be told apart (95% intervals).")
-    assert "best" not in text
-
-
-def test_more_than_six_pairs_are_counted_and_the_best_named() -> None:
-    # With 2.2 it takes 3.11: none of the 12 is told apart, and 11 and 12 are within 10 ± 2.2.
-    assert findings(grid(ladder(), fid_ci=2.2), AXES, None) == (
-        "The paper's summary gives no numbers for this ablation. Over 3 seeds the FID of all 12 pairs of neighbours "
-        "can't be told apart by their 95% intervals. The best FID is 10.00 ± 2.20, at cfg 1.0, steps 4; the mean of "
-        "2 of 8 other configurations is within this interval."
-    )
-
-
-def test_only_pairs_not_told_apart_are_counted() -> None:
-    # Beside the 6 that differ by 1, 12 and 13.9 are 1.9 apart now, too few for 2.12; 13.9 and 14 remain close.
-    text = findings(grid(ladder() | {(2.0, 16): 13.9}, fid_ci=1.5), AXES, None)
-    assert "the FID of 7 of 12 pairs of neighbours can't be told apart by their 95% intervals." in text
-    assert text.endswith("the mean of 1 of 8 other configurations is within this interval.")
-
-
-def test_the_best_of_many_can_have_a_single_seed_or_all_others_within_its_interval() -> None:
-    fid = dict.fromkeys(GUIDANCE, 20.0) | {(1.5, 8): 19.0}
-    assert "the mean of all 14 other configurations is within this interval" in findings(grid(fid, 5.0), AXES, None)
-    summary = grid(fid, 5.0)
-    summary.loc[summary["fid"] == 19.0, "fid_ci"] = math.nan
-    text = findings(summary, AXES, None)
-    assert text.endswith(
-        "The best FID is 19.00, at cfg 1.5, steps 8, where a single seed finished: it has no interval."
-    )
-
-
-def test_seeds_that_have_not_all_ended_are_given_as_a_range() -> None:
-    runs = [{"seed": seed, CFG: cfg} for cfg, seeds in ((1.0, 3), (2.0, 1)) for seed in range(seeds)]
-    frame = pd.DataFrame(runs).assign(outcome="finished", diverged_at=None, **dict.fromkeys(METRICS, 1.0))
-    summary = summarise(frame, [CFG], METRICS)
-    assert seed_range(summary) == "1 to 3"
-    assert seed_range(summary[summary["runs"] == 3]) == "3"
-    text = findings(summary, [CFG], None)
-    assert "Over 1 to 3 seeds the FID of 1.0 and 2.0 can't be told apart" in text
-    conditions = dict.fromkeys(("reference", "extractor", "extractor_hash"), "x")
-    conditions |= {"images": 2, "null_images": 1, "reference_images": None, "extractor_accuracy": None}
-    assert describe(conditions, "1 to 3").endswith("; 1 to 3 seeds, mean ± 95% interval.")
-    assert describe(conditions, "1").endswith("; 1 seed.")
-
-
-def test_where_no_configuration_has_two_seeds_nothing_is_told_apart() -> None:
-    rows = [
-        {CFG: cfg, "seed": seed, "outcome": outcome, "diverged_at": None, **dict.fromkeys(METRICS, cfg)}
-        for cfg in (1.0, 2.0)
-        for seed, outcome in enumerate(("finished", "diverged"))
-    ]
-    summary = summarise(pd.DataFrame(rows), [CFG], METRICS)
-    assert summary["fid_ci"].dtype == float
-    assert "the FID of 1.0 and 2.0 can't be told apart" in findings(summary, [CFG], None)

@@ -13,6 +13,7 @@ from analysis.figures import wrap_caption
 from analysis.findings import findings
 from analysis.notation import figure_symbol, latex_symbol
 from analysis.paper import PaperAblation, paper_ablation
+from analysis.report import ALONE, describe
 from analysis.results import METRICS
 from analysis.statistics import half_width, summarise
 from analysis.tables import display_table, latex, markdown
@@ -108,7 +109,7 @@ def test_table_shows_intervals_divergence_and_the_paper(paper: PaperAblation) ->
 
 def test_findings_reproduce_order_and_collapse(paper: PaperAblation) -> None:
     fid: dict[float, list[float | None]] = {1.0: [17], 1.25: [20], 1.5: [21], 1.75: [26], 2.0: [160]}
-    text = findings(summary_of(fid, recall={2.0: 0.0}), [ALPHA], paper)
+    text = findings(runs(fid, recall={2.0: 0.0}), [ALPHA], paper)
     assert "order by FID reproduces" in text
     assert "collapse at 2.0 reproduces: recall 0.000 against 0.70" in text
     assert f"{160 / 17:.1f} times the best (paper: {188.1 / 3.55:.0f} times)" in text
@@ -116,37 +117,21 @@ def test_findings_reproduce_order_and_collapse(paper: PaperAblation) -> None:
 
 
 def test_findings_say_what_does_not_reproduce(paper: PaperAblation) -> None:
-    text = findings(summary_of({1.0: [30], 1.5: [20], 2.0: [10]}), [ALPHA], paper)
+    text = findings(runs({1.0: [30], 1.5: [20], 2.0: [10]}), [ALPHA], paper)
     assert "2.0, 1.5, 1.0 here and 1.0, 1.5, 2.0 in the paper (rank correlation -1.00)" in text
     assert "collapse at 2.0 does not reproduce" in text
 
 
-def test_findings_tell_neighbours_apart_only_where_intervals_allow(paper: PaperAblation) -> None:
-    apart = summary_of({1.0: [10.0, 10.1, 10.2], 1.5: [20.0, 20.1, 20.2]})
-    assert "All neighbours differ" in findings(apart, [ALPHA], paper)
-    close = summary_of({1.0: [10.0, 12.0, 14.0], 1.5: [11.0, 13.0, 15.0]})
-    assert "FID of 1.0 and 1.5 can't be told apart" in findings(close, [ALPHA], paper)
-
-
-def test_a_configuration_with_one_finished_seed_is_not_told_apart(paper: PaperAblation) -> None:
-    summary = summary_of({1.0: [10.0, 10.1], 1.5: [20.0, None]})
-    assert "FID of 1.0 and 1.5 can't be told apart" in findings(summary, [ALPHA], paper)
-
-
 def test_findings_without_a_value_of_the_papers(paper: PaperAblation) -> None:
-    text = findings(summary_of({0.9: [10.0], 1.1: [11.0]}), [ALPHA], paper)
+    text = findings(runs({0.9: [10.0], 1.1: [11.0]}), [ALPHA], paper)
     assert "none of the paper's values" in text
 
 
-def test_findings_name_every_axis_of_a_grid() -> None:
-    rows = []
-    for alpha in (1.0, 1.5):
-        frame = runs({alpha: [10.0, 12.0]})
-        rows += [frame.assign(**{"sampling.cfg": cfg}) for cfg in (1.0, 2.0)]
-    axes = [ALPHA, "sampling.cfg"]
-    text = findings(summarise(pd.concat(rows), axes, METRICS), axes, None)
-    assert "1.0, 1.0 and 1.0, 2.0" in text, text
-    assert "1.0, 2.0 and 1.5, 1.0" not in text  # they differ in two axes
+def test_caption_says_that_differences_can_be_surer_than_the_intervals() -> None:
+    conditions: dict[str, object] = dict.fromkeys(("reference", "extractor", "extractor_hash"), "x")
+    conditions |= {"images": 2, "null_images": 1, "reference_images": None, "extractor_accuracy": None}
+    assert describe(conditions, "1 to 3").endswith(f"; 1 to 3 seeds, mean ± 95% interval{ALONE}.")
+    assert describe(conditions, "1").endswith("; 1 seed.")
 
 
 def test_names_are_written_as_latex_and_matplotlib_read_them() -> None:
