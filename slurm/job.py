@@ -109,6 +109,8 @@ class EarJob:
             if allocation.rank == 0:
                 attempts.begin(os.environ.get("SLURMD_NODENAME", ""), Progress.of(self.store, self.cache))
             code = self._run(environment)
+            if -code in (signal.SIGTERM, signal.SIGINT):  # before it had begun to listen to them
+                code = INTERRUPTED
             if code >= 0:
                 break
             print(f"The command was killed ({signal.Signals(-code).name}).", file=sys.stderr, flush=True)

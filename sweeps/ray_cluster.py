@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 
 from ear.errors import UserError, import_extra
 from slurm.allocation import Allocation
-from slurm.gang import OBJECT_STORE_BYTES, PREFIX, Gang, ray_memory, signals_kept_from_children
+from slurm.gang import Gang
+from slurm.ray_node import OBJECT_STORE_BYTES, PREFIX, RAY_SETTINGS, ray_memory, signals_kept_from_children
 
 ALIVE = "alive"  # locked for as long as the process lives that made the folder, however it ends
 SETTLED_SECONDS = 60
@@ -101,15 +102,4 @@ def set_environment(token: Path) -> None:
     # The GCS listens on all addresses whatever it is told, so every cluster gets a secret of its own.
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
-    os.environ |= {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "RAY_AIR_NEW_OUTPUT": "0",  # the live table is ours
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # so is the record of results
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # and so is Ctrl-C
-        "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # Tune's snapshots grow with the sweep, and nobody reads them
-        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-        "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative output root means the same in a trial
-    }
+    os.environ |= {**RAY_SETTINGS, "RAY_AUTH_TOKEN_PATH": str(token)}

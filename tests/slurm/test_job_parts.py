@@ -11,8 +11,8 @@ from ear.config import load_config
 from ear.training.checkpoint import CheckpointHeader, save_checkpoint
 from slurm.allocation import Allocation
 from slurm.attempts import Attempts, FruitlessError
-from slurm.gang import own_address
 from slurm.progress import Progress
+from slurm.ray_node import own_address
 from slurm.rendezvous import PORTS, Rendezvous, free_port
 
 TASK = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "1", "SLURM_CPUS_ON_NODE": "4"}
