@@ -74,7 +74,7 @@ class TrialProcesses:
             self._acting = False
 
     def _tell(self, words: tuple[str, ...]) -> None:
-        if words[0] != "advance" and self._lost() is not None:  # between two tasks, say: nothing is lost with it
+        if words[0] != "advance" and self._lost() is not None:  # between two tasks: nothing is lost with it
             self.end()
         if not self._helpers:
             self._start()
@@ -138,7 +138,7 @@ class TrialProcesses:
             helper.communicate()  # waits for its end, and closes its pipes
         self._helpers = []
         if dist.group.WORLD is not None:
-            dist.group.WORLD.abort()  # to leave it would wait for the others
+            dist.group.WORLD.abort()  # to leave it in good order would wait for the others
         self._connection.close()
 
 
@@ -165,7 +165,8 @@ def help_out(orders: Iterable[str], processes: Processes) -> None:
                         Run(order.evaluations[key], store, processes=processes).evaluate()
             except Exception:
                 print_exc()
-                sys.exit(1)
+                sys.stdout.flush()
+                os._exit(1)  # to leave the others in good order would wait for them
 
 
 def main(parent: int) -> None:

@@ -133,6 +133,7 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
     assert evaluation.metrics == pytest.approx(alone.evaluate().metrics, rel=1e-2, abs=0.011)
 
 
+@pytest.mark.slow
 def test_whichever_process_is_killed_the_task_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, steps=400)
     driver = sweep.start()
