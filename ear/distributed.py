@@ -5,12 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from ear.errors import UserError
+
+Value = TypeVar("Value")
 
 TIMEOUT = timedelta(minutes=30)  # of a collective; the others wait that long for one that writes a checkpoint
 
@@ -52,6 +55,14 @@ class Processes:
         parts: list[Tensor] = [torch.empty(0)] * self.count
         dist.all_gather_object(parts, rows.cpu())
         return torch.cat(parts)
+
+    def from_main(self, value: Value) -> Value:
+        """The main process's value, that all of them are to act on; it has to be one that can be pickled."""
+        if self.count == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
 
     def wait(self) -> None:
         """Returns once every process has come here."""

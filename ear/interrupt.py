@@ -1,5 +1,6 @@
-"""Ctrl-C as a wish to stop at the next good moment; a second one stops at once."""
+"""Ctrl-C as a wish to stop at the next good moment, a second one stops at once; processes that end with their parent."""
 
+import ctypes
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -7,6 +8,15 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C, a stop, and what SLURM sends before a time limit
+
+
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
+
+
+def end_with_parent() -> None:
+    """Has this process killed as soon as its parent is gone, however that ended; nothing where the system has no way."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextmanager

@@ -71,13 +71,8 @@ class Run:
         device = set_up(self.config.execution)
         data = load_token_data(self.config, self.dataset)
         trainer = Trainer(self.config, data, device=device, processes=self.processes)
-        for stage, key in enumerate(self.keys.stages):
-            if key in self.store:
-                trainer.restore(self.store.path(key) / CHECKPOINT)
-                continue
-            if self._unfinished(stage).exists():
-                trainer.restore(self._unfinished(stage))
-            break
+        if (checkpoint := self.processes.from_main(self._latest_checkpoint())) is not None:
+            trainer.restore(checkpoint)
         if self.processes.is_main:
             trainer.callbacks += [
                 PublishStages(self.store, self.keys),
@@ -85,6 +80,14 @@ class Run:
                 *self.callbacks,
             ]
         return trainer
+
+    def _latest_checkpoint(self) -> Path | None:
+        latest = None
+        for stage, key in enumerate(self.keys.stages):
+            if key not in self.store:
+                return self._unfinished(stage) if self._unfinished(stage).exists() else latest
+            latest = self.store.path(key) / CHECKPOINT
+        return latest
 
     def _unfinished(self, stage: int) -> Path:
         return self.store.workspace(self.keys.stages[stage]) / CHECKPOINT

@@ -5,7 +5,6 @@ A job's first task may be told to make room (a time limit that draws near, a pre
 be begun any number of times: what is done is in the store, what is half done in a checkpoint.
 """
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from typing import Literal
 import submitit
 from submitit.core.utils import DelayedSubmission
 
+from ear.interrupt import end_with_parent
 from slurm.allocation import Allocation
 from slurm.attempts import Attempts
 from slurm.gang import Gang
@@ -35,7 +35,6 @@ SECONDS_FOR_OTHERS = (
 )
 SECONDS_TO_MEET = 300.0
 MARGIN = 10.0  # seconds of the signal's delay that are left for queueing again
-PR_SET_PDEATHSIG = 1
 
 
 class EarJob:
@@ -163,4 +162,4 @@ class EarJob:
 def become_a_command() -> None:
     """Between fork and exec: submitit's signal is not the command's, which ends with its supervisor."""
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 
@@ -30,3 +31,8 @@ def output_to(path: Path) -> Iterator[None]:
             os.dup2(original, number)
             os.close(original)
         os.close(log)
+
+
+def say(what: str) -> None:
+    """A line in the trial's log, written at once: several processes may write there."""
+    print(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {what}\n", end="", flush=True)

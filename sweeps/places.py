@@ -2,6 +2,7 @@
 
 import math
 import os
+import socket
 
 from ear.errors import UserError
 from slurm.allocation import Allocation
@@ -23,6 +24,12 @@ def available_gpus() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+def this_place() -> str:
+    """For people: the node, and the GPUs that this process may use."""
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return (os.environ.get("SLURMD_NODENAME") or socket.gethostname()) + (f", GPU {gpus}" if gpus else "")
 
 
 def trials_at_a_time(sweep: SweepConfig) -> int:

@@ -137,12 +137,13 @@ def fit(plan: Plan, root: Path, conductor: Conductor, session: Session, places: 
     from sweeps.trainable import StageTrial
     from sweeps.tune_adapters import AtRest, Listener, Losses, TaskSearcher
 
+    resources = plan.sweep.resources
+
     def order(task: Task) -> str:
         log = session.folder.log(task.node.key)
         watched = None if conductor.confirms(task) else plan.intermediate
-        return Order.of(task, root.resolve(), log, session.stopping, watched).dumps()
+        return Order.of(task, root.resolve(), log, session.stopping, resources.processes, watched).dumps()
 
-    resources = plan.sweep.resources
     tuner = tune.Tuner(
         tune.with_resources(StageTrial, {"cpu": resources.cpus, "gpu": resources.gpus}),
         tune_config=tune.TuneConfig(

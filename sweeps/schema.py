@@ -25,7 +25,19 @@ class ResourcesConfig(Section):
     cpus: Count = 1
     """CPUs, which are also torch's threads."""
     gpus: Annotated[Number, Field(ge=0)] = 0
-    """GPUs; a fraction shares one."""
+    """GPUs, all of one node. Below 1, trials share one; with 2 or more, a trial has a process for each."""
+
+    @field_validator("gpus")
+    @classmethod
+    def _whole_from_one_on(cls, gpus: float) -> float:
+        if gpus > 1 and not gpus.is_integer():
+            raise ValueError("below 1 a fraction shares a GPU, from 1 on a trial has whole GPUs")
+        return gpus
+
+    @property
+    def processes(self) -> int:
+        """That a trial consists of."""
+        return max(1, int(self.gpus))
 
 
 class BaseConfig(Section):

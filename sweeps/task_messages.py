@@ -28,17 +28,21 @@ class Order:
     root: Path  # of outputs
     log: Path  # file that the trial's output goes to
     stop: Path  # a file that appears when everything is to stop
+    processes: int  # that work on it together
     training: RunConfig  # whose stage is to be trained
     stage: int | None  # None where nothing is to be trained
     evaluations: dict[str, RunConfig]  # by key
     intermediate: IntermediateConfig | None
 
     @classmethod
-    def of(cls, task: "Task", root: Path, log: Path, stop: Path, intermediate: IntermediateConfig | None) -> "Order":
+    def of(
+        cls, task: "Task", root: Path, log: Path, stop: Path, processes: int, intermediate: IntermediateConfig | None
+    ) -> "Order":
         return cls(
             root=root,
             log=log,
             stop=stop,
+            processes=processes,
             training=task.node.config,
             stage=task.node.stage if task.trains else None,
             evaluations={run.keys.evaluation: run.config for run in task.runs},
@@ -51,6 +55,7 @@ class Order:
                 "root": str(self.root),
                 "log": str(self.log),
                 "stop": str(self.stop),
+                "processes": self.processes,
                 "training": self.training.model_dump(mode="json"),
                 "stage": self.stage,
                 "evaluations": {key: config.model_dump(mode="json") for key, config in self.evaluations.items()},
@@ -65,6 +70,7 @@ class Order:
             root=Path(values["root"]),
             log=Path(values["log"]),
             stop=Path(values["stop"]),
+            processes=values["processes"],
             training=RunConfig.model_validate(values["training"]),
             stage=values["stage"],
             evaluations={key: RunConfig.model_validate(config) for key, config in values["evaluations"].items()},

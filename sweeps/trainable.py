@@ -4,7 +4,6 @@ import errno
 import re
 import signal
 import time
-from datetime import datetime
 from traceback import format_exc
 from typing import Any, Literal
 
@@ -16,8 +15,10 @@ from ear.evaluation.intermediate import few_image_fid
 from ear.run import CHECKPOINT, Run
 from ear.store import Store
 from ear.training import Trainer
-from sweeps.output import output_to
+from sweeps.output import output_to, say
+from sweeps.places import this_place
 from sweeps.task_messages import Order, Report
+from sweeps.trial_processes import TrialProcesses
 
 REPORT_SECONDS = 1.0  # of training between two reports
 PLACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # which the next trial would meet too
@@ -35,15 +36,19 @@ class StageTrial(Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
+        self._processes = TrialProcesses(Order.loads(config["order"]).processes)
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
         self._order = Order.loads(config["order"])
         self._store: Store | None = None
         self._trainer: Trainer | None = None
         self._run: Run | None = None  # the one that is trained
         self._evaluating: str | None = None
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.setup(new_config)
-        return True
 
     def step(self) -> dict[str, Any]:
         """About a second of training, or one evaluation; a fault is reported with its traceback, as a result."""
@@ -61,7 +66,7 @@ class StageTrial(Trainable):
     def _advance(self) -> Report:
         store = self._store = self._store or Store(self._order.root)
         if self._order.stage is not None:
-            run = self._run = self._run or Run(self._order.training, store)
+            run = self._run = self._run or self._run_of(self._order.training, store)
             if run.keys.stages[self._order.stage] not in store:
                 return self._train(run, self._order.stage)
             self._trainer = None
@@ -70,10 +75,16 @@ class StageTrial(Trainable):
                 return self._evaluate(key, config, store)
         return Report("finished")
 
+    def _run_of(self, config: RunConfig, store: Store) -> Run:
+        return Run(config, store, processes=self._processes.own)
+
     def _train(self, run: Run, stage: int) -> Report:
         if self._trainer is None:
-            self._trainer = run.trainer()
-            say(f"training stage {stage + 1} of {len(run.keys.stages)} from step {self._trainer.step}")
+            with self._processes.act("train", self._order.dumps()):
+                self._trainer = run.trainer()
+            say(
+                f"training stage {stage + 1} of {len(run.keys.stages)} from step {self._trainer.step}, on {this_place()}"
+            )
         trainer = self._trainer
         known = len(trainer.history)
         intermediate: list[tuple[int, float]] = []
@@ -81,7 +92,8 @@ class StageTrial(Trainable):
         while run.keys.stages[stage] not in run.store and not intermediate:
             self._check_stop()
             before = trainer.step
-            trainer.advance()
+            with self._processes.act("advance"):
+                trainer.advance()
             intermediate = self._intermediate(run, trainer, before)
             if time.monotonic() - started > REPORT_SECONDS:
                 break
@@ -108,33 +120,34 @@ class StageTrial(Trainable):
         return [(trainer.step, value)]
 
     def _evaluate(self, key: str, config: RunConfig, store: Store) -> Report:
-        run = Run(config, store)
+        run = self._run_of(config, store)
         outcome = run.training_outcome()
         assert outcome is not None
         if outcome.diverged_at is not None:
             return Report("finished", outcome.step)
         self._evaluating = key
         say(f"evaluating {key}")
-        evaluation = run.evaluate(on_images=self._check_stop)
+        with self._processes.act("evaluate", self._order.dumps(), key):
+            evaluation = run.evaluate(on_images=self._check_stop)
         self._evaluating = None
         say(f"FID {evaluation.metrics['fid']:.3f} in {evaluation.seconds:.1f} s")
         return Report("evaluating", outcome.step)
 
     def _check_stop(self, _images: float = 0) -> None:
         if self._order.stop.exists():
-            self.cleanup()
+            self._save()
             raise StopRequestedError
 
     def cleanup(self) -> None:
-        """Called by Tune as well when it stops the trial: keeps what was trained since the last checkpoint."""
+        """Called by Tune when it ends the process."""
+        self._save()
+        self._processes.end()
+
+    def _save(self) -> None:
+        """Keeps what was trained since the last checkpoint."""
         if self._trainer is not None and not self._trainer.finished and self._run is not None:
             self._run.save_unfinished(self._trainer)
         self._trainer = None
-
-
-def say(what: str) -> None:
-    """A line in the trial's log."""
-    print(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {what}", flush=True)
 
 
 def whose(error: BaseException | None) -> Literal["task", "input", "place"]:

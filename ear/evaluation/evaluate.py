@@ -72,7 +72,7 @@ def evaluate(
         on_images: called with the number of images generated so far by this process.
         keep_images: a folder for the generated images as PNG files; they are generated even if the metrics are known.
     """
-    if keys.evaluation in store and keep_images is None:
+    if processes.from_main(keys.evaluation in store and keep_images is None):
         return load_evaluation(keys.evaluation, store)
     if processes.count > min(config.evaluation.images, config.evaluation.null_images):
         raise UserError(f"{processes.count} processes are more than there are images to sample: start fewer.")

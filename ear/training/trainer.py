@@ -56,6 +56,15 @@ class Trainer:
         processes: Processes = ALONE,
         callbacks: Sequence[Callback] = (),
     ) -> None:
+        """
+        Raises:
+            UserError: there are more processes than images in a step.
+        """
+        if processes.count > config.training.batch_size:
+            raise UserError(
+                f"{processes.count} processes are more than the {config.training.batch_size} images of a step "
+                "(training.batch_size): start fewer."
+            )
         self.config = config
         self.data = data
         self.callbacks = list(callbacks)

@@ -45,6 +45,7 @@ def test_alone_everything_is_the_identity() -> None:
     assert ALONE.sum_(value) is value
     assert ALONE.any(True)
     assert not ALONE.any(False)
+    assert ALONE.from_main("value") == "value"
     assert ALONE.is_main
 
 
@@ -66,6 +67,12 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     assert evaluation_of_two["metrics"].keys() == alone["metrics"].keys()
     for name, value in alone["metrics"].items():
         assert evaluation_of_two["metrics"][name] == pytest.approx(value, rel=1e-3, abs=0.011), name
+
+
+def test_more_processes_than_images_in_a_step_are_refused(tmp_path: Path) -> None:
+    few = settings("training.batch_size=1", "execution.micro_batch=1")
+    messages = run(2, "train", "digits", *few, "--root", str(tmp_path), code=1)  # of torchrun, for our 2
+    assert "2 processes are more than the 1 images of a step (training.batch_size): start fewer." in messages
 
 
 def test_a_launcher_without_a_meeting_point_is_named() -> None:

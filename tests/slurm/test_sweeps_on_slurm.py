@@ -1,6 +1,7 @@
 """Sweeps on a real Slurm of two nodes: over both of them, and by an array of drivers."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -69,3 +70,17 @@ def test_cancelled_and_submitted_again(profile: str, tmp_path: Path) -> None:
     assert_completed(again)
     assert_every_run_once(tmp_path, 2)
     assert steps_done_twice(tmp_path) == 0, output(record)  # all was saved in the grace period
+
+
+@pytest.mark.parametrize(("gpus", "shares"), [(1, {"0", "1"}), (0.5, {"0"}), (2, {"0,1"})], ids=str)
+def test_trials_see_the_gpus_that_are_theirs(gpus: float, shares: set[str], tmp_path: Path) -> None:
+    """Two devices stand for GPUs, which torch does not see: one each, both on the same, both for each."""
+    sweep = write_sweep(tmp_path, 100)
+    sweep.write_text(f"{sweep.read_text()}resources: {{gpus: {gpus}}}\n")
+    profile = write_profile(tmp_path, "cpus_per_node: 2\ngpus_per_node: test:2\nhours: 0.5\n")
+    record = submit("sweep", "run", sweep, "--slurm", profile, root=tmp_path)
+    assert_completed(record)
+    logs = "".join(log.read_text() for log in (tmp_path / "tiny" / "logs").glob("*.log"))
+    assert set(re.findall(r"GPU (\S+)", logs)) == shares, logs
+    assert ("trains along" in logs) == (gpus == 2)
+    assert_nothing_left(record, tmp_path)

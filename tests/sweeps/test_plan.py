@@ -78,6 +78,10 @@ SWEEPS = {
         "all runs would read the same cache",
     ),
     "neither grid nor search": ("name: a\n", "either `space`, for a grid, or `search`"),
+    "a GPU and a half": (
+        "name: a\nresources: {gpus: 1.5}\nspace: {scoring.alpha: [1.0]}",
+        "from 1 on a trial has whole",
+    ),
     "axis without effect": ("name: a\nspace: {execution.threads: [1]}", "changes no result"),
 }
 
