@@ -1,4 +1,4 @@
-"""Ctrl-C as a wish to stop at the next good moment, a second one stops at once; processes that end with their parent."""
+"""Ctrl-C as a wish to stop at the next good moment, a second one stops at once; processes that end with another."""
 
 import ctypes
 import signal
@@ -14,7 +14,7 @@ PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 def end_with_parent() -> None:
-    """Has this process killed as soon as its parent is gone, however that ended; nothing where the system has no way."""
+    """Has this process killed as soon as its parent is gone, however that ended; does nothing but on Linux."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 

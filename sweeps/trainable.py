@@ -82,9 +82,8 @@ class StageTrial(Trainable):
         if self._trainer is None:
             with self._processes.act("train", self._order.dumps()):
                 self._trainer = run.trainer()
-            say(
-                f"training stage {stage + 1} of {len(run.keys.stages)} from step {self._trainer.step}, on {this_place()}"
-            )
+            which = f"stage {stage + 1} of {len(run.keys.stages)}"
+            say(f"training {which} from step {self._trainer.step}, on {this_place()}")
         trainer = self._trainer
         known = len(trainer.history)
         intermediate: list[tuple[int, float]] = []
