@@ -125,12 +125,12 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
     alone.train()
     for record, expected in zip(together.history(), alone.history(), strict=True):
         assert record.step == expected.step
-        assert record.loss == pytest.approx(expected.loss, rel=1e-3)
-        assert record.gradient_norm == pytest.approx(expected.gradient_norm, rel=1e-2)
+        assert record.loss == pytest.approx(expected.loss, rel=1e-4)
+        assert record.gradient_norm == pytest.approx(expected.gradient_norm, rel=1e-3)
     # Weights that differ by rounding give images whose pixels are rounded the other way here and there.
     evaluation = together.evaluation()
     assert evaluation is not None
-    assert evaluation.metrics == pytest.approx(alone.evaluate().metrics, rel=1e-2, abs=0.011)
+    assert evaluation.metrics == pytest.approx(alone.evaluate().metrics, rel=1e-3, abs=0.011)
 
 
 @pytest.mark.slow
