@@ -39,7 +39,10 @@ def launch(order: Launch) -> None:
     submission = Submission(request, profile, order.profile)
     if order.dry_run:
         print(submission.script())
-        print(f"\n# sbatch --test-only: {submission.test()}")
+        taken, words = submission.test()
+        print(f"\n# sbatch --test-only: {words}")
+        if not taken:
+            raise typer.Exit(1)
         return
     record = submission.submit()
     at_root = "" if order.root == DEFAULT_ROOT.absolute() else f" --root {order.root}"

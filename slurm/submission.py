@@ -158,12 +158,12 @@ class Submission:
             executor.parameters["map_count"] = self.profile.drivers  # as submitit's own submission of arrays does
         return executor._make_submission_file_text(executor._submitit_command_str, "dry-run")
 
-    def test(self) -> str:
-        """What SLURM says of it, without queueing it."""
+    def test(self) -> tuple[bool, str]:
+        """Whether SLURM would take it, and what it says; nothing is queued."""
         asked = subprocess.run(
             ["sbatch", "--test-only"], input=self.script(), capture_output=True, text=True, timeout=60
         )
-        return (asked.stdout + asked.stderr).strip()
+        return asked.returncode == 0, (asked.stdout + asked.stderr).strip()
 
     def submit(self) -> JobRecord:
         """

@@ -63,9 +63,13 @@ def test_the_script_is_the_golden_one(case: str, tmp_path: Path) -> None:
 
 def test_a_dry_run_asks_slurm_and_queues_nothing(slurm: FakedSlurm, tmp_path: Path) -> None:
     slurm.says("sbatch", stderr="sbatch: Job 7 to start at 2026-11-25T12:00:00 using 2 processors on nodes n[1-2]\n")
-    assert "to start at" in submission("train", {"hours": 1}, tmp_path).test()
+    taken, words = submission("train", {"hours": 1}, tmp_path).test()
+    assert taken
+    assert "to start at" in words
     assert slurm.calls("sbatch") == ["--test-only"]
     assert not (tmp_path / "slurm").exists()
+    slurm.says("sbatch", stderr="allocation failure: Invalid account\n", code=1)
+    assert submission("train", {"hours": 1}, tmp_path).test() == (False, "allocation failure: Invalid account")
 
 
 @pytest.mark.parametrize(
