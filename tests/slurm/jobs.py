@@ -57,9 +57,13 @@ def ear(*arguments: str | Path, code: int = 0, timeout: float = 400) -> str:
 
 
 def submit(*arguments: str | Path, root: Path) -> JobRecord:
-    """`ear ... --slurm PROFILE`, which returns at once."""
+    """`ear ... --slurm PROFILE`, which returns at once; `ear encode` takes the root from the environment."""
     known = {path.parent for path in (root / "slurm").glob(f"*/{RECORD}")}
-    ear(*arguments, "--root", root)
+    os.environ["EAR_ROOT"] = str(root)
+    try:
+        ear(*arguments)
+    finally:
+        del os.environ["EAR_ROOT"]
     (folder,) = {path.parent for path in (root / "slurm").glob(f"*/{RECORD}")} - known
     return JobRecord.load(folder / RECORD)
 

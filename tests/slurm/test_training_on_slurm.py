@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from encoding_parts import write_images
 from jobs import (
     GANG,
     assert_completed,
@@ -19,6 +20,7 @@ from jobs import (
     until_printed,
     write_profile,
 )
+from kl16 import write_rule_filled_kl16
 
 from ear.training.checkpoint import load_part
 
@@ -90,3 +92,22 @@ def test_a_training_on_two_nodes_survives(what: str, tmp_path: Path) -> None:
     one, two = trained(tmp_path / "one", steps), trained(root, steps)
     assert len(one[1]) == len(two[1])
     assert two[1][-20:] == pytest.approx(one[1][-20:], rel=0.05)  # rounding, enlarged by more than a thousand steps
+
+
+@pytest.mark.slow
+def test_two_nodes_encode_an_image_folder(tmp_path: Path) -> None:
+    write_images(tmp_path / "images")
+    write_rule_filled_kl16(tmp_path / "kl16.ckpt")
+    values = {
+        "data.path": tmp_path / "images",
+        "data.latents": tmp_path / "latents",
+        "data.size": 32,
+        "data.classes": 3,
+        "tokenizer.checkpoint": tmp_path / "kl16.ckpt",
+    }
+    given = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
+    profile = write_profile(tmp_path, GANG)
+    record = submit("encode", "imagenet256_base", *given, "--slurm", profile, root=tmp_path / "runs")
+    assert_completed(record)
+    assert "24 images of 3 classes" in output(record)
+    assert "Every shard is whole" in ear("encode", "imagenet256_base", *given, "--verify")
