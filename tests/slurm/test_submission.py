@@ -1,5 +1,7 @@
 """Submission: the whole script against golden files, refusals in SLURM's words."""
 
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,7 +10,7 @@ from faked import FakedSlurm, fake_slurm
 
 from ear.errors import UserError
 from slurm.profile import Profile
-from slurm.submission import RECORD, JobRecord, Request, Submission
+from slurm.submission import HEAL, RECORD, JobRecord, Request, Submission
 
 GOLDEN = Path(__file__).with_name("golden")
 EVERYTHING = {
@@ -112,3 +114,26 @@ def test_a_submitted_job_is_on_record(case: str, tasks: list[str], slurm: FakedS
     assert record.command.startswith("ear train digits --set scoring.alpha=1.25")
     pickles = sorted(path.name for path in record.folder.glob("*_submitted.pkl"))
     assert pickles == sorted(f"{task}_submitted.pkl" for task in tasks)
+
+
+@pytest.mark.parametrize("task", ["41", "41_3"])
+@pytest.mark.parametrize(
+    ("there", "kept"),
+    [({"": "old", ".save_tmp": "half"}, "old"), ({".save_tmp": "new"}, "new"), ({"": "old"}, "old"), ({}, None)],
+    ids=["killed while it was written", "killed before it was renamed", "whole", "not yet moved there"],
+)
+def test_a_pickle_that_submitit_left_half_written_is_mended(
+    there: dict[str, str], kept: str | None, task: str, tmp_path: Path
+) -> None:
+    """By the script's own line, in a folder with a space in its name."""
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    for suffix, text in there.items():
+        (folder / f"{task}_submitted.pkl{suffix}").write_text(text)
+    job, _, index = task.partition("_")
+    variables = {"SLURM_JOB_ID": "99", "SLURM_ARRAY_JOB_ID": job, "SLURM_ARRAY_TASK_ID": index}
+    environment = variables if index else {"SLURM_JOB_ID": job}
+    subprocess.run(["/bin/bash", "-c", HEAL.format(folder=shlex.quote(str(folder)))], env=environment, check=True)
+    pickle = folder / f"{task}_submitted.pkl"
+    assert (pickle.read_text() if pickle.exists() else None) == kept
+    assert not (folder / f"{task}_submitted.pkl.save_tmp").exists()
