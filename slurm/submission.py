@@ -25,7 +25,8 @@ RECORD = "job.json"
 # attempt, or instead of it.
 HEAL = """\
 pickle={folder}/${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}}${{SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}_submitted.pkl
-if [ -e "$pickle" ]; then rm -f "$pickle.save_tmp"; elif [ -e "$pickle.save_tmp" ]; then mv "$pickle.save_tmp" "$pickle"; fi"""
+if [ -e "$pickle" ]; then rm -f "$pickle.save_tmp"
+elif [ -e "$pickle.save_tmp" ]; then mv "$pickle.save_tmp" "$pickle"; fi"""
 
 
 @dataclass(frozen=True)

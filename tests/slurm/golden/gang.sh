@@ -26,7 +26,8 @@
 module load cuda
 source env.sh
 pickle=FOLDER/${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}_submitted.pkl
-if [ -e "$pickle" ]; then rm -f "$pickle.save_tmp"; elif [ -e "$pickle.save_tmp" ]; then mv "$pickle.save_tmp" "$pickle"; fi
+if [ -e "$pickle" ]; then rm -f "$pickle.save_tmp"
+elif [ -e "$pickle.save_tmp" ]; then mv "$pickle.save_tmp" "$pickle"; fi
 
 # command
 export SUBMITIT_EXECUTOR=slurm
