@@ -30,9 +30,7 @@ Shape = Literal["alone", "gang", "processes"]
 INTERRUPTED = 130  # exit code of a command that saved and stopped, as told to
 PORT = "port"  # topic
 SECONDS_BETWEEN_LOOKS = 0.2
-SECONDS_FOR_OTHERS = (
-    5.0  # in which a task that was killed asks for another attempt, before one that merely fails ends all
-)
+SECONDS_FOR_OTHERS = 5.0  # to a task that was killed, to have the job queued again before one that failed ends it
 SECONDS_TO_MEET = 300.0
 MARGIN = 10.0  # seconds of the signal's delay that are left for queueing again
 
@@ -148,9 +146,11 @@ class EarJob:
     @staticmethod
     def _wait_for_end(pid: int, seconds: float) -> None:
         """Not by Popen.wait: this may run in a signal handler that interrupted that object."""
+        ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
         deadline = time.monotonic() + seconds
-        while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None and time.monotonic() < deadline:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+        with suppress(ChildProcessError):  # it ended before, and Popen knows
+            while os.waitid(os.P_PID, pid, ended) is None and time.monotonic() < deadline:
+                time.sleep(SECONDS_BETWEEN_LOOKS)
 
     @staticmethod
     def _wait_to_be_ended() -> None:

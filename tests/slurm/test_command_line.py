@@ -1,0 +1,92 @@
+"""`--slurm` as typed: what the job is told to do, what is refused before anything is queued, what is not loaded."""
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from faked import FakedSlurm, fake_slurm
+
+from slurm.submission import RECORD, JobRecord
+
+SWEEP = "name: tiny\nspace: {scoring.alpha: [1.0, 1.5]}\n"
+# The program, and then what it has loaded.
+RUN = "import sys; from ear.cli import main\ntry: main()\nfinally: print('loaded:', *sys.modules, file=sys.stderr)"
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakedSlurm:
+    faked = fake_slurm(tmp_path, monkeypatch)
+    faked.says("srun")
+    faked.says("sbatch", "Submitted batch job 41\n")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("hours: 1\n")
+    (tmp_path / "tiny.yaml").write_text(SWEEP)
+    return faked
+
+
+def ear(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", RUN, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def record_in(root: Path) -> JobRecord:
+    (path,) = (root / "slurm").glob(f"*/{RECORD}")
+    return JobRecord.load(path)
+
+
+@pytest.mark.usefixtures("slurm")
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("sweep run tiny.yaml --slurm mine.yaml", "sweep run tiny.yaml --root ROOT/runs"),
+        (
+            "sweep run tiny.yaml --base digits --root there --slurm mine.yaml",
+            "sweep run tiny.yaml --base digits --root ROOT/there",
+        ),
+        (
+            "train digits --slurm mine.yaml --set seed=1 --set scoring.alpha=1.25 --evaluate",
+            "train digits --set seed=1 --set scoring.alpha=1.25 --evaluate --root ROOT/runs",
+        ),
+        (
+            "evaluate digits --reconstruction --json --slurm mine.yaml",
+            "evaluate digits --reconstruction --root ROOT/runs --json",
+        ),
+        (
+            "encode imagenet256_base --set data.latents=CACHE --max-skipped 0.1 --slurm mine.yaml",
+            "encode imagenet256_base --set data.latents=CACHE --max-skipped 0.1",
+        ),
+    ],
+)
+def test_the_job_is_told_what_was_typed(typed: str, told: str, tmp_path: Path) -> None:
+    done = ear(*shlex.split(typed))
+    assert done.returncode == 0, done.stderr
+    root = tmp_path / ("there" if "there" in typed else "runs")
+    record = record_in(root)
+    assert record.command == f"ear {told}".replace("ROOT", str(tmp_path))
+    assert f"Submitted: job {record.id}" in done.stdout
+    assert str(record.log("41")) in done.stdout
+    assert " ray" not in done.stderr.partition("loaded:")[2]  # nor starts any
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("sweep run tiny.yaml --slurm nowhere", "There is no profile 'nowhere'"),
+        ("sweep run missing.yaml --slurm mine.yaml", "missing.yaml can't be read"),
+        ("train digits --set scoring.alpha=-1 --slurm mine.yaml", "scoring.energy.alpha|scoring.alpha"),
+        ("evaluate nowhere --slurm mine.yaml", "There is no checkpoint nowhere"),
+        ("encode digits --slurm mine.yaml", "needs no cache"),
+        ("train digits --dry-run", "belong to --slurm"),
+        ("slurm cancel 7", "No job 7 was submitted"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_is_queued(
+    typed: str, words: str, slurm: FakedSlurm, tmp_path: Path
+) -> None:
+    done = ear(*shlex.split(typed))
+    assert done.returncode == 2, done.stderr
+    assert any(each in done.stderr for each in words.split("|")), done.stderr
+    assert slurm.calls("sbatch") == []
+    assert not list((tmp_path / "runs" / "slurm").glob("*"))
