@@ -1,5 +1,6 @@
 """Profiles: what is refused, and with which words."""
 
+import json
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from faked import FakedSlurm, fake_slurm
 
 from ear.errors import UserError
-from slurm.profile import load_profile, shipped_profiles
+from slurm.profile import Profile, load_profile, shipped_profiles
 
 
 @pytest.fixture
@@ -22,6 +23,12 @@ def refusal(folder: Path, text: str) -> str:
         load_profile(str(path))
     assert str(path) in str(refused.value)
     return str(refused.value)
+
+
+def test_the_schema_is_frozen() -> None:
+    """Whoever changes what a profile may say changes this file too, and says so in the changelog."""
+    golden = Path(__file__).parent / "golden" / "profile_schema.json"
+    assert Profile.model_json_schema() == json.loads(golden.read_text())
 
 
 def test_shipped_profiles_are_valid_and_documented() -> None:
