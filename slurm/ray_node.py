@@ -1,21 +1,19 @@
 """A node's part in a Ray cluster that a driver on another node began."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ear.temporary import temporary_folder
 from slurm.allocation import Allocation
 
 OBJECT_STORE_BYTES = 100 * 2**20  # trials exchange nothing but small dictionaries
-PREFIX = "ear-"  # of temporary folders
 RAY_SETTINGS = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -43,7 +41,8 @@ class RayNode:
     """This node as a member of a Ray cluster."""
 
     def __init__(self, allocation: Allocation, head: Head) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix=PREFIX))  # short, since unix sockets lie in it
+        self._own = ExitStack()
+        self._folder = self._own.enter_context(temporary_folder())
         options = {
             "address": head.address,
             "node-ip-address": own_address(head.address),
@@ -72,7 +71,7 @@ class RayNode:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         kill_processes_naming(self._folder)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._own.close()
 
 
 def own_address(other: str) -> str:

@@ -1,4 +1,4 @@
-"""The temporary folder of a cluster, which holds its token."""
+"""Temporary folders, which hold secrets, go with their process."""
 
 import os
 import signal
@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.ray_cluster import ALIVE, SETTLED_SECONDS, temporary_folder
+from ear.temporary import ALIVE, SETTLED_SECONDS, temporary_folder
 
 HOLD = """
 import time
-from sweeps.ray_cluster import temporary_folder
+from ear.temporary import temporary_folder
 with temporary_folder() as folder:
     print(folder, flush=True)
     time.sleep(60)
