@@ -13,6 +13,7 @@ from jobs import (
     assert_every_run_once,
     assert_nothing_left,
     attempts,
+    ear,
     metrics,
     output,
     processes_of,
@@ -20,6 +21,7 @@ from jobs import (
     steps_done_twice,
     submit,
     until,
+    until_over,
     until_trained,
     write_profile,
     write_sweep,
@@ -36,8 +38,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
     """What every run of the sweep comes to in one piece, on one machine."""
-    from jobs import ear
-
     folder = tmp_path_factory.mktemp("undisturbed")
     ear("sweep", "run", write_sweep(folder, STEPS), "--root", folder, timeout=900)
     return metrics(folder)
@@ -130,3 +130,18 @@ def test_the_time_limit(profile: str, undisturbed: dict[str, dict[str, float]], 
     assert metrics(tmp_path) == undisturbed
     assert steps_done_twice(tmp_path) == 0, output(record)
     assert_nothing_left(record, tmp_path)
+
+
+def test_a_job_killed_and_submitted_again(tmp_path: Path) -> None:
+    """Killed with -9, all of it: it is not queued again, nobody could tidy up, and the same command goes on."""
+    sweep, profile = write_sweep(tmp_path, STEPS), write_profile(tmp_path, GANG)
+    sweep.write_text(sweep.read_text().replace("checkpoint_every: 600", "checkpoint_every: 1"))
+    record = submit("sweep", "run", sweep, "--slurm", profile, root=tmp_path)
+    until_trained(tmp_path, "tiny", 100)
+    slurm("scancel", "--signal=KILL", record.id)
+    assert {state.failed for state in until_over(record, 60)} == {True}
+    again = submit("sweep", "run", sweep, "--slurm", profile, root=tmp_path)
+    assert_completed(again, 600)
+    assert_every_run_once(tmp_path, 2)
+    assert steps_done_twice(tmp_path) <= 2 * STEPS_BETWEEN_CHECKPOINTS
+    assert_nothing_left(again, tmp_path)
