@@ -38,6 +38,20 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is such a file, for those who wait for another machine to make it.
+
+    A network file system remembers for a minute that there was none; opening the folder makes it look again.
+    """
+    if path.exists():
+        return True
+    try:
+        os.close(os.open(path.parent, os.O_RDONLY))
+    except OSError:
+        return False
+    return path.exists()
+
+
 def require_writable(folder: Path, option: str = "--root DIR or EAR_ROOT") -> None:
     """Makes `folder` and proves that a file can be written in it.
 

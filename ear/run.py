@@ -14,7 +14,7 @@ from ear.distributed import ALONE, Processes
 from ear.evaluation import Evaluation, evaluate, load_evaluation
 from ear.execution import set_up
 from ear.files import write_text
-from ear.store import RunKeys, Store, run_keys
+from ear.store import Lease, RunKeys, Store, run_keys
 from ear.training import Callback, PeriodicCheckpoint, Trainer, TrainingRecord
 from ear.training.checkpoint import load_part
 from ear.training.history import from_tensors
@@ -100,9 +100,10 @@ class Run:
         """
         # Processes act on what all of them know: one alone may be told to stop, or see a result first.
         trainer: Trainer | None = None
+        leases: dict[str, Lease] = {}  # kept, to see those of lost machines lapse
         while not self.processes.any(self.training_outcome() is not None):
             key = self._next_key()
-            with self.store.lease(key) as lease:
+            with leases.setdefault(key, self.store.lease(key)) as lease:
                 if self.processes.any(self.processes.is_main and not lease.acquire()):
                     # Somebody else trains this stage: wait for its result, or for the lease to lapse.
                     if self.processes.any(stop()):

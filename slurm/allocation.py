@@ -3,6 +3,9 @@
 import os
 from dataclasses import dataclass
 
+SUPERVISED = "EAR_SUPERVISED"  # in the environment of a command that is queued again where it stops
+NOTHING_READY = 75  # exit code of a driver that others keep waiting, and that can be queued again: EX_TEMPFAIL
+
 
 @dataclass(frozen=True)
 class Allocation:
@@ -11,16 +14,16 @@ class Allocation:
     job: str  # its id; ARRAY_INDEX for an array's
     nodes: int
     cpus: int  # on this node
-    gpus: int | None  # on this node; None where the cluster does not count GPUs
+    gpus: int  # on this node
     memory: int | None  # bytes on this node; None where the cluster does not count memory
     address: str  # of the first node, as the others reach it
     rank: int  # of this task
     restarts: int  # how often the job was queued again
-    in_array: bool
+    may_leave: bool  # whether it is a supervised member of an array, which may give its machine back and come again
 
     @classmethod
     def current(cls) -> "Allocation | None":
-        """None outside of a job's tasks."""
+        """None outside of a job's tasks and batch scripts."""
         if "SLURM_JOB_ID" not in os.environ or "SLURM_PROCID" not in os.environ:
             return None
         cpus = _number("SLURM_CPUS_ON_NODE") or 1
@@ -31,13 +34,19 @@ class Allocation:
             job=f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"],
             nodes=_number("SLURM_STEP_NUM_NODES") or _number("SLURM_NNODES") or 1,
             cpus=cpus,
-            gpus=_number("SLURM_GPUS_ON_NODE"),
+            gpus=_number("SLURM_GPUS_ON_NODE") or _visible_gpus(),  # which is set only where there are some
             memory=megabytes * 2**20 if megabytes else None,
             address=os.environ.get("SLURM_LAUNCH_NODE_IPADDR", "127.0.0.1"),
             rank=_number("SLURM_PROCID") or 0,
             restarts=_number("SLURM_RESTART_COUNT") or 0,
-            in_array=array is not None,
+            may_leave=array is not None and SUPERVISED in os.environ,
         )
+
+
+def _visible_gpus() -> int:
+    """On clusters whose SLURM does not count GPUs."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return len(named.split(",")) if named and named != "NoDevFiles" else 0
 
 
 def _number(name: str) -> int | None:

@@ -96,7 +96,7 @@ def status(root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
 def logs(
     job: JobName,
     root: Root = DEFAULT_ROOT,
-    lines: Annotated[int, typer.Option(min=1, help="How many of the last lines.")] = 40,
+    lines: Annotated[int, typer.Option(min=1, help="How many of the last lines, without --follow.")] = 40,
     rank: Annotated[int, typer.Option(min=0, help="Of which of the job's tasks.")] = 0,
     stay: Annotated[bool, typer.Option("--follow", help="Stay, and print what comes.")] = False,
 ) -> None:
@@ -109,12 +109,12 @@ def logs(
     from slurm.follow import follow
 
     record = find_job(root, job)
+    only = job if job in record.tasks else None
     if stay:
-        if not follow(record, Console()):
+        if not follow(record, Console(), only, rank):
             raise typer.Exit(1)
         return
-    tasks = [job] if job in record.tasks else record.tasks
-    for task in tasks:
+    for task in [only] if only else record.tasks:
         path = record.log(task, rank)
         print(f"==> {path} <==")
         if path.exists():

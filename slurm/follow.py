@@ -32,16 +32,17 @@ class Log:
         return text.decode(errors="replace").splitlines() if newline else []
 
 
-def follow(record: JobRecord, console: Console) -> bool:
-    """Prints until all of the job's tasks are over; says whether all of them ended well.
+def follow(record: JobRecord, console: Console, only: str | None = None, rank: int = 0) -> bool:
+    """Prints until all of the job is over, or the one member of its array; says whether all of it ended well.
 
     Raises:
         UserError: SLURM does not answer.
     """
-    logs = {task: Log(record.log(task)) for task in record.tasks}
+    tasks = [only] if only else record.tasks
+    logs = {task: Log(record.log(task, rank)) for task in tasks}
     known: dict[str, str] = {}
     while True:
-        states = task_states(record.tasks)
+        states = task_states(tasks)
         deadline = time.monotonic() + SECONDS_BETWEEN_QUESTIONS
         for task, state in states.items():
             told = state.describe() if state.over or state.reason not in ("", "None") else state.state.lower()

@@ -15,7 +15,8 @@ from slurm.ray_node import Head, RayNode
 from slurm.rendezvous import SECONDS_BETWEEN_LOOKS, Rendezvous
 
 FOLDER, ATTEMPT = "EAR_GANG_FOLDER", "EAR_GANG_ATTEMPT"  # of the environment, set by the job for the driver
-HEAD, OVER = "head", "over"  # topics
+HEAD, OVER, ADDRESS = "head", "over", "address"  # topics
+SECONDS_TO_ARRIVE = 60.0  # for the second node; later, its view of the first is not waited for
 SECONDS_BETWEEN_JOINS = 30.0  # of the same head
 
 
@@ -45,12 +46,20 @@ class Gang:
         """A file that the other nodes can read too, for as long as the cluster lives."""
         path = self._board.path("token").with_suffix("")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
+        for left in path.parent.glob(f"token-{self.allocation.job}-*"):  # by an attempt that was killed
+            left.unlink(missing_ok=True)
         path.touch(mode=0o600)
         try:
             yield path
         finally:
             path.unlink(missing_ok=True)
+
+    def address(self) -> str:
+        """Of this node as the second one sees it: by itself, a node may know only its loopback."""
+        try:
+            return str(self._board.wait(ADDRESS, SECONDS_TO_ARRIVE))
+        except TimeoutError:
+            return self.allocation.address
 
     def announce(self, address: str, token: Path) -> None:
         self._board.publish(HEAD, {"address": address, "token_file": str(token), "driver": os.getpid()})
@@ -63,6 +72,8 @@ class Gang:
 
     def serve(self) -> None:
         """Gives this node to whatever head is announced, until the job is over."""
+        if self.allocation.rank == 1:
+            self._board.publish(ADDRESS, self.allocation.address)
         node: RayNode | None = None
         head: Head | None = None
         joined = 0.0

@@ -1,8 +1,10 @@
 """What submitit starts in every task of a job: an `ear` command, kept running until it is done.
 
-A job's first task may be told to make room (a time limit that draws near, a preemption): submitit then calls
-`checkpoint`, which lets the command save what it has, and queues the job again. Whatever else happens to a job, it may
-be begun any number of times: what is done is in the store, what is half done in a checkpoint.
+A job's first task may be told to make room. By submitit's signal, as a time limit draws near: submitit then calls
+`checkpoint`, which lets the command save what it has, and queues the job again. Or by SIGTERM, at a preemption, a
+requeue or a cancellation: it is handed on to the command, since where cgroups hold a job together nobody else does.
+Whatever else happens to a job, it may be begun any number of times: what is done is in the store, what is half done in
+a checkpoint.
 """
 
 import os
@@ -12,16 +14,19 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Literal
 
 import submitit
 from submitit.core.utils import DelayedSubmission
 
+from ear.errors import UserError
 from ear.interrupt import end_with_parent
-from slurm.allocation import Allocation
+from slurm.allocation import NOTHING_READY, SUPERVISED, Allocation
 from slurm.attempts import Attempts
 from slurm.gang import Gang
 from slurm.progress import Progress
+from slurm.queue import task_states
 from slurm.rendezvous import Rendezvous, free_port
 
 Shape = Literal["alone", "gang", "processes"]
@@ -30,8 +35,9 @@ Shape = Literal["alone", "gang", "processes"]
 INTERRUPTED = 130  # exit code of a command that saved and stopped, as told to
 PORT = "port"  # topic
 SECONDS_BETWEEN_LOOKS = 0.2
-SECONDS_FOR_OTHERS = 5.0  # to a task that was killed, to have the job queued again before one that failed ends it
+SECONDS_FOR_OTHERS = 90.0  # to a task that was killed, to have the job queued again before one that failed ends it
 SECONDS_TO_MEET = 300.0
+SECONDS_BEFORE_ANOTHER_LOOK = 300.0
 MARGIN = 10.0  # seconds of the signal's delay that are left for queueing again
 
 
@@ -68,12 +74,14 @@ class EarJob:
         self.restarts = restarts
         self.scratch = scratch
         self._command: subprocess.Popen[bytes] | None = None
+        self._told_to_end = False
 
     def __call__(self) -> None:
         allocation = Allocation.current()
         assert allocation is not None, "only inside of a job"
+        signal.signal(signal.SIGTERM, self._end_command)  # submitit's own handler ignores it
         if self.scratch is not None:
-            os.environ["TMPDIR"] = os.path.expandvars(self.scratch)
+            os.environ["TMPDIR"] = str(make_scratch(self.scratch))
         board = Rendezvous(self.folder, allocation.job, allocation.restarts)
         match self.shape:
             case "alone":
@@ -83,7 +91,7 @@ class EarJob:
             case "gang":
                 gang = Gang(allocation, board)
                 if allocation.rank > 0:
-                    gang.serve()
+                    gang.serve()  # through a SIGTERM too: trials save at the driver's word
                     return
                 try:
                     self._supervise(allocation, gang.environment())
@@ -112,24 +120,45 @@ class EarJob:
                 break
             print(f"The command was killed ({signal.Signals(-code).name}).", file=sys.stderr, flush=True)
             if self.shape == "processes":
-                # The others can't go on without this one, nor meet once more.
-                submitit.JobEnvironment()._requeue(0)
-                self._wait_to_be_ended()
+                self._queue_again()  # the others can't go on without this one, nor meet once more
         if code == 0:
             return
-        if self.shape == "processes" and allocation.rank > 0 and code == INTERRUPTED:
-            self._wait_to_be_ended()  # to end now would end the first task as well, which may still be saving
-        if self.shape == "processes" and code != INTERRUPTED:
+        if code == NOTHING_READY:
+            print("Nothing is ready for this driver: its machine is given back for a while.", flush=True)
+            self._queue_again(SECONDS_BEFORE_ANOTHER_LOOK)
+        if code == INTERRUPTED:
+            if allocation.rank > 0:
+                self._wait_to_be_ended()  # to end now would end the first task as well, which may still be saving
+            if is_running(allocation.job):
+                self._queue_again()  # to be preempted: whoever ends by himself is not queued again
+        elif self.shape == "processes":
             time.sleep(SECONDS_FOR_OTHERS)
         sys.exit(code)
+
+    def _end_command(self, _number: int, _frame: FrameType | None) -> None:
+        """Handles SIGTERM. The command may have got it too, and takes the second for the first."""
+        self._told_to_end = True
+        if self._command is not None:
+            with suppress(ProcessLookupError):
+                self._command.send_signal(signal.SIGTERM)
+
+    def _queue_again(self, delay: float = 0.0) -> None:
+        """Does not return: SLURM ends all tasks, and begins the job anew, after so many seconds at the earliest."""
+        submitit.JobEnvironment()._requeue(0)
+        if delay:
+            job = os.environ["SLURM_JOB_ID"]
+            subprocess.run(["scontrol", "update", f"JobId={job}", f"StartTime=now+{delay:.0f}seconds"], check=False)
+        self._wait_to_be_ended()
 
     def _run(self, environment: dict[str, str]) -> int:
         """The command's exit code, negative for a signal."""
         self._command = subprocess.Popen(
             [sys.executable, "-u", "-m", "ear", *self.arguments],
-            env={**os.environ, **environment},
+            env={**os.environ, SUPERVISED: "1", **environment},
             preexec_fn=become_a_command,
         )
+        if self._told_to_end:  # before there was a command
+            self._command.send_signal(signal.SIGTERM)
         while (code := self._command.poll()) is None:
             time.sleep(SECONDS_BETWEEN_LOOKS)
         return code
@@ -156,7 +185,32 @@ class EarJob:
     def _wait_to_be_ended() -> None:
         """SLURM ends every task of a job that is over."""
         while True:
-            time.sleep(SECONDS_FOR_OTHERS)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def make_scratch(wanted: str) -> Path:
+    """The folder for temporary files, with the shell's variables replaced.
+
+    Raises:
+        UserError: a variable is not set on this node, or the folder can't be made.
+    """
+    folder = os.path.expandvars(wanted)
+    node = os.environ.get("SLURMD_NODENAME", "this node")
+    if "$" in folder:
+        raise UserError(f"The profile's scratch, {wanted}, names a variable that is not set on {node}.")
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"The profile's scratch, {folder}, can't be made on {node}: {error.strerror}.") from error
+    return Path(folder)
+
+
+def is_running(job: str) -> bool:
+    """Whether SLURM wants the job to run, as it does one that it lets save before a preemption; not one cancelled."""
+    try:
+        return task_states([job])[job].state == "RUNNING"
+    except UserError:
+        return False
 
 
 def become_a_command() -> None:

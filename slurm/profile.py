@@ -16,14 +16,19 @@ from ear.errors import UserError
 
 SBATCH_OPTION = re.compile(r"--([a-z][a-z0-9-]+)")
 OURS = {
+    **{name: name for name in ("account", "constraint", "exclusive", "nodes", "partition", "qos", "reservation")},
     "array": "drivers",
     "cpus-per-task": "cpus_per_node",
     "gpus-per-node": "gpus_per_node",
     "mem": "memory_gb",
-    "nodes": "nodes",
-    "ntasks-per-node": "nothing: it follows from the command",
     "signal": "signal_delay",
     "time": "hours",
+    **dict.fromkeys(("gpus", "gpus-per-task", "gres"), "gpus_per_node"),
+    **dict.fromkeys(("mem-per-cpu", "mem-per-gpu"), "memory_gb"),
+    **dict.fromkeys(
+        ("error", "job-name", "no-requeue", "ntasks", "ntasks-per-node", "open-mode", "output", "requeue"),
+        "none, it follows from the command",
+    ),
 }
 """sbatch's options that a profile has words of its own for."""
 
@@ -73,9 +78,11 @@ class Profile(Section):
     @field_validator("sbatch")
     @classmethod
     def _no_second_words(cls, options: dict[str, str | int | bool]) -> dict[str, str | int | bool]:
-        for name in options:
+        for name, value in options.items():
             if name in OURS:
                 raise ValueError(f"{name} has a word of its own in a profile: {OURS[name]}")
+            if value is False:
+                raise ValueError(f"{name}: leave an option out that is not to be given")
         return options
 
     @property

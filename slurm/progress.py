@@ -1,8 +1,7 @@
 """Whether a job gets on: what can be seen of it in its output root, by a process that has loaded nothing heavy."""
 
-import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -19,9 +18,6 @@ class Progress:
     @classmethod
     def of(cls, store: Path, cache: Path | None) -> "Progress":
         return cls(_published(store), _unfinished_steps(store), _bytes(cache) if cache else 0)
-
-    def dumps(self) -> str:
-        return json.dumps(asdict(self))
 
 
 def _published(store: Path) -> int:

@@ -95,17 +95,17 @@ def _ask_squeue(tasks: Sequence[str]) -> list[TaskState]:
 def _ask_sacct(tasks: Sequence[str]) -> list[TaskState]:
     """Nothing where the cluster keeps no accounts, or has no sacct."""
     jobs = ",".join(sorted({task.partition("_")[0] for task in tasks}))
-    fields = "JobID,State,NodeList,Reason,Elapsed"
+    fields = ("JobID", "State", "NodeList", "Reason", "Elapsed")
     try:
         answer = run_slurm(
-            "sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={jobs}", f"--format={fields}"
+            "sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={jobs}", f"--format={','.join(fields)}"
         )
     except UserError:
         return []
     rows = [line.split("|") for line in answer.stdout.splitlines()]
     return [
         TaskState(task, state.split()[0], nodes, reason, elapsed)  # `CANCELLED by 1000`
-        for task, state, nodes, reason, elapsed in (row for row in rows if len(row) == len(FIELDS))
+        for task, state, nodes, reason, elapsed in (row for row in rows if len(row) == len(fields))
         if state
     ]
 

@@ -4,11 +4,10 @@ import json
 import random
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ear.files import write_json
+from ear.files import is_there, write_json
 
 SECONDS_BETWEEN_LOOKS = 0.5
 PORTS = range(20000, 32768)  # below those that systems hand out to connections on their own accord
@@ -31,11 +30,11 @@ class Rendezvous:
     def read(self, topic: str) -> Any:
         """The message, or None while there is none."""
         try:
-            return json.loads(self.path(topic).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            return json.loads(self.path(topic).read_text(encoding="utf-8")) if is_there(self.path(topic)) else None
+        except OSError:  # replaced just now, which a network file system calls stale
             return None
 
-    def wait(self, topic: str, seconds: float, stop: Callable[[], bool] = lambda: False) -> Any:
+    def wait(self, topic: str, seconds: float) -> Any:
         """The message, as soon as there is one.
 
         Raises:
@@ -43,7 +42,7 @@ class Rendezvous:
         """
         deadline = time.monotonic() + seconds
         while (message := self.read(topic)) is None:
-            if time.monotonic() > deadline or stop():
+            if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.path(topic)} did not appear within {seconds:.0f} s")
             time.sleep(SECONDS_BETWEEN_LOOKS)
         return message

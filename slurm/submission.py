@@ -29,6 +29,16 @@ if [ -e "$pickle" ]; then rm -f "$pickle.save_tmp"
 elif [ -e "$pickle.save_tmp" ]; then mv "$pickle.save_tmp" "$pickle"; fi"""
 
 
+# Exit codes of our own pass; others are those of srun when it lost a task: killed by the system, or with its machine,
+# which SLURM itself notices later than srun. 255 is submitit's, when it has queued the job again.
+QUEUE_AGAIN = """\
+code=$?
+case $code in 0|1|2|75|130|255) exit $code;; esac
+echo "A task was killed or lost (srun: exit code $code). The job is queued again."
+scontrol requeue $SLURM_JOB_ID
+exit $code"""
+
+
 @dataclass(frozen=True)
 class Request:
     """A command to be run on a cluster."""
@@ -119,7 +129,8 @@ class Submission:
             executor = submitit.SlurmExecutor(self.folder, max_num_timeout=UNLIMITED)
         except RuntimeError as error:
             raise UserError("There is no SLURM here (no srun): call this on a cluster's login node.") from error
-        executor.update_parameters(**{name: value for name, value in self._parameters().items() if value is not None})
+        given = {name: value for name, value in self._parameters().items() if value is not None}
+        executor.update_parameters(**given, wckey=None)  # submitit's own, which some clusters refuse
         return executor
 
     def _parameters(self) -> dict[str, Any]:
@@ -143,6 +154,7 @@ class Submission:
             "array_parallelism": parallelism,
             "stderr_to_stdout": True,
             "setup": [*profile.setup, HEAL.format(folder=shlex.quote(str(self.folder)))],
+            "teardown": [QUEUE_AGAIN],
             # srun takes the number of CPUs from its own option only; one task that fails ends all.
             "srun_args": [f"--cpus-per-task={cpus}", "--kill-on-bad-exit=1"],
             "additional_parameters": {

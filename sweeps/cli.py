@@ -65,6 +65,7 @@ def run(
 
 
 def _run(compiled: "Plan", root: Path) -> None:
+    from slurm.allocation import NOTHING_READY
     from sweeps.runner import run_sweep
 
     outcome = run_sweep(compiled, root)
@@ -80,6 +81,9 @@ def _run(compiled: "Plan", root: Path) -> None:
         raise typer.Exit(1)
     typer.echo(f"{outcome.done} runs done now, {outcome.reused} were in the store already.")
     if outcome.left:
+        if outcome.idle:
+            typer.echo(f"{outcome.left} more wait for what other drivers are doing.")
+            raise typer.Exit(NOTHING_READY)
         typer.echo(f"{outcome.left} more are being done by other drivers; this one is not needed any more.")
         return
     if compiled.sweep.search is not None:

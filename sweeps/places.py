@@ -18,8 +18,7 @@ def available_cpus() -> int:
 
 
 def available_gpus() -> int:
-    allocation = Allocation.current()
-    if allocation is not None and allocation.gpus is not None:
+    if (allocation := Allocation.current()) is not None:
         return allocation.gpus
     import torch
 

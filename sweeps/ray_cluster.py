@@ -45,7 +45,7 @@ def ray_cluster(cpus: int, gpus: int) -> Iterator[Path]:
                     logging_level="ERROR",
                     object_store_memory=OBJECT_STORE_BYTES,
                     _memory=ray_memory(allocation) if allocation else None,
-                    _node_ip_address=gang.allocation.address if gang else "127.0.0.1",
+                    _node_ip_address=gang.address() if gang else "127.0.0.1",
                     _temp_dir=str(folder),
                 )
             if gang:

@@ -24,6 +24,7 @@ from sweeps.task_messages import Order
 from sweeps.tracking import Tracker
 from sweeps.work import Task, Work
 
+PATIENCE = 120.0  # seconds of waiting for others after which a machine is given back, where it can be had again
 SECONDS_BETWEEN_LOOKS = 1.0  # at what other drivers do, while there is nothing to do for this one
 
 
@@ -34,6 +35,7 @@ class SweepOutcome:
     failed: dict[str, str] = field(default_factory=dict)  # run's label -> its traceback
     stopped: str | None = None  # why it ended early
     left: int = 0  # runs that other drivers were still working on
+    idle: bool = False  # whether some of them may want this driver later
 
 
 def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
@@ -48,15 +50,15 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
     with Session(SweepFolder(root, plan.sweep.name)).opened() as session:
         with waiting_for("Opening MLflow"):
             tracker = Tracker(plan.identity, store, root)
-        work = Work(source, store, plan.sweep.retries)
+        work, idle = Work(source, store, plan.sweep.retries), False
         conductor = Conductor(work, source, tracker, session)
         try:
             work.on_grown = lambda: _record_use(plan, work, store)
             work.start()
             reused = len(work.settled)
-            if work.ready():
+            if work.ready() or not work.done:
                 _prepare(plan, store)
-                _carry_out(plan, root, conductor, session, places)
+                idle = _carry_out(plan, root, conductor, session, places)
         except BaseException:
             tracker.close(complete=False)
             raise
@@ -71,7 +73,8 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
         with waiting_for("Bringing MLflow up to date"):
             tracker.close(complete=complete)
         left = len(work.tree.runs) - len(work.settled) if conductor.stop_reason is None else 0
-        return SweepOutcome(len(work.settled) - len(failed) - reused, reused, failed, conductor.stop_reason, left)
+        done = len(work.settled) - len(failed) - reused
+        return SweepOutcome(done, reused, failed, conductor.stop_reason, left, idle)
 
 
 def open_source(plan: Plan, root: Path, store: Store) -> Source:
@@ -102,8 +105,12 @@ def _prepare(plan: Plan, store: Store) -> None:
             prepare(run.config, run.keys, load_dataset(run.config.data), store)
 
 
-def _carry_out(plan: Plan, root: Path, conductor: Conductor, session: Session, places: int) -> None:
-    """Starts Ray and works until everything is done, or is to stop."""
+def _carry_out(plan: Plan, root: Path, conductor: Conductor, session: Session, places: int) -> bool:
+    """Starts Ray and works until everything is done, is to stop, or is in others' hands.
+
+    Returns:
+        Whether it only gave up waiting: what others do may make something ready that wants this driver.
+    """
     work = conductor.work
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it logs, the board shows and the runner reports
     with ExitStack() as stack:
@@ -111,22 +118,25 @@ def _carry_out(plan: Plan, root: Path, conductor: Conductor, session: Session, p
             folder = stack.enter_context(ray_cluster(*node_share(plan.sweep, places)))
         conductor.board = stack.enter_context(Board(f"Sweep {plan.sweep.name}", places, conductor.counts))
         stack.enter_context(on_interrupt(conductor.stop))
-        rounds = itertools.count()
+        rounds, busy = itertools.count(), time.monotonic()
         while not conductor.stopping and (work.ready() or not work.done):
             if work.ready():
                 fit(plan, root, conductor, session, places, folder / f"tune{next(rounds)}")
-            elif leaves_when_idle(plan) and work.left_to_others():
-                return
+                busy = time.monotonic()
+            elif may_leave() and plan.sweep.search is None and work.left_to_others():
+                return False  # a search may still want it, for confirmations
+            elif may_leave() and time.monotonic() - busy > PATIENCE:
+                return True
             else:  # another driver works on what is left
                 conductor.tick()
                 time.sleep(SECONDS_BETWEEN_LOOKS)
+    return False
 
 
-def leaves_when_idle(plan: Plan) -> bool:
-    """Whether this driver is not to hold its machine while others finish: an array's member, which is queued again
-    where it is lost. A search goes on with confirmations, for which all are wanted."""
+def may_leave() -> bool:
+    """Whether this driver is not to hold its machine while others finish, since it can come again."""
     allocation = Allocation.current()
-    return allocation is not None and allocation.in_array and plan.sweep.search is None
+    return allocation is not None and allocation.may_leave
 
 
 def fit(plan: Plan, root: Path, conductor: Conductor, session: Session, places: int, folder: Path) -> None:

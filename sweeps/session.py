@@ -85,8 +85,10 @@ class SweepFolder:
         for lock in sorted(self.drivers.glob("*.alive")):
             try:
                 with FileLock(lock, timeout=0):
-                    for left in self.drivers.glob(f"{lock.stem}.*"):
-                        left.unlink(missing_ok=True)
+                    # Not another machine's: there are shared folders in which its lock can't be seen from here.
+                    if lock.name.startswith(f"{socket.gethostname()}-"):
+                        for left in self.drivers.glob(f"{lock.stem}.*"):
+                            left.unlink(missing_ok=True)
             except (Timeout, OSError):
                 try:
                     found.append(DriverState.load(lock.with_suffix(".json")))

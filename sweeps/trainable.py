@@ -12,6 +12,7 @@ from ray.tune import Trainable
 from ear.config import RunConfig
 from ear.errors import UserError
 from ear.evaluation.intermediate import few_image_fid
+from ear.files import is_there
 from ear.run import CHECKPOINT, Run
 from ear.store import Store
 from ear.training import Trainer
@@ -133,7 +134,7 @@ class StageTrial(Trainable):
         return Report("evaluating", outcome.step)
 
     def _check_stop(self, _images: float = 0) -> None:
-        if self._order.stop.exists():
+        if is_there(self._order.stop):
             self._save()
             raise StopRequestedError
 

@@ -58,6 +58,7 @@ class Work:
         self._trained: set[str] = set()  # nodes that were seen in the store
         self._unbegun: dict[str, dict[str, PlannedRun]] = {}  # evaluations by their training's key and their own
         self._leases: dict[str, Lease] = {}  # ours, by task key
+        self._watched: dict[str, Lease] = {}  # others', by task key: kept, to see those of lost machines lapse
         self._taken: dict[str, float] = {}  # task keys that another driver works on -> when to try again
         self._in_hand: Task | None = None
 
@@ -180,10 +181,10 @@ class Work:
     def _take(self) -> Task | None:
         """The first ready task that nobody else works on."""
         now = time.monotonic()
-        for _ in range(len(self._ready)):
-            if not self._ready:
-                return None
+        tried: set[str] = set()
+        while self._ready and self._ready[0] not in tried:
             key = self._ready.popleft()
+            tried.add(key)
             self._standing.discard(key)
             node = self.tree.nodes[key]
             task = self._task(node)
@@ -200,11 +201,12 @@ class Work:
         return None
 
     def _lease(self, task: Task, now: float) -> bool:
-        lease = self._store.lease(task.key)
+        lease = self._watched.setdefault(task.key, self._store.lease(task.key))
         if not lease.acquire():
             self._taken[task.key] = now + SECONDS_BETWEEN_TRIES
             return False
         self._taken.pop(task.key, None)
+        del self._watched[task.key]
         if task.key in self._store:  # another driver finished it between our look and the lease
             lease.release()
             return False

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ear.errors import UserError
-from ear.files import require_writable, write_json
+from ear.files import is_there, require_writable, write_json
 from ear.provenance import provenance
 from ear.store.keys import RECIPE_VERSION
 from ear.store.lease import Lease
@@ -105,7 +105,7 @@ class Store:
             )
 
     def __contains__(self, key: str) -> bool:
-        return (self.path(key) / "entry.json").exists()
+        return is_there(self.path(key)) and (self.path(key) / "entry.json").exists()
 
     def published(self) -> set[str]:
         """The keys of all results that are there."""
@@ -114,7 +114,8 @@ class Store:
         }
 
     def lease(self, key: str) -> Lease:
-        """The right to work on this key, not yet acquired."""
+        """The right to work on this key, not yet acquired. To try again, keep it: it watches for how long another
+        machine's holder shows no life."""
         return Lease(self.work / LEASES / f"{key}.lease")
 
     def path(self, key: str) -> Path:

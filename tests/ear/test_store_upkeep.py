@@ -18,6 +18,7 @@ from ear.cli.store import app
 from ear.errors import UserError
 from ear.run import Run
 from ear.store import Store
+from ear.store import lease as lease_module
 from ear.store.collect import SETTLED_SECONDS, collect, entries, find_garbage, reachable
 from ear.store.uses import record_use, recorded_uses
 from ear.store.verify import verify
@@ -169,6 +170,31 @@ def test_a_lease_is_one_s_alone_and_a_dead_holder_s_is_free(tmp_path: Path) -> N
     assert not second.acquire()
     first.release()
     assert second.acquire()
+
+
+ELSEWHERE = """
+import os, socket, sys
+from pathlib import Path
+socket.gethostname = lambda: "another-machine"
+from ear.store import Store
+lease = Store(Path(sys.argv[1])).lease("key")
+print(lease.acquire(), flush=True)
+os._exit(0)  # the machine loses its power
+"""
+
+
+def test_a_lease_of_a_machine_that_was_lost_lapses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though nobody here can look whether its holder lives."""
+    held = subprocess.run([sys.executable, "-c", ELSEWHERE, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert held.stdout == "True\n"
+    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 1.0)
+    lease = Store(tmp_path).lease("key")
+    assert not lease.acquire()
+    time.sleep(0.5)
+    assert not lease.acquire()
+    time.sleep(1.0)
+    assert lease.acquire()
+    lease.release()
 
 
 def test_a_folder_that_takes_no_leases_stops_nobody(tmp_path: Path) -> None:

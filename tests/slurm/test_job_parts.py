@@ -1,16 +1,21 @@
 """The parts of a job: what it was granted, how its tasks meet, whether it gets on, and when it gives up."""
 
+import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
 from ear.config import load_config
+from ear.errors import UserError
+from ear.files import is_there
 from ear.training.checkpoint import CheckpointHeader, save_checkpoint
 from slurm.allocation import Allocation
 from slurm.attempts import Attempts, FruitlessError
+from slurm.job import make_scratch
 from slurm.progress import Progress
 from slurm.ray_node import own_address
 from slurm.rendezvous import PORTS, Rendezvous, free_port
@@ -21,9 +26,7 @@ TASK = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "1", "SLURM_CPUS_ON_NODE": "4"}
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """A process outside of SLURM."""
-    import os
-
-    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+    for name in [name for name in os.environ if name.startswith(("SLURM_", "EAR_"))]:
         monkeypatch.delenv(name)
     return monkeypatch
 
@@ -38,7 +41,7 @@ def in_job(environment: pytest.MonkeyPatch, **more: str) -> Allocation:
 
 def test_outside_of_a_job_there_is_no_allocation(environment: pytest.MonkeyPatch) -> None:
     assert Allocation.current() is None
-    environment.setenv("SLURM_JOB_ID", "7")  # the batch script itself, or a shell of salloc: no task of a step
+    environment.setenv("SLURM_JOB_ID", "7")  # a shell of salloc, on the login node
     assert Allocation.current() is None
 
 
@@ -49,10 +52,25 @@ def test_what_is_granted_is_read_and_not_the_machine(environment: pytest.MonkeyP
     assert (granted.memory, granted.restarts) == (8000 * 2**20, 5)
 
 
+@pytest.mark.parametrize(
+    ("variables", "gpus"),
+    [
+        ({}, 0),  # not granted, whatever the machine has
+        ({"SLURM_GPUS_ON_NODE": "4", "CUDA_VISIBLE_DEVICES": "0"}, 4),
+        ({"CUDA_VISIBLE_DEVICES": "2,3"}, 2),  # where SLURM does not count them
+        ({"CUDA_VISIBLE_DEVICES": "NoDevFiles"}, 0),
+    ],
+)
+def test_gpus_are_those_granted(variables: dict[str, str], gpus: int, environment: pytest.MonkeyPatch) -> None:
+    environment.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert in_job(environment, **variables).gpus == gpus
+
+
 def test_a_member_of_an_array_has_its_own_name(environment: pytest.MonkeyPatch) -> None:
     assert in_job(environment).job == "7"
     member = in_job(environment, SLURM_ARRAY_JOB_ID="5", SLURM_ARRAY_TASK_ID="3")
-    assert (member.job, member.in_array) == ("5_3", True)
+    assert (member.job, member.may_leave) == ("5_3", False)  # a user's own array: nobody would queue it again
+    assert in_job(environment, EAR_SUPERVISED="1").may_leave
 
 
 def test_messages_of_an_earlier_attempt_are_not_seen(tmp_path: Path) -> None:
@@ -68,19 +86,19 @@ def test_messages_of_an_earlier_attempt_are_not_seen(tmp_path: Path) -> None:
 def test_a_reader_never_sees_half_a_message(tmp_path: Path) -> None:
     board = Rendezvous(tmp_path, "7", 0)
     messages = [[number] * 20_000 for number in range(20)]
-    seen = []
 
-    def read() -> None:
+    def read() -> list[list[int]]:
+        seen: list[list[int]] = []
         while not seen or seen[-1] != messages[-1]:
             if (message := board.read("list")) is not None:
                 seen.append(message)
+        return seen
 
-    reader = threading.Thread(target=read)
-    reader.start()
-    for message in messages:
-        board.publish("list", message)
-    reader.join(timeout=20)
-    assert all(message in messages for message in seen)
+    with ThreadPoolExecutor() as pool:
+        reader = pool.submit(read)
+        for message in messages:
+            board.publish("list", message)
+        assert all(message in messages for message in reader.result(timeout=20))
 
 
 def test_ports_are_free_and_apart_from_those_of_connections() -> None:
@@ -91,6 +109,33 @@ def test_ports_are_free_and_apart_from_those_of_connections() -> None:
 
 def test_the_address_that_leads_to_this_machine_is_this_machine_s() -> None:
     assert own_address("127.0.0.1:6379") == "127.0.0.1"
+
+
+def test_what_a_network_file_system_remembers_to_be_missing_is_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a system is simulated: it says that there is nothing until the folder is opened."""
+    (tmp_path / "there").touch()
+    opened: list[object] = []
+    real_exists, real_open = Path.exists, os.open
+    monkeypatch.setattr(Path, "exists", lambda path: bool(opened) and real_exists(path))
+    monkeypatch.setattr(os, "open", lambda path, flags: (opened.append(path), real_open(path, flags))[1])
+    assert is_there(tmp_path / "there")
+    opened.clear()
+    assert not is_there(tmp_path / "missing")
+    assert not is_there(tmp_path / "no folder" / "missing")
+
+
+def test_scratch_that_can_t_be_had_is_named(tmp_path: Path, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("LOCAL", str(tmp_path))
+    assert make_scratch("$LOCAL/a/b") == tmp_path / "a" / "b"
+    assert (tmp_path / "a" / "b").is_dir()
+    environment.delenv("LOCAL")
+    with pytest.raises(UserError, match=r"\$LOCAL/a, names a variable that is not set"):
+        make_scratch("$LOCAL/a")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="can't be made"):
+        make_scratch(str(tmp_path / "file" / "a"))
 
 
 def save_unfinished(store: Path, key: str, step: int) -> None:

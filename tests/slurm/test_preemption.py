@@ -21,7 +21,6 @@ from jobs import (
     steps_done_twice,
     submit,
     until,
-    until_over,
     until_trained,
     write_profile,
     write_sweep,
@@ -57,11 +56,22 @@ def preempted(record: JobRecord, _: Path) -> None:
     until(lambda: attempts(record) > len(record.tasks), 120, "the preempted job to begin again")
 
 
+def told_as_cgroups_do(record: JobRecord, _: Path) -> None:
+    """Where cgroups hold a job together, SIGTERM reaches SLURM's own child alone, which is submitit."""
+    (supervisor, *_others) = processes_of(record, "submitit.core._submit")
+    supervisor.terminate()
+
+
 def driver_killed(record: JobRecord, _: Path) -> None:
     (driver, *_others) = [
         process for process in processes_of(record, "-m ear sweep run") if "ray::" not in process.name()
     ]
     driver.kill()
+
+
+def job_killed(record: JobRecord, _: Path) -> None:
+    """With -9, all of its tasks: nobody could tidy up."""
+    slurm("scancel", "--signal=KILL", record.tasks[0])
 
 
 def first_node_lost(_: JobRecord, cluster: Path) -> None:
@@ -76,14 +86,15 @@ def other_node_lost(_: JobRecord, cluster: Path) -> None:
     subprocess.run([cluster, "return", "n2"], check=True)
 
 
-SAVED = (asked_to_make_room, queued_again, preempted)  # in time, so that nothing is done twice
+SAVED = (asked_to_make_room, queued_again, told_as_cgroups_do, preempted)  # in time, so that nothing is done twice
 CASES = [
     (GANG, asked_to_make_room),
     (GANG, queued_again),
     (GANG, driver_killed),
+    (GANG, job_killed),
     (GANG, first_node_lost),
     (GANG, other_node_lost),
-    (ARRAY, asked_to_make_room),
+    (ARRAY, told_as_cgroups_do),
     (ARRAY, preempted),
     (ARRAY, driver_killed),
     (ARRAY, first_node_lost),
@@ -130,18 +141,3 @@ def test_the_time_limit(profile: str, undisturbed: dict[str, dict[str, float]], 
     assert metrics(tmp_path) == undisturbed
     assert steps_done_twice(tmp_path) == 0, output(record)
     assert_nothing_left(record, tmp_path)
-
-
-def test_a_job_killed_and_submitted_again(tmp_path: Path) -> None:
-    """Killed with -9, all of it: it is not queued again, nobody could tidy up, and the same command goes on."""
-    sweep, profile = write_sweep(tmp_path, STEPS), write_profile(tmp_path, GANG)
-    sweep.write_text(sweep.read_text().replace("checkpoint_every: 600", "checkpoint_every: 1"))
-    record = submit("sweep", "run", sweep, "--slurm", profile, root=tmp_path)
-    until_trained(tmp_path, "tiny", 100)
-    slurm("scancel", "--signal=KILL", record.id)
-    assert {state.failed for state in until_over(record, 60)} == {True}
-    again = submit("sweep", "run", sweep, "--slurm", profile, root=tmp_path)
-    assert_completed(again, 600)
-    assert_every_run_once(tmp_path, 2)
-    assert steps_done_twice(tmp_path) <= 2 * STEPS_BETWEEN_CHECKPOINTS
-    assert_nothing_left(again, tmp_path)

@@ -68,6 +68,9 @@ def test_hours_are_whole_minutes_rounded_up(hours: str, minutes: int, tmp_path: 
         ("hours: 1\nsweep: array\nnodes: 2\n", "an array's drivers have one node each"),
         ("hours: 0.05\nsignal_delay: 300\n", "shorter than signal_delay"),
         ("hours: 1\nsbatch: {mem: 4G}\n", "mem has a word of its own in a profile: memory_gb"),
+        ("hours: 1\nsbatch: {partition: gpu}\n", "partition has a word of its own in a profile: partition"),
+        ("hours: 1\nsbatch: {requeue: false}\n", "requeue has a word of its own in a profile: none, it follows"),
+        ("hours: 1\nsbatch: {spread-job: false}\n", "spread-job: leave an option out"),
     ],
 )
 def test_bad_profiles_name_the_place_and_the_remedy(text: str, words: str, tmp_path: Path) -> None:

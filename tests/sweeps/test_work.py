@@ -151,3 +151,26 @@ def test_leases_end_with_the_driver(tmp_path: Path) -> None:
     one.close()
     work_through([other], hands)
     assert other.done
+
+
+def test_a_driver_knows_when_all_that_is_left_is_in_others_hands(tmp_path: Path) -> None:
+    text = "name: grid\nspace: {training.stages.-1.train_temperature: [1.0, 0.9]}\n"
+    one, hands = begun(tmp_path, text)
+    other, _ = begun(tmp_path, text)
+    assert not one.left_to_others()  # there is something to begin
+    shared = one.next()
+    assert shared is not None
+    assert other.next() is None
+    assert not other.left_to_others()  # two stages start from the one that is being trained
+    hands.do(one, shared)
+    first = one.next()
+    assert first is not None
+    assert not other.left_to_others()  # the second one is ready
+    second = other.next()
+    assert second is not None
+    third, _ = begun(tmp_path, text)
+    assert third.left_to_others()
+    hands.do(one, first)
+    assert third.left_to_others()
+    hands.do(other, second)
+    assert other.done

@@ -12,7 +12,6 @@
 #SBATCH --requeue
 #SBATCH --signal=USR2@120
 #SBATCH --time=60
-#SBATCH --wckey=submitit
 
 # setup
 pickle=FOLDER/${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}_submitted.pkl
@@ -22,3 +21,11 @@ elif [ -e "$pickle.save_tmp" ]; then mv "$pickle.save_tmp" "$pickle"; fi
 # command
 export SUBMITIT_EXECUTOR=slurm
 srun --unbuffered --output FOLDER/%A_%a_%t_log.out --cpus-per-task=1 --kill-on-bad-exit=1 PYTHON -u -m submitit.core._submit FOLDER
+
+
+# teardown
+code=$?
+case $code in 0|1|2|75|130|255) exit $code;; esac
+echo "A task was killed or lost (srun: exit code $code). The job is queued again."
+scontrol requeue $SLURM_JOB_ID
+exit $code

@@ -20,7 +20,6 @@
 #SBATCH --reservation=deadline
 #SBATCH --signal=USR2@300
 #SBATCH --time=720
-#SBATCH --wckey=submitit
 
 # setup
 module load cuda
@@ -32,3 +31,11 @@ elif [ -e "$pickle.save_tmp" ]; then mv "$pickle.save_tmp" "$pickle"; fi
 # command
 export SUBMITIT_EXECUTOR=slurm
 srun --unbuffered --output FOLDER/%j_%t_log.out --cpus-per-task=32 --kill-on-bad-exit=1 PYTHON -u -m submitit.core._submit FOLDER
+
+
+# teardown
+code=$?
+case $code in 0|1|2|75|130|255) exit $code;; esac
+echo "A task was killed or lost (srun: exit code $code). The job is queued again."
+scontrol requeue $SLURM_JOB_ID
+exit $code
