@@ -176,9 +176,10 @@ ELSEWHERE = """
 import os, socket, sys
 from pathlib import Path
 socket.gethostname = lambda: "another-machine"
-from ear.store import Store
-lease = Store(Path(sys.argv[1])).lease("key")
-print(lease.acquire(), flush=True)
+from ear.store import Store, lease
+lease.LEASE_SECONDS = 1.0
+held = Store(Path(sys.argv[1])).lease("key")
+print(held.acquire(), flush=True)
 os._exit(0)  # the machine loses its power
 """
 

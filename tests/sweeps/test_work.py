@@ -173,4 +173,5 @@ def test_a_driver_knows_when_all_that_is_left_is_in_others_hands(tmp_path: Path)
     hands.do(one, first)
     assert third.left_to_others()
     hands.do(other, second)
-    assert other.done
+    assert third.next() is None
+    assert third.done
