@@ -86,9 +86,10 @@ class Work:
 
     def left_to_others(self) -> bool:
         """Whether nothing is left but what other drivers work on, with nothing behind it that needs a driver."""
+        if self.ready():
+            return False
         unsettled = [run for run in self.tree.runs.values() if run.keys.evaluation not in self.settled]
-        untrained = [[key for key in run.keys.stages if key not in self._store] for run in unsettled]
-        return not self.ready() and all(len(keys) <= 1 for keys in untrained)
+        return all(sum(key not in self._store for key in run.keys.stages) <= 1 for run in unsettled)
 
     def remaining(self) -> tuple[int, int]:
         """Training steps and evaluations that are left of what is known."""
