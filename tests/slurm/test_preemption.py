@@ -70,8 +70,10 @@ def driver_killed(record: JobRecord, _: Path) -> None:
 
 
 def job_killed(record: JobRecord, _: Path) -> None:
-    """With -9, all of its tasks: nobody could tidy up."""
-    slurm("scancel", "--signal=KILL", record.tasks[0])
+    """With -9, all that its tasks run, on both nodes: nobody can tidy up."""
+    for process in [*processes_of(record, "submitit.core._submit"), *processes_of(record, "-m ear")]:
+        if "srun" not in process.name():
+            process.kill()
 
 
 def first_node_lost(_: JobRecord, cluster: Path) -> None:

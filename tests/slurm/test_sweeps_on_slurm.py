@@ -53,6 +53,7 @@ def test_the_same_numbers_as_on_a_laptop_from_both_nodes(
     assert_nothing_left(record, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", [GANG, ARRAY], ids=["gang", "array"])
 def test_cancelled_and_submitted_again(profile: str, tmp_path: Path) -> None:
     sweep, path = write_sweep(tmp_path, 2000), write_profile(tmp_path, profile)
@@ -72,7 +73,15 @@ def test_cancelled_and_submitted_again(profile: str, tmp_path: Path) -> None:
     assert steps_done_twice(tmp_path) == 0, output(record)  # all was saved in the grace period
 
 
-@pytest.mark.parametrize(("gpus", "shares"), [(1, {"0", "1"}), (0.5, {"0"}), (2, {"0,1"})], ids=str)
+@pytest.mark.parametrize(
+    ("gpus", "shares"),
+    [
+        (1, {"0", "1"}),
+        pytest.param(0.5, {"0"}, marks=pytest.mark.slow),
+        pytest.param(2, {"0,1"}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_trials_see_the_gpus_that_are_theirs(gpus: float, shares: set[str], tmp_path: Path) -> None:
     """Two devices stand for GPUs, which torch does not see: one each, both on the same, both for each."""
     sweep = write_sweep(tmp_path, 100)
