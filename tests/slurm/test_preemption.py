@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from jobs import (
     ARRAY,
@@ -42,6 +43,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str,
     return metrics(folder)
 
 
+def supervisors(record: JobRecord) -> list[psutil.Process]:
+    """submitit's processes; srun names the same command."""
+    return [process for process in processes_of(record, "submitit.core._submit") if process.name() != "srun"]
+
+
 def asked_to_make_room(record: JobRecord, _: Path) -> None:
     slurm("scancel", "--signal=USR2", record.tasks[0])
 
@@ -58,8 +64,7 @@ def preempted(record: JobRecord, _: Path) -> None:
 
 def told_as_cgroups_do(record: JobRecord, _: Path) -> None:
     """Where cgroups hold a job together, SIGTERM reaches SLURM's own child alone, which is submitit."""
-    (supervisor, *_others) = processes_of(record, "submitit.core._submit")
-    supervisor.terminate()
+    supervisors(record)[0].terminate()
 
 
 def driver_killed(record: JobRecord, _: Path) -> None:
@@ -71,9 +76,8 @@ def driver_killed(record: JobRecord, _: Path) -> None:
 
 def job_killed(record: JobRecord, _: Path) -> None:
     """With -9, all that its tasks run, on both nodes: nobody can tidy up."""
-    for process in [*processes_of(record, "submitit.core._submit"), *processes_of(record, "-m ear")]:
-        if "srun" not in process.name():
-            process.kill()
+    for process in [*supervisors(record), *processes_of(record, "-m ear")]:
+        process.kill()
 
 
 def first_node_lost(_: JobRecord, cluster: Path) -> None:
