@@ -46,8 +46,7 @@ class Gang:
         """A file that the other nodes can read too, for as long as the cluster lives."""
         path = self._board.path("token").with_suffix("")
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f"token-{self.allocation.job}-*"):  # by an attempt that was killed
-            left.unlink(missing_ok=True)
+        self._remove_tokens()  # of an attempt that was killed
         path.touch(mode=0o600)
         try:
             yield path
@@ -67,8 +66,13 @@ class Gang:
     # The job's side
 
     def finish(self) -> None:
-        """Lets the other nodes go."""
+        """Lets the other nodes go, and leaves no secret."""
         self._board.publish(OVER, True)
+        self._remove_tokens()
+
+    def _remove_tokens(self) -> None:
+        for left in self._board.folder.glob(f"token-{self.allocation.job}-*"):
+            left.unlink(missing_ok=True)
 
     def serve(self) -> None:
         """Gives this node to whatever head is announced, until the job is over."""

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from submitit.core.utils import DelayedSubmission
 
 from ear.errors import UserError
 from ear.interrupt import end_with_parent
+from ear.temporary import remove_abandoned
 from slurm.allocation import NOTHING_READY, SUPERVISED, Allocation
 from slurm.attempts import Attempts
 from slurm.gang import Gang
@@ -81,7 +83,13 @@ class EarJob:
         assert allocation is not None, "only inside of a job"
         signal.signal(signal.SIGTERM, self._end_command)  # submitit's own handler ignores it
         if self.scratch is not None:
-            os.environ["TMPDIR"] = str(make_scratch(self.scratch))
+            tempfile.tempdir = os.environ["TMPDIR"] = str(make_scratch(self.scratch))
+        try:
+            self._run_task(allocation)
+        finally:
+            remove_abandoned(Path(tempfile.gettempdir()))  # by a command that was killed
+
+    def _run_task(self, allocation: Allocation) -> None:
         board = Rendezvous(self.folder, allocation.job, allocation.restarts)
         match self.shape:
             case "alone":
