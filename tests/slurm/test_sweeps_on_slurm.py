@@ -25,7 +25,7 @@ from jobs import (
     write_sweep,
 )
 
-STEPS = 300
+STEPS = 700  # long enough for the second node to have joined before the first has done everything
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
