@@ -97,10 +97,10 @@ def output(record: JobRecord) -> str:
     return "\n".join(f"==> {path.name}\n{path.read_text()[-3000:]}" for path in sorted(record.folder.glob("*.out")))
 
 
-def until_printed(record: JobRecord, text: str, seconds: float = 200, times: int = 1) -> None:
-    """Until tasks of the job have printed this so many times."""
+def until_printed(record: JobRecord, text: str, seconds: float = 200) -> None:
+    """Until a task of the job has printed this."""
     try:
-        until(lambda: output(record).count(text) >= times, seconds, f"{text!r} to be printed")
+        until(lambda: text in output(record), seconds, f"{text!r} to be printed")
     except AssertionError as error:
         raise AssertionError(f"{error}\n{output(record)}") from None
 
@@ -202,7 +202,3 @@ def attempts(record: JobRecord) -> int:
     """How often the job's command was begun."""
     texts = [path.read_text() for path in record.folder.glob("attempts-*.json")]
     return sum(len(json.loads(text)) for text in texts)
-
-
-def without_slurm() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
