@@ -121,13 +121,14 @@ def cancel(job: str) -> None:
         raise UserError(f"SLURM does not cancel {job}: {answer.stderr.replace('scancel: error: ', '').strip()}")
 
 
-def run_slurm(*command: str) -> "subprocess.CompletedProcess[str]":
-    """
+def run_slurm(*command: str, given: str | None = None) -> "subprocess.CompletedProcess[str]":
+    """A command of SLURM's, with a text on its standard input.
+
     Raises:
         UserError: there is no such command, or it hangs.
     """
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_TO_ANSWER)
+        return subprocess.run(command, input=given, capture_output=True, text=True, timeout=SECONDS_TO_ANSWER)
     except FileNotFoundError as error:
         raise UserError(f"There is no SLURM here (no {command[0]}): call this on a cluster's login node.") from error
     except subprocess.TimeoutExpired as error:

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from ear.errors import UserError
 from ear.files import require_writable, write_json
 from slurm.job import EarJob, Shape
 from slurm.profile import Profile
+from slurm.queue import run_slurm
 
 UNLIMITED = 1_000_000  # restarts as far as submitit counts them; those that lead nowhere are counted by the job
 RECORD = "job.json"
@@ -172,10 +172,12 @@ class Submission:
         return executor._make_submission_file_text(executor._submitit_command_str, "dry-run")
 
     def test(self) -> tuple[bool, str]:
-        """Whether SLURM would take it, and what it says; nothing is queued."""
-        asked = subprocess.run(
-            ["sbatch", "--test-only"], input=self.script(), capture_output=True, text=True, timeout=60
-        )
+        """Whether SLURM would take it, and what it says; nothing is queued.
+
+        Raises:
+            UserError: there is no SLURM here, or it does not answer.
+        """
+        asked = run_slurm("sbatch", "--test-only", given=self.script())
         return asked.returncode == 0, (asked.stdout + asked.stderr).strip()
 
     def submit(self) -> JobRecord:
