@@ -77,8 +77,11 @@ def _collective_device() -> torch.device:
 
 
 @contextmanager
-def joined_processes() -> Iterator[Processes]:
+def joined_processes(device: str = "auto") -> Iterator[Processes]:
     """The processes of torchrun's environment (RANK, WORLD_SIZE, LOCAL_RANK), connected while inside; else alone.
+
+    Args:
+        device: `execution.device` of what they do together: NCCL connects GPUs, gloo CPUs.
 
     Raises:
         UserError: the environment names more than one process but no meeting point.
@@ -93,7 +96,7 @@ def joined_processes() -> Iterator[Processes]:
             "torchrun --nproc-per-node 8 -m ear train CONFIG, or unset WORLD_SIZE."
         )
     backend = "gloo"
-    if torch.cuda.is_available():
+    if device != "cpu" and torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "nccl"
     dist.init_process_group(backend, timeout=TIMEOUT)

@@ -35,7 +35,7 @@ def launch(order: Launch) -> None:
     from slurm.submission import Request, Submission
 
     profile = load_profile(order.profile)
-    request = Request(order.kind, order.name, order.arguments, order.root, order.cache)  # type: ignore[arg-type]
+    request = Request(order.kind, order.name, order.arguments, order.root, order.cache, order.inputs)  # type: ignore[arg-type]
     submission = Submission(request, profile, order.profile)
     if order.dry_run:
         print(submission.script())

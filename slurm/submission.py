@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from ear.errors import UserError
 from ear.files import require_writable, write_json
+from slurm.inputs import keep
 from slurm.job import EarJob, Shape
 from slurm.profile import Profile
 from slurm.queue import run_slurm
@@ -48,6 +50,7 @@ class Request:
     arguments: tuple[str, ...]  # of `ear`
     root: Path
     cache: Path | None = None  # the folder of latents that it fills
+    inputs: tuple[Path, ...] = ()  # YAML files that it reads: arguments, or named in one
 
     @property
     def command(self) -> str:
@@ -109,8 +112,10 @@ class Submission:
         return self.profile.nodes * self.tasks_per_node
 
     def job(self) -> EarJob:
+        """What the tasks run, on copies of the request's files: a job may begin, and begin again, days later."""
+        kept = keep(self.request.inputs, self.folder / "inputs")
         return EarJob(
-            arguments=list(self.request.arguments),
+            arguments=[str(kept.get(Path(argument), argument)) for argument in self.request.arguments],
             shape=self.shape,
             folder=self.folder,
             store=self.request.root.resolve() / "store",
@@ -187,8 +192,8 @@ class Submission:
         """
         executor = self.executor()
         require_writable(self.folder)
-        job = self.job()
         with slurm_errors(self.folder):
+            job = self.job()
             if self.in_array and self.profile.drivers > 1:
                 jobs = executor.submit_array([job] * self.profile.drivers)
             else:
@@ -213,7 +218,6 @@ def slurm_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except (FailedJobError, FailedSubmissionError) as error:
-        for left in [*folder.iterdir(), folder]:
-            left.rmdir() if left.is_dir() else left.unlink()
+        shutil.rmtree(folder)
         words = str(error).replace("sbatch: error: ", "").strip()
         raise UserError(f"SLURM refuses the job: {words}") from error

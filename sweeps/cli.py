@@ -60,7 +60,7 @@ def run(
     from sweeps.plan import compile_plan
 
     compiled = compile_plan(file, base)
-    if not launched(context, "sweep", compiled.sweep.name, slurm, dry_run, follow):
+    if not launched(context, "sweep", compiled.sweep.name, slurm, dry_run, follow, inputs=compiled.files):
         _run(compiled, root)
 
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ear.config.hashing import digest
-from ear.config.loading import read_yaml, validate
+from ear.config.loading import read_yaml, validate, yaml_files
 from ear.config.reach import parameter_reach
 from ear.config.schema import ImageFolderData, Reach
 from ear.errors import UserError
@@ -25,6 +25,11 @@ class Plan:
     sweep: SweepConfig
     configurations: Configurations
     runs: tuple[PlannedRun, ...]  # of a grid
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """That the plan was read from."""
+        return self.source, *yaml_files(self.sweep.base)
 
     @cached_property
     def tree(self) -> StageTree:

@@ -41,6 +41,7 @@ def encode(
       ear encode imagenet256_base --set data.path=TRAIN --set data.latents=CACHE ... --slurm training
     """
     from ear.config import load_config
+    from ear.config.loading import yaml_files
     from ear.config.schema import ImageFolderData
     from ear.errors import UserError
 
@@ -50,7 +51,8 @@ def encode(
     if resolved.data.latents is None:
         raise UserError("data.latents is not set: name the cache's folder with --set data.latents=FOLDER.")
     folder = Path(resolved.data.latents)
-    if launched(context, "encode", Path(config).stem, slurm, dry_run, follow, cache=folder):
+    inputs = yaml_files(config)
+    if launched(context, "encode", Path(config).stem, slurm, dry_run, follow, cache=folder, inputs=inputs):
         return
     if verify or encode_images(resolved, resolved.data, folder, max_skipped):
         inspect_cache(folder, verify, measure_scale)
@@ -80,7 +82,7 @@ def encode_images(config: "RunConfig", data: "ImageFolderData", folder: Path, ma
     tokenizer = build_tokenizer(config)
     assert isinstance(tokenizer, KLTokenizer)
     stop = Event()
-    with joined_processes() as processes, on_interrupt(stop.set):
+    with joined_processes(config.execution.device) as processes, on_interrupt(stop.set):
         device = set_up(config.execution)
         tokenizer_hash = tokenizer.content_hash()
         tokenizer.to(device)

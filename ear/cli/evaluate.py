@@ -43,9 +43,12 @@ def evaluate(
       ear evaluate runs/store/KEY --set evaluation.images=50000 --slurm training
       ear evaluate fashion_mnist --reconstruction
     """
+    from ear.config.loading import yaml_files
+
     if slurm is not None:
         check(checkpoint, overrides, reconstruction)
-    if launched(context, "evaluate", Path(checkpoint).stem[:12], slurm, dry_run, follow):
+    inputs = yaml_files(checkpoint) if reconstruction else ()
+    if launched(context, "evaluate", Path(checkpoint).stem[:12], slurm, dry_run, follow, inputs=inputs):
         return
     if reconstruction:
         evaluate_tokenizer(checkpoint, overrides, root, as_json)
@@ -91,7 +94,10 @@ def evaluate_checkpoint(
     dataset, store = load_dataset(config.data), Store(root)
     keys = checkpoint_keys(config, dataset, path)
     record_use(store, f"evaluate {keys.training[:12]} {keys.evaluation[:8]}", [keys.evaluation, keys.training])
-    with joined_processes() as processes, progress_bar(disable=not processes.is_main) as progress:
+    with (
+        joined_processes(config.execution.device) as processes,
+        progress_bar(disable=not processes.is_main) as progress,
+    ):
         images = config.evaluation.images + config.evaluation.null_images
         task = progress.add_task("sampling", total=images // processes.count, note="preparing the extractor")
         evaluation = evaluate_file(

@@ -5,6 +5,7 @@ it was given, less the options that belong to launching.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -36,6 +37,7 @@ class Launch:
     arguments: tuple[str, ...]  # of `ear`, its output root among them
     root: Path
     cache: Path | None  # a folder of latents that it fills
+    inputs: tuple[Path, ...]  # YAML files that it reads: arguments, or named in one
     profile: str
     dry_run: bool
     follow: bool
@@ -49,6 +51,7 @@ def launched(
     dry_run: bool,
     follow: bool,
     cache: Path | None = None,
+    inputs: Sequence[Path] = (),
 ) -> bool:
     """Hands the running command over to a launcher where one was asked for; says whether one was.
 
@@ -64,7 +67,7 @@ def launched(
         raise UserError("This needs the slurm package of this project: pip install 'ear[slurm]'.")
     root = Path(context.params.get("root") or os.environ.get("EAR_ROOT") or "runs").absolute()
     launch: Any = found[0].load()
-    launch(Launch(kind, name, command_line(context, root), root, cache, slurm, dry_run, follow))
+    launch(Launch(kind, name, command_line(context, root), root, cache, tuple(inputs), slurm, dry_run, follow))
     return True
 
 

@@ -44,6 +44,7 @@ def train(
 
     from ear.cli.progress import TrainingBar
     from ear.config import config_hash, load_config
+    from ear.config.loading import yaml_files
     from ear.distributed import joined_processes
     from ear.interrupt import on_interrupt
     from ear.run import Run
@@ -51,18 +52,18 @@ def train(
     from ear.store.uses import record_use
 
     resolved = load_config(config, overrides)
-    if launched(context, "train", Path(config).stem, slurm, dry_run, follow):
+    if launched(context, "train", Path(config).stem, slurm, dry_run, follow, inputs=yaml_files(config)):
         return
     stop = Event()
     # One connection for both: torchrun's processes can't meet a second time.
-    with joined_processes() as processes:
+    with joined_processes(resolved.execution.device) as processes:
         with ExitStack() as stack:
             stack.enter_context(on_interrupt(stop.set))
             bars = [stack.enter_context(TrainingBar(resolved.total_steps))] if processes.is_main else []
             run = Run(resolved, Store(root), bars, processes)
             known = run.training_outcome() is not None
             if processes.is_main:
-                record_use(run.store, f"train {config} {config_hash(resolved)[:8]}", run.keys.stages)
+                record_use(run.store, f"train {Path(config).stem} {config_hash(resolved)[:8]}", run.keys.stages)
             outcome = run.train(stop.is_set)
         if outcome is None:
             raise KeyboardInterrupt

@@ -24,6 +24,11 @@ def shipped_configs() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
+def yaml_files(*configs: str) -> tuple[Path, ...]:
+    """Those of these configurations that are files of the user's; shipped ones come with the package."""
+    return tuple(Path(config) for config in configs if config not in shipped_configs())
+
+
 def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> RunConfig:
     """The configuration of this shipped name or YAML path, with `a.b=value` overrides applied.
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from closeness import assert_close
 from processes import command, run
 from torch import Tensor
 
-from ear.distributed import ALONE, Processes
+from ear.distributed import ALONE, Processes, joined_processes
 from ear.training.checkpoint import load_part
 
 SETTINGS = [
@@ -73,6 +74,23 @@ def test_more_processes_than_images_in_a_step_are_refused(tmp_path: Path) -> Non
     few = settings("training.batch_size=1", "execution.micro_batch=1")
     messages = run(2, "train", "digits", *few, "--root", str(tmp_path), code=1)  # of torchrun, for our 2
     assert "2 processes are more than the 1 images of a step (training.batch_size): start fewer." in messages
+
+
+@pytest.mark.parametrize(("device", "backend"), [("auto", "nccl"), ("cuda", "nccl"), ("cpu", "gloo")])
+def test_processes_are_connected_where_they_compute(device: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine with GPUs, which is pretended here: what computes on CPUs all the same has nothing for NCCL."""
+    connected = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, **_: connected.append(backend))
+    for name, value in (("get_rank", 1), ("get_world_size", 2), ("destroy_process_group", None)):
+        monkeypatch.setattr(dist, name, lambda value=value: value)
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with joined_processes(device) as processes:
+        assert processes == Processes(1, 2)
+    assert connected == [backend]
 
 
 def test_a_launcher_without_a_meeting_point_is_named() -> None:

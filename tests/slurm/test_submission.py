@@ -3,14 +3,17 @@
 import shlex
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import pytest
 from faked import FakedSlurm, fake_slurm
+from submitit.core.utils import DelayedSubmission
 
 from ear.errors import UserError
 from slurm.profile import Profile
 from slurm.submission import HEAL, RECORD, JobRecord, Request, Submission
+from sweeps.plan import compile_plan
 
 GOLDEN = Path(__file__).with_name("golden")
 EVERYTHING = {
@@ -30,6 +33,8 @@ EVERYTHING = {
     "scratch": "$LOCAL",
     "sbatch": {"mail-type": "END", "nice": 100},
 }
+DIGITS = (resources.files("ear.configs") / "digits.yaml").read_text()
+SWEEP = "name: alpha\nbase: ../bases/mine.yaml\nspace: {scoring.alpha: [1.0, 1.5]}\n"
 CASES = {
     "gang": ("sweep", EVERYTHING),
     "array": ("sweep", {"hours": 1, "sweep": "array", "drivers": 16, "array_parallelism": 4, "gpus_per_node": 1}),
@@ -114,6 +119,34 @@ def test_a_submitted_job_is_on_record(case: str, tasks: list[str], slurm: FakedS
     assert record.command.startswith("ear train digits --set scoring.alpha=1.25")
     pickles = sorted(path.name for path in record.folder.glob("*_submitted.pkl"))
     assert pickles == sorted(f"{task}_submitted.pkl" for task in tasks)
+
+
+@pytest.mark.parametrize("shape", ["alone", "array"])
+def test_what_was_submitted_is_what_runs(
+    shape: str, slurm: FakedSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user's files may be other ones by the time that the job begins, and each time that it begins again."""
+    slurm.says("sbatch", "Submitted batch job 41\n")
+    base = tmp_path / "bases" / "mine.yaml"
+    sweep = tmp_path / "sweeps" / "alpha.yaml"
+    for path, text in ((base, DIGITS), (sweep, SWEEP)):
+        path.parent.mkdir()
+        path.write_text(text)
+    monkeypatch.chdir(tmp_path)
+    given = compile_plan(Path("sweeps/alpha.yaml"))
+    request = Request(
+        "sweep", "alpha", ("sweep", "run", "sweeps/alpha.yaml", "--root", "runs"), tmp_path, None, given.files
+    )
+    record = Submission(request, Profile.model_validate(CASES[shape][1]), "mine.yaml").submit()
+    base.write_text(DIGITS.replace("warmup_steps: 100", "warmup_steps: 50"))
+    sweep.write_text(SWEEP.replace("1.5", "1.25"))
+
+    assert record.command == "ear sweep run sweeps/alpha.yaml --root runs"  # which is how to submit it again
+    for pickle in record.folder.glob("*_submitted.pkl"):
+        job = DelayedSubmission.load(pickle).function
+        assert job.arguments[:2] + job.arguments[3:] == ["sweep", "run", "--root", "runs"]
+        assert compile_plan(Path(job.arguments[2])).identity.digest == given.identity.digest
+    assert compile_plan(Path("sweeps/alpha.yaml")).identity.digest != given.identity.digest
 
 
 @pytest.mark.parametrize("task", ["41", "41_3"])
