@@ -65,9 +65,9 @@ def status(root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
     Example:  ear slurm status
     """
     from rich.console import Console
-    from rich.table import Table
 
     from slurm.queue import task_states
+    from slurm.states_table import states_table
 
     records = known_jobs(root)[:SHOWN]
     states = task_states([task for record in records for task in record.tasks])
@@ -78,16 +78,8 @@ def status(root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
         ]
         print(json.dumps(jobs, indent=2))
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("job", "name", "begun", "state"):
-        table.add_column(column, overflow="fold")
-    for record in records:
-        for task in record.tasks:
-            state = states[task]
-            style = "red" if state.failed else "cyan" if not state.over else "dim"
-            table.add_row(task, record.name, times_begun(record, task), state.describe(), style=style)
     console = Console()
-    console.print(table)
+    console.print(states_table(records, states))
     if not records:
         console.print(f"Nothing was submitted with the output root {root}.", highlight=False)
 
@@ -162,9 +154,3 @@ def find_job(root: Path, job: str) -> "JobRecord":
     raise UserError(
         f"No job {job} was submitted with the output root {root}; there is {known}. Name another by --root."
     )
-
-
-def times_begun(record: "JobRecord", task: str) -> str:
-    from slurm.attempts import Attempts
-
-    return str(len(Attempts(record.folder / f"attempts-{task}.json", 0).all()))

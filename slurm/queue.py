@@ -48,8 +48,12 @@ class TaskState:
     elapsed: str = ""  # [D-]H:MM:SS
 
     @property
+    def waits(self) -> bool:
+        return self.state in WAITING
+
+    @property
     def over(self) -> bool:
-        return self.state not in RUNNING and self.state not in WAITING
+        return not self.waits and self.state not in RUNNING
 
     @property
     def failed(self) -> bool:
@@ -57,7 +61,7 @@ class TaskState:
 
     def describe(self) -> str:
         """For people."""
-        if self.state in WAITING:
+        if self.waits:
             word = self.reason.strip("()").partition(",")[0]
             return f"{self.state.lower()}: {REASONS.get(word, word or 'no reason given')} ({word})"
         if self.state == FORGOTTEN:
