@@ -1,8 +1,11 @@
 """What may happen to a job, made to happen on a real Slurm (minutes): each time all is done, once, and little twice."""
 
+import re
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 
 import psutil
@@ -27,7 +30,10 @@ from jobs import (
     write_sweep,
 )
 
+from ear.store import Store
+from slurm.queue import task_states
 from slurm.submission import JobRecord
+from sweeps.plan import compile_plan
 
 STEPS = 2500  # a minute or two of training for each of two runs
 STEPS_BETWEEN_CHECKPOINTS = 400  # trained in the second between two, and while one is written
@@ -96,6 +102,7 @@ SAVED = (asked_to_make_room, queued_again, told_as_cgroups_do, preempted)  # in 
 CASES = [
     (GANG, asked_to_make_room),
     (GANG, queued_again),
+    (GANG, told_as_cgroups_do),
     (GANG, driver_killed),
     (GANG, job_killed),
     (GANG, first_node_lost),
@@ -146,4 +153,27 @@ def test_the_time_limit(profile: str, undisturbed: dict[str, dict[str, float]], 
     assert_every_run_once(tmp_path, 2)
     assert metrics(tmp_path) == undisturbed
     assert steps_done_twice(tmp_path) == 0, output(record)
+    assert_nothing_left(record, tmp_path)
+
+
+def test_drivers_with_nothing_to_do_give_their_machines_back_and_come_again(tmp_path: Path) -> None:
+    """While another driver, here this test, has in hand what all the rest waits for."""
+    sweep = write_sweep(tmp_path, 100)
+    first_stages = [node for node in compile_plan(sweep).tree.nodes.values() if node.parent is None]
+    with ExitStack() as stack:
+        for node in first_stages:
+            assert stack.enter_context(Store(tmp_path).lease(node.key)).acquire()
+        record = submit("sweep", "run", sweep, "--slurm", write_profile(tmp_path, ARRAY), root=tmp_path)
+        until(lambda: output(record).count("Nothing is ready") == 2, 300, "both drivers to find nothing to do")
+        until(lambda: all(state.waits for state in task_states(record.tasks).values()), 60, "both to be queued again")
+        assert not processes_of(record)
+        for task in record.tasks:
+            shown = slurm("scontrol", "show", "job", task)
+            again = datetime.fromisoformat(re.search(r"StartTime=(\S+)", shown)[1])  # type: ignore[index]
+            assert 200 < (again - datetime.now()).total_seconds() < 310
+    for task in record.tasks:
+        slurm("scontrol", "update", f"JobId={task}", "StartTime=now")
+    assert_completed(record)
+    assert attempts(record) == 4
+    assert_every_run_once(tmp_path, 2)
     assert_nothing_left(record, tmp_path)
