@@ -1,22 +1,21 @@
 """What is to be done next: the driver's view of a sweep, between its source of runs and those who carry tasks out.
 
-A task is a training node with the evaluations that hang on it, or evaluations of a node that is trained already. A node
-is ready when the store holds its parent; a lease keeps other drivers on the same store from working on it as well. What
-is done, by whomever, is read off the store.
+A task is a training node with the first batch of the evaluations that hang on it, or a batch of evaluations of a node
+that is trained already. A node is ready when the store holds its parent; a lease of each batch keeps other drivers on
+the same store from working on it as well. What is done, by whomever, is read off the store.
 """
 
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import islice
 
 from ear.store import Lease, Store
+from sweeps.batches import BATCH, Batches
 from sweeps.runs import PlannedRun, RunResult, result_of
 from sweeps.source import Source
 from sweeps.tree import StageTree, TrainingNode
 
-EVALUATIONS_A_TASK = 8  # more of them are worth a second process and its copy of the model
 SECONDS_BETWEEN_TRIES = 2.0  # for what another driver works on
 
 
@@ -25,10 +24,11 @@ class Task:
     node: TrainingNode
     runs: tuple[PlannedRun, ...]  # to evaluate; none where a stage has nothing but later stages after it
     trains: bool
+    batch: str  # its key, which is leased while the task is worked on
 
     @property
     def key(self) -> str:
-        """What is leased while it is worked on."""
+        """Of what it does first."""
         return self.node.key if self.trains else self.runs[0].keys.evaluation
 
     @property
@@ -56,10 +56,10 @@ class Work:
         self._ready: deque[str] = deque()  # training keys of nodes with something to do whose parent is trained
         self._standing: set[str] = set()  # what stands in it
         self._trained: set[str] = set()  # nodes that were seen in the store
-        self._unbegun: dict[str, dict[str, PlannedRun]] = {}  # evaluations by their training's key and their own
-        self._leases: dict[str, Lease] = {}  # ours, by task key
-        self._watched: dict[str, Lease] = {}  # others', by task key: kept, to see those of lost machines lapse
-        self._taken: dict[str, float] = {}  # task keys that another driver works on -> when to try again
+        self._unbegun = Batches()
+        self._leases: dict[str, Lease] = {}  # ours, by batch
+        self._watched: dict[str, Lease] = {}  # others', by batch: kept, to see those of lost machines lapse
+        self._taken: dict[str, float] = {}  # batches that another driver works on -> when to try again
         self._in_hand: Task | None = None
 
     def start(self) -> None:
@@ -89,7 +89,11 @@ class Work:
         if self.ready():
             return False
         unsettled = [run for run in self.tree.runs.values() if run.keys.evaluation not in self.settled]
-        return all(sum(key not in self._store for key in run.keys.stages) <= 1 for run in unsettled)
+        untrained = {key: key not in self._store for run in unsettled for key in run.keys.stages}
+        coming = Counter(run.keys.training for run in unsettled if untrained[run.keys.training])
+        return all(sum(untrained[key] for key in run.keys.stages) <= 1 for run in unsettled) and all(
+            evaluations <= BATCH for evaluations in coming.values()
+        )
 
     def remaining(self) -> tuple[int, int]:
         """Training steps and evaluations that are left of what is known."""
@@ -101,8 +105,9 @@ class Work:
 
     def advanced(self, task: Task) -> None:
         """Something of it may be in the store now."""
-        if task.trains and task.node.key in self._store:
+        if task.trains and task.node.key not in self._trained and task.node.key in self._store:
             self._see_trained(task.node)
+            self._enqueue(task.node.key)  # for the batches that are not this task's
         for run in task.runs:
             self._settle_from_store(run)
 
@@ -116,13 +121,11 @@ class Work:
 
     def ended(self, task: Task) -> None:
         """It is no longer worked on: finished, stopped or given back."""
-        lease = self._leases.pop(task.key, None)
-        if lease is not None:
-            lease.release()
+        self._release(task.batch)
         self.advanced(task)
         for run in task.runs:
             if run.keys.evaluation not in self.settled:
-                self._unbegun[run.keys.training][run.keys.evaluation] = run
+                self._unbegun.put(run)
         self._enqueue(task.node.key)
 
     def failed(self, task: Task, traceback: str, evaluation: str | None = None, *, final: bool = False) -> bool:
@@ -141,9 +144,8 @@ class Work:
 
     def close(self) -> None:
         """The driver ends: nothing stays leased."""
-        for lease in self._leases.values():
-            lease.release()
-        self._leases.clear()
+        for batch in list(self._leases):
+            self._release(batch)
         self._source.close()
 
     # Taking in runs
@@ -154,8 +156,10 @@ class Work:
             if not self.tree.add(run):
                 if (known := self.settled.get(run.keys.evaluation)) is not None:
                     self._add(self._source.settle(run, known))  # a search proposed the same once more
-            elif not self._settle_from_store(run):
-                self._unbegun.setdefault(run.keys.training, {})[run.keys.evaluation] = run
+                continue
+            self._unbegun.add(run)
+            if not self._settle_from_store(run):
+                self._unbegun.put(run)
                 untrained = [key for key in run.keys.stages if key not in self._store]
                 self._enqueue(untrained[0] if untrained else run.keys.training)
         if len(self.tree.runs) > before:
@@ -168,7 +172,7 @@ class Work:
 
     def _settle(self, run: PlannedRun, result: RunResult) -> None:
         self.settled[run.keys.evaluation] = result
-        self._unbegun.get(run.keys.training, {}).pop(run.keys.evaluation, None)
+        self._unbegun.drop(run)
         self.on_settled(run, result)
         self._add(self._source.settle(run, result))
 
@@ -181,50 +185,68 @@ class Work:
 
     def _take(self) -> Task | None:
         """The first ready task that nobody else works on."""
-        now = time.monotonic()
         tried: set[str] = set()
         while self._ready and self._ready[0] not in tried:
             key = self._ready.popleft()
             tried.add(key)
             self._standing.discard(key)
-            node = self.tree.nodes[key]
-            task = self._task(node)
-            if task is None:
-                continue
-            if self._taken.get(task.key, 0.0) > now or not self._lease(task, now):
-                self._enqueue(key)
-                continue
-            for run in task.runs:
-                del self._unbegun[key][run.keys.evaluation]
-            if not task.trains and self._unbegun[key]:
-                self._enqueue(key, first=True)
-            return task
+            task, more = self._begin(self.tree.nodes[key])
+            if more:
+                self._enqueue(key, first=task is not None)
+            if task is not None:
+                return task
         return None
 
-    def _lease(self, task: Task, now: float) -> bool:
-        lease = self._watched.setdefault(task.key, self._store.lease(task.key))
+    def _begin(self, node: TrainingNode) -> tuple[Task | None, bool]:
+        """A task at this node, leased; and whether there is more to do there, now or later."""
+        if node.key in self._store:
+            self._see_trained(node)
+            return self._begin_evaluations(node), bool(self._unbegun.of(node.key))
+        if node.key in self._leases or not self._unsettled_below(node):
+            return None, False
+        task = self._begin_training(node)
+        return task, task is None
+
+    def _begin_training(self, node: TrainingNode) -> Task | None:
+        if not self._lease(node.key):
+            return None
+        if node.key in self._store:  # another driver finished it between our look and the lease
+            self._release(node.key)
+            return None
+        runs = self._unbegun.of(node.key).get(node.key, [])
+        return self._task(node, runs, True, node.key)
+
+    def _begin_evaluations(self, node: TrainingNode) -> Task | None:
+        for batch, waiting in self._unbegun.of(node.key).items():
+            if not self._lease(batch):
+                continue
+            runs = [run for run in waiting if not self._settle_from_store(run)]
+            if runs:
+                return self._task(node, runs, False, batch)
+            self._release(batch)
+        return None
+
+    def _task(self, node: TrainingNode, runs: list[PlannedRun], trains: bool, batch: str) -> Task:
+        for run in runs:
+            self._unbegun.drop(run)
+        return Task(node, tuple(runs), trains, batch)
+
+    def _lease(self, batch: str) -> bool:
+        """Whether it is ours now, and was not before."""
+        now = time.monotonic()
+        if batch in self._leases or self._taken.get(batch, 0.0) > now:
+            return False
+        lease = self._watched.setdefault(batch, self._store.lease(batch))
         if not lease.acquire():
-            self._taken[task.key] = now + SECONDS_BETWEEN_TRIES
+            self._taken[batch] = now + SECONDS_BETWEEN_TRIES
             return False
-        self._taken.pop(task.key, None)
-        del self._watched[task.key]
-        if task.key in self._store:  # another driver finished it between our look and the lease
-            lease.release()
-            return False
-        self._leases[task.key] = lease
+        self._taken.pop(batch, None)
+        self._leases[batch] = self._watched.pop(batch)
         return True
 
-    def _task(self, node: TrainingNode) -> Task | None:
-        """What is to be done at a node, or None where nothing is (any more)."""
-        if node.key in self._leases:
-            return None
-        if node.key not in self._store:
-            runs = self._unbegun.get(node.key, {}).values()
-            return Task(node, tuple(islice(runs, EVALUATIONS_A_TASK)), True) if self._unsettled_below(node) else None
-        self._see_trained(node)
-        runs = self._unbegun.get(node.key, {}).values()
-        pending = [run for run in list(runs) if not self._settle_from_store(run)]
-        return Task(node, tuple(pending[:EVALUATIONS_A_TASK]), False) if pending else None
+    def _release(self, batch: str) -> None:
+        if (lease := self._leases.pop(batch, None)) is not None:
+            lease.release()
 
     def _see_trained(self, node: TrainingNode) -> None:
         """What starts from this node is ready; what a divergence makes impossible has ended with it."""

@@ -46,7 +46,7 @@ class NoWork:
         if not self.left:
             return None
         self.begun.append(self.left.pop())
-        return Task(self.node, (), False)
+        return Task(self.node, (), False, self.node.key)
 
     def advanced(self, task: Task) -> None: ...
 

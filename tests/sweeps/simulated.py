@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from sweeps.plan import Plan, compile_plan
 from sweeps.runs import PlannedRun
 from sweeps.tree import TrainingNode
 from sweeps.work import Task, Work
+
+OVER = object()
 
 
 def plan_of(folder: Path, text: str) -> Plan:
@@ -57,26 +59,35 @@ class Hands:
     evaluated: Counter[str] = field(default_factory=Counter)
 
     def do(self, work: Work, task: Task) -> None:
+        for _ in self.steps(work, task):
+            pass
+
+    def steps(self, work: Work, task: Task) -> Iterator[None]:
+        """A training, then one evaluation after another: in between, other drivers may look at the store."""
         if task.trains:
             assert task.node.parent is None or task.node.parent in self.store, "began before its parent was there"
             self.trained[task.node.key] += 1
             publish_training(self.store, task.node, 5 if self.diverge(task.node) else None)
             work.advanced(task)
+            yield
         for run in task.runs:
             if not (task.trains and self.diverge(task.node)):
                 self.evaluated[run.keys.evaluation] += 1
                 publish_evaluation(self.store, run, self.fid(run), self.recall(run))
                 work.advanced(task)
+                yield
         work.ended(task)
 
 
 def work_through(works: Sequence[Work], hands: Hands, choose: Callable[[int], int] = lambda count: count - 1) -> None:
-    """Several drivers in turns, each with tasks at work at the same time; `choose` says which one ends next."""
-    at_work: list[tuple[Work, Task]] = []
+    """Several drivers in turns, each with tasks at work at the same time; `choose` says which one gets on next."""
+    at_work: list[tuple[Work, Iterator[None]]] = []
     while True:
         for work in works:
             while len([each for each, _ in at_work if each is work]) < 3 and (task := work.next()):
-                at_work.append((work, task))
+                at_work.append((work, hands.steps(work, task)))
         if not at_work:
             return
-        hands.do(*at_work.pop(choose(len(at_work))))
+        number = choose(len(at_work))
+        if next(at_work[number][1], OVER) is OVER:
+            del at_work[number]

@@ -10,8 +10,9 @@ from simulated import Hands, plan_of, publish_training, work_through
 
 from ear.store import Store
 from sweeps import work as work_module
+from sweeps.batches import BATCH
 from sweeps.source import Grid
-from sweeps.work import EVALUATIONS_A_TASK, Work
+from sweeps.work import Work
 
 GRID = """
 name: grid
@@ -21,6 +22,7 @@ space:
   training.stages.-1.train_temperature: [1.0, 0.9]
   sampling.infer_temperature: [1.0, 0.9, 0.8]
 """
+STAGE = "{steps: 100, learning_rate: 0.001}"
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +127,7 @@ def test_a_faulty_evaluation_costs_no_other(tmp_path: Path) -> None:
 
 
 def test_many_evaluations_of_one_training_are_split(tmp_path: Path) -> None:
-    count = 3 * EVALUATIONS_A_TASK
+    count = 3 * BATCH
     values = [round(1 - index / 100, 2) for index in range(count)]
     work, hands = begun(tmp_path, f"name: a\nspace: {{sampling.infer_temperature: {values}}}\n")
     sizes = []
@@ -140,6 +142,40 @@ def test_many_evaluations_of_one_training_are_split(tmp_path: Path) -> None:
         hands.do(work, task)
     assert work.done
     assert sizes == [0, 8, 8, 8]  # the first stage has none, the last one trains and begins with eight
+
+
+def test_drivers_share_the_evaluations_of_one_training(tmp_path: Path) -> None:
+    values = [round(1 - index / 100, 2) for index in range(3 * BATCH)]
+    text = f"name: a\nspace: {{sampling.infer_temperature: {values}}}\n"
+    one, hands = begun(tmp_path, text)
+    for node in one.tree.nodes.values():
+        publish_training(hands.store, node)
+    other, _ = begun(tmp_path, text)
+    tasks = [driver.next() for driver in (one, other, one, other)]
+    taken = [run.keys.evaluation for task in tasks if task is not None for run in task.runs]
+    assert [task and len(task.runs) for task in tasks] == [8, 8, 8, None]
+    assert len(set(taken)) == len(values)
+    assert other.left_to_others()
+
+
+def test_evaluations_belong_to_whoever_trains_for_them(tmp_path: Path) -> None:
+    """From the start of the training to the last of them; those that it has no time for are anybody's."""
+    values = [round(1 - index / 100, 2) for index in range(BATCH + 1)]
+    text = f"name: a\nset: {{training.stages: [{STAGE}]}}\nspace: {{sampling.infer_temperature: {values}}}\n"
+    one, hands = begun(tmp_path, text)
+    other, _ = begun(tmp_path, text)
+    trains = one.next()
+    assert trains is not None
+    assert other.next() is None
+    assert not other.left_to_others()  # one evaluation more than come with the training
+    publish_training(hands.store, trains.node)
+    ninth = other.next()
+    assert ninth is not None
+    assert not ninth.trains
+    assert len(ninth.runs) == 1
+    assert ninth.runs[0] not in trains.runs
+    assert other.next() is None
+    assert other.left_to_others()
 
 
 def test_leases_end_with_the_driver(tmp_path: Path) -> None:
