@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-slow lint types contract tests benchmarks format pins clean
+.PHONY: demo test test-slow slow-tests slow-tests-on-slurm lint types contract tests benchmarks format pins clean
 
 demo: $(READY)
 	$(BIN)/ear sweep run sweeps/quickstart.yaml
@@ -28,10 +28,16 @@ contract: $(READY)
 tests: $(READY)
 	$(BIN)/pytest
 
-test-slow: $(READY)
+# On SLURM most of the time is waiting: with -j2 the two halves run side by side. Benchmarks run by themselves.
+test-slow: slow-tests slow-tests-on-slurm
+	$(MAKE) -j1 benchmarks
+
+slow-tests: $(READY)
 	tests/install_debian_packages dataset-fashion-mnist
-	$(BIN)/pytest -m slow
-	$(MAKE) benchmarks
+	$(BIN)/pytest -m slow --ignore=tests/slurm
+
+slow-tests-on-slurm: $(READY)
+	$(BIN)/pytest -m slow tests/slurm
 
 benchmarks: $(READY)
 	$(BIN)/python tests/benchmarks/run.py
