@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -31,6 +32,7 @@ Kind = Literal["training", "extractor", "reference", "evaluation"]
 
 FORMAT_VERSION = 1
 LEASES = "leases"
+SECONDS_BETWEEN_LOOKS = 0.5  # at what another process makes
 PUBLISHING = "publish-"  # results on their way
 TRASH = "trash-"  # results on their way out
 
@@ -181,8 +183,16 @@ class Store:
         details: Mapping[str, Any] | None = None,
         needs: Iterable[str] = (),
     ) -> Path:
-        """The result of this key, made now if it is not there."""
-        return self.path(key) if key in self else self.publish(key, kind, fill, details, needs)
+        """The result of this key, made now if it is not there; of several processes that want it, by one at a time."""
+        lease = self.lease(key)
+        while key not in self:
+            if not lease.acquire():
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+                continue
+            with lease:
+                if key not in self:
+                    self.publish(key, kind, fill, details, needs)
+        return self.path(key)
 
 
 def hash_files(folder: Path) -> dict[str, StoredFile]:

@@ -1,6 +1,7 @@
 """The store publishes once; metrics have their direction; a run goes through both."""
 
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,38 @@ def test_a_failing_publisher_leaves_nothing(tmp_path: Path) -> None:
         store.publish("key", "training", fail)
     assert "key" not in store
     assert list((store.folder / ".work").iterdir()) == []
+
+
+def test_what_many_want_is_made_by_one_of_them(tmp_path: Path) -> None:
+    """By the second one, where the first one fails; the others wait for it."""
+    made: list[int] = []
+    failed: list[Exception] = []
+    all_there = threading.Barrier(4)
+
+    def fill(folder: Path) -> None:
+        made.append(len(made))
+        time.sleep(0.2)
+        if len(made) == 1:
+            raise RuntimeError("the first one fails")
+        (folder / "features").write_text("x")
+
+    def want() -> None:
+        all_there.wait()
+        try:
+            paths.append(Store(tmp_path).get_or_create("key", "reference", fill))
+        except RuntimeError as error:
+            failed.append(error)
+
+    paths: list[Path] = []
+    threads = [threading.Thread(target=want) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == [0, 1]
+    assert len(failed) == 1
+    assert [path.joinpath("features").read_text() for path in paths] == ["x"] * 3
+    assert not list(tmp_path.rglob("*.lease"))
 
 
 def test_keys_share_exactly_what_is_shared() -> None:
