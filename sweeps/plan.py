@@ -10,6 +10,7 @@ from ear.config.loading import read_yaml, validate, yaml_files
 from ear.config.reach import parameter_reach
 from ear.config.schema import ImageFolderData, Reach
 from ear.errors import UserError
+from ear.evaluation.measurable import unmeasured
 from sweeps.configurations import Configurations
 from sweeps.records import SweepIdentity
 from sweeps.runs import PlannedRun
@@ -82,6 +83,7 @@ def compile_plan(path: Path, base: str | None = None) -> Plan:
         sweep = sweep.model_copy(update={"base": str(path.parent / sweep.base)})
     configurations = Configurations(sweep, path)
     _refuse_axes(sweep, configurations, path)
+    _refuse_unmeasured(sweep, configurations, path)
     if sweep.search is not None:
         check_search(sweep, configurations, path)
         return Plan(path, sweep, configurations, ())
@@ -101,18 +103,31 @@ def _refuse_axes(sweep: SweepConfig, configurations: Configurations, path: Path)
     """
     data = configurations.base.data
     cache = data.latents if isinstance(data, ImageFolderData) else None
-    for parameter in sweep.space:
+    where = "search: space" if sweep.search else "space"
+    for parameter in sweep.search.space if sweep.search else sweep.space:
         if parameter_reach_or_none(parameter, configurations) is Reach.NOTHING:
             raise UserError(
-                f"{path}: space: {parameter} says how or where a run is carried out and changes no result; "
+                f"{path}: {where}: {parameter} says how or where a run is carried out and changes no result; "
                 "put it under `set`."
             )
         section = parameter.split(".")[0]
         if cache is not None and section in ("tokenizer", "data"):
             raise UserError(
-                f"{path}: space: {parameter} changes the latents, but all runs would read the same cache, "
+                f"{path}: {where}: {parameter} changes the latents, but all runs would read the same cache, "
                 f"{cache}; encode one for each value and sweep them one by one with `set`."
             )
+
+
+def _refuse_unmeasured(sweep: SweepConfig, configurations: Configurations, path: Path) -> None:
+    """Metrics that decide and that no evaluation will have.
+
+    Raises:
+        UserError: one of them is there.
+    """
+    missing = unmeasured(configurations.base.evaluation)
+    for name in (*sweep.objectives, *(sweep.search.constraints if sweep.search else ())):
+        if name in missing:
+            raise UserError(f"{path}: {name} can't be measured: {missing[name]}.")
 
 
 def parameter_reach_or_none(parameter: str, configurations: Configurations) -> Reach | None:

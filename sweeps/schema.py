@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from ear.config.schema import Count, NonNegative, Number, Section
-from sweeps.metric import MetricConfig
+from sweeps.metric import MetricConfig, MetricName
 from sweeps.search.schema import SearchConfig
 
 
@@ -93,11 +93,28 @@ class SweepConfig(Section):
             raise ValueError("give either `space`, for a grid, or `search`")
         return self
 
+    @model_validator(mode="after")
+    def _stopped_by_what_counts(self) -> Self:
+        if self.search is None or self.search.early_stopping is None:
+            return self
+        if len(self.objectives) > 1:
+            raise ValueError("search: early_stopping needs a single objective")
+        if self.objective not in ("fid", "fid_null"):
+            raise ValueError(
+                "search: early_stopping goes by what is better when lower: the objective must be fid or fid_null, "
+                f"not {self.objective}"
+            )
+        return self
+
     @property
-    def objective(self) -> str:
+    def objectives(self) -> list[MetricName]:
+        """What is optimised; a grid is ranked by it."""
+        return list((self.search.objectives if self.search else None) or [self.metric.name])
+
+    @property
+    def objective(self) -> MetricName:
         """The metric that decides."""
-        searched = self.search.objectives if self.search else None
-        return searched[0] if searched else self.metric.name
+        return self.objectives[0]
 
     def on(self, base: str) -> Self:
         """The sweep on another base, under another name."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ear.config.hashing import array_digest
 from ear.config.schema import EvaluationConfig
 from ear.errors import UserError, import_extra
+from ear.evaluation.measurable import WITH_CLASSES
 from ear.torch_files import first_line, read_torch_file
 
 
@@ -43,7 +44,7 @@ def load_fidelity_network(config: EvaluationConfig) -> FidelityNetwork:
     registry = import_extra("torch_fidelity.registry", "evaluation").FEATURE_EXTRACTORS_REGISTRY
     kind = registry[config.extractor]
     layers = [kind.get_default_feature_layer_for_metric("fid")]
-    has_logits = config.extractor == "inception-v3-compat"
+    has_logits = config.extractor in WITH_CLASSES
     if has_logits:
         layers.append(kind.get_default_feature_layer_for_metric("isc"))
     if config.extractor_weights is not None:

@@ -28,15 +28,15 @@ class Confirmed:
     seeds: list[int]
     diverged: int  # of them
     images: int
+    runs: list[str]  # their evaluations' keys
 
 
 def confirmation_runs(
     settings: ConfirmationConfig, parameters: Mapping[str, Any], seeds: Sequence[int], configurations: Configurations
 ) -> list[PlannedRun]:
     """A configuration with seeds of training and evaluation that the search has not seen."""
-    fresh: dict[str, Any] = {"evaluation.seed": configurations.base.evaluation.seed + 1}
-    if settings.images is not None:
-        fresh["evaluation.images"] = settings.images
+    searched = configurations.base.evaluation
+    fresh = {"evaluation.seed": searched.seed + 1, "evaluation.images": settings.images or 2 * searched.images}
     first = max(seeds) + FIRST_FRESH_SEED
     return [configurations.run({**parameters, **fresh}, first + number) for number in range(settings.seeds)]
 
@@ -61,6 +61,7 @@ def confirmed(
             seeds=[run.seed for run in runs],
             diverged=sum(result.state == "diverged" for result in results),
             images=runs[0].config.evaluation.images,
+            runs=[run.keys.evaluation for run in runs],
         )
     )
 

@@ -1,19 +1,19 @@
 """What a search has found, in words and as runs, for those who look at it from outside."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.samplers import RandomSampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from ear.errors import UserError
 from sweeps.configurations import Configurations
 from sweeps.runs import PlannedRun, short_name, shown
 from sweeps.schema import SweepConfig
 from sweeps.search.confirmation import confirmation_runs
-from sweeps.search.space import draw, evaluation_only
+from sweeps.search.space import evaluation_only, random_points
 from sweeps.search.study import JOURNAL
 
 
@@ -21,25 +21,26 @@ def drawn_runs(sweep: SweepConfig, configurations: Configurations) -> list[Plann
     """Runs as a search without early stopping would make them, at points drawn at random: for counting."""
     search = sweep.search
     assert search is not None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=RandomSampler(search.seed))
     free = evaluation_only(search, configurations)
-    points = []
-    for _ in range(search.trials):
-        point = draw(search, study.ask())
-        points.append(point)
-        for _ in range(search.evaluations):
-            other = draw(search, study.ask())
-            points.append({**point, **{name: value for name, value in other.items() if name in free and name in point}})
-    runs = [configurations.run(point, seed) for point in points for seed in sweep.seeds]
+    drawn = random_points(search, configurations, search.trials * (1 + search.evaluations))
+    proposed = drawn[: search.trials]
+    points = list(proposed)
+    for number, other in enumerate(drawn[search.trials :]):
+        point = proposed[number // search.evaluations]
+        points.append({**point, **{name: value for name, value in other.items() if name in free and name in point}})
+    runs = [run for point in points for run in valid_runs(point, sweep.seeds, configurations)]
     if search.confirmation is not None:
-        chosen = points[:: 1 + search.evaluations][:2]
-        runs += [
-            run
-            for point in chosen
-            for run in confirmation_runs(search.confirmation, point, sweep.seeds, configurations)
-        ]
+        for point in proposed[:2]:
+            runs += confirmation_runs(search.confirmation, point, sweep.seeds, configurations)
     return list({repr((run.parameters, run.seed)): run for run in runs}.values())
+
+
+def valid_runs(point: Mapping[str, Any], seeds: Sequence[int], configurations: Configurations) -> list[PlannedRun]:
+    """A point's runs; none where its parameters do not fit one another."""
+    try:
+        return [configurations.run(point, seed) for seed in seeds]
+    except UserError:
+        return []
 
 
 def studied_runs(sweep: SweepConfig, configurations: Configurations, folder: Path) -> list[PlannedRun]:
@@ -47,7 +48,7 @@ def studied_runs(sweep: SweepConfig, configurations: Configurations, folder: Pat
     study = load_study(sweep.name, folder)
     if study is None:
         return []
-    runs = [configurations.run(trial.params, seed) for trial in study.trials for seed in sweep.seeds]
+    runs = [run for trial in study.trials for run in valid_runs(trial.params, sweep.seeds, configurations)]
     settings = sweep.search.confirmation if sweep.search else None
     for each in study.user_attrs.get("confirmation", ()):
         if settings is not None:

@@ -14,13 +14,14 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from ear.errors import UserError
 from ear.store import Store
 from sweeps.configurations import Configurations
 from sweeps.metric import better
 from sweeps.runs import PlannedRun, RunResult
 from sweeps.schema import SweepConfig
 from sweeps.search.confirmation import confirmation_runs, confirmed
-from sweeps.search.space import evaluation_only, starting_point
+from sweeps.search.space import POINTS_IN_VAIN, evaluation_only, starting_point
 from sweeps.search.study import UNFINISHED, Study
 
 
@@ -44,6 +45,10 @@ class Candidate:
     trial: FrozenTrial
     runs: list[PlannedRun]
     results: dict[str, RunResult] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> list[str]:
+        return [run.keys.evaluation for run in self.runs]
 
 
 class Search:
@@ -82,14 +87,13 @@ class Search:
         with self.study.locked():
             if runs := self._take_up_unknown():
                 return runs
-            proposals = [trial for trial in self.study.trials() if role(trial) == "proposal"]
-            kept = [trial for trial in proposals if trial.state is not TrialState.FAIL]
-            if len(kept) + self._faults < self._search.trials:
-                if len(proposals) < len(self._search.start):
-                    point = starting_point(self._search, self._search.start[len(proposals)], self._configurations)
-                else:
-                    point = self._suggestion()
-                return self._begin(self.study.ask("proposal", point, {}))
+            for _ in range(POINTS_IN_VAIN):
+                if len(self._kept()) + self._faults >= self._search.trials:
+                    break
+                if runs := self._begin(self._ask_proposal()):
+                    return runs
+            else:
+                return ()  # tried again at the next look
             if any(trial.state in UNFINISHED for trial in self.study.trials()):
                 return ()
             return self._confirm()
@@ -120,8 +124,7 @@ class Search:
         return {"ear.trial": str(known[0]), "ear.role": known[1]} if known else {}
 
     def standing(self) -> str:
-        proposed = sum(role(trial) == "proposal" for trial in self.study.trials())
-        words = f"{proposed} of {self._search.trials} proposed"
+        words = f"{len(self._kept())} of {self._search.trials} proposed"
         best = self.best()[:1]
         return f"{words}, best {self.objectives[0]} {best[0].values[0]:.2f}" if best else words
 
@@ -133,6 +136,18 @@ class Search:
 
     # Trials
 
+    def _kept(self) -> list[FrozenTrial]:
+        """Proposals that are not to be made up for by others."""
+        return [each for each in self.study.trials() if role(each) == "proposal" and each.state is not TrialState.FAIL]
+
+    def _ask_proposal(self) -> FrozenTrial:
+        asked = sum(role(trial) == "proposal" for trial in self.study.trials())
+        if asked < len(self._search.start):
+            point = starting_point(self._search, self._search.start[asked], self._configurations)
+        else:
+            point = self._suggestion()
+        return self.study.ask("proposal", point, {})
+
     def _take_up_unknown(self) -> list[PlannedRun]:
         """Unfinished trials of drivers that are gone, or work beside this one."""
         runs: list[PlannedRun] = []
@@ -142,7 +157,12 @@ class Search:
         return runs
 
     def _begin(self, trial: FrozenTrial) -> list[PlannedRun]:
-        runs = [self._configurations.run(trial.params, seed) for seed in self._sweep.seeds]
+        """Its runs, or those to begin with; none where its parameters, each in its range, do not fit one another."""
+        try:
+            runs = [self._configurations.run(trial.params, seed) for seed in self._sweep.seeds]
+        except UserError as error:
+            self.study.tell(trial.number, TrialState.FAIL, None, {"error": [str(error)]}, {})
+            return []
         self._open[trial.number] = OpenTrial(trial.number, runs)
         for run in runs:
             self._roles.setdefault(run.keys.evaluation, (trial.number, role(trial)))
@@ -253,12 +273,17 @@ class Search:
     def _confirm(self) -> Sequence[PlannedRun]:
         """The runs that measure winner and runner-up again, once."""
         settings = self._search.confirmation
-        if settings is None or self._candidates is not None or self.study.noted("confirmation") is not None:
+        if settings is None:
             return ()
-        self._candidates = [
+        chosen = [
             Candidate(trial, confirmation_runs(settings, trial.params, self._sweep.seeds, self._configurations))
             for trial in self.best()[:2]
         ]
+        known = self.study.noted("confirmation") or []  # of fewer trials, perhaps, or under other settings
+        wanted = [candidate.keys for candidate in chosen]
+        if wanted in ([each.get("runs") for each in known], [each.keys for each in self._candidates or ()]):
+            return ()
+        self._candidates = chosen
         runs = [run for candidate in self._candidates for run in candidate.runs]
         for candidate in self._candidates:
             for run in candidate.runs:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ear.config import Reach
 from ear.config.reach import parameter_reach
 from ear.errors import UserError
 from sweeps.configurations import Configurations
@@ -13,6 +12,8 @@ from sweeps.search.schema import SearchConfig
 
 if TYPE_CHECKING:
     import optuna
+
+POINTS_IN_VAIN = 100  # drawn in a row, each parameter in its range, of which none is a valid configuration
 
 
 def check_search(sweep: SweepConfig, configurations: Configurations, source: Path) -> None:
@@ -29,11 +30,6 @@ def check_search(sweep: SweepConfig, configurations: Configurations, source: Pat
         reach = parameter_reach(parameter, configurations.base)
         if parameter == "seed":
             raise UserError(f"{source}: search: space: seed is no dimension; list the seeds under `seeds`.")
-        if reach.reach is Reach.NOTHING:
-            raise UserError(
-                f"{source}: search: space: {parameter} says how or where a run is carried out and changes no result; "
-                "put it under `set`."
-            )
         stopping = search.early_stopping
         if stopping is not None and stopping.metric == "loss" and reach.defines_loss:
             raise UserError(
@@ -47,9 +43,41 @@ def check_search(sweep: SweepConfig, configurations: Configurations, source: Pat
         )
     for number, point in enumerate(search.start):
         try:
-            starting_point(search, point, configurations)
+            configurations.run(starting_point(search, point, configurations), 0)
         except UserError as error:
             raise UserError(f"{source}: search: start: point {number + 1}: {error}") from error
+    try:
+        random_points(search, configurations, 1)
+    except UserError as error:
+        raise UserError(f"{source}: search: space: {error}") from error
+
+
+def random_points(search: SearchConfig, configurations: Configurations, count: int) -> list[dict[str, Any]]:
+    """So many points drawn at random that are valid configurations.
+
+    Raises:
+        UserError: hardly any is.
+    """
+    import optuna  # takes a second, and only searches need it
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(search.seed))
+    points: list[dict[str, Any]] = []
+    in_vain = 0
+    while len(points) < count:
+        point = draw(search, study.ask())
+        try:
+            configurations.run(point, 0)
+        except UserError as error:
+            in_vain += 1
+            if in_vain == POINTS_IN_VAIN:
+                raise UserError(
+                    f"of {in_vain} points drawn in a row none is valid, the last one since {error}"
+                ) from error
+            continue
+        in_vain = 0
+        points.append(point)
+    return points
 
 
 def starting_point(search: SearchConfig, point: Mapping[str, Any], configurations: Configurations) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
@@ -12,6 +13,7 @@ from ear.errors import UserError
 from ear.store import Store
 from sweeps import work as work_module
 from sweeps.runs import PlannedRun, RunResult
+from sweeps.search.outcome import studied_runs
 from sweeps.search.search import Search
 from sweeps.work import Work
 
@@ -22,6 +24,7 @@ SPACE = """
     sampling.infer_temperature: {uniform: [0.5, 1.0]}
 """
 PROPOSALS, EXTRAS = 12, 2
+STATISTICS = "statistics.npz"
 SAMPLERS = ("random", "tpe", "gp", "nsga2")
 
 
@@ -274,7 +277,90 @@ def test_what_falls_behind_is_stopped_with_its_intermediate_values(tmp_path: Pat
     assert seeds == {0}  # the others are not begun
 
 
+WIDTHS = """
+  space:
+    scoring.alpha: {uniform: [1.0, 1.9]}
+    model.width: {int: [32, 64]}
+    sampling.infer_temperature: {uniform: [0.5, 1.0]}
+"""
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_points_that_are_no_valid_configuration_are_told_and_made_up_for(sampler: str, tmp_path: Path) -> None:
+    """Both ends of the range are valid; in between most are not: four heads want a multiple of four."""
+    yaml = text(sampler, space=WIDTHS, trials=4)
+    search, work, hands = searching(tmp_path, yaml)
+    one_after_another(work, hands, most=3)
+    work.close()
+    search, work, _ = searching(tmp_path, yaml)
+    work_through([work], hands)
+    assert work.done
+    complete = [trial for trial in search.study.trials() if trial.state is TrialState.COMPLETE]
+    refused = [trial for trial in search.study.trials() if trial.state is TrialState.FAIL]
+    assert len(complete) + len(refused) == len(search.study.trials())
+    assert len(complete) == 4 * (1 + EXTRAS)
+    assert {trial.params["model.width"] % 4 for trial in complete} == {0}
+    assert refused
+    assert all("model" in trial.user_attrs["error"][0] for trial in refused)
+    assert search.standing().startswith("4 of 4 proposed")
+    assert len(studied_runs(plan_of(tmp_path, yaml).sweep, search._configurations, tmp_path / "s")) == 12 + 6
+
+
+def test_more_trials_that_find_better_ones_have_them_measured_again(tmp_path: Path) -> None:
+    search, work, hands = searching(tmp_path, text(trials=2))
+    work_through([work], hands)
+    first = search.study.noted("confirmation")
+    search, work, _ = searching(tmp_path, text(trials=PROPOSALS))
+    work_through([work], hands)
+    assert [each["trial"] for each in search.study.noted("confirmation")] == [
+        trial.number for trial in search.best()[:2]
+    ]
+    assert search.study.noted("confirmation") != first
+    assert set(hands.trained.values()) == {1}
+    other = "  confirmation: {seeds: 4}\n"
+    search, work, _ = searching(tmp_path, text(trials=PROPOSALS, more=other))
+    work_through([work], hands)
+    assert {len(each["seeds"]) for each in search.study.noted("confirmation")} == {4}
+    assert set(hands.trained.values()) == {1}  # of the four seeds, three were known
+
+
 REFUSED = {
+    "stopping what is better when higher": (
+        text(more="  early_stopping: {every: 100}\n", top="metric: {name: recall, mode: max}"),
+        "the objective must be fid or fid_null, not recall",
+    ),
+    "no valid point": (
+        text(
+            top="base: digits_hyvarinen",
+            space="  space:\n    training.stages.-1.train_temperature: {uniform: [0.9, 0.95]}\n"
+            "    sampling.infer_temperature: {uniform: [0.5, 1.0]}\n",
+        ),
+        "of 100 points drawn in a row none is valid, the last one since",
+    ),
+    "no classes, no IS": (
+        text(more="  objectives: [fid, is]\n", top="set: {evaluation.extractor: dinov2-vit-b-14}"),
+        "is can't be measured: dinov2-vit-b-14 has no classes",
+    ),
+    "statistics alone": (
+        text(more="  constraints: {recall: {at_least: 0.5}}\n", top=f"set: {{evaluation.statistics: {STATISTICS}}}"),
+        "recall can't be measured",
+    ),
+    "one cache": (
+        text(
+            top="base: imagenet256_base\nset: {data.latents: cache}",
+            space="  space:\n    tokenizer.scale: {uniform: [0.2, 0.3]}\n"
+            "    sampling.infer_temperature: {uniform: [0.5, 1.0]}\n",
+        ),
+        "all runs would read the same cache",
+    ),
+    "how it is carried out": (
+        text(
+            space="  space:\n    execution.workers: {int: [1, 4]}\n"
+            "    sampling.infer_temperature: {uniform: [0.5, 1.0]}\n"
+        ),
+        "changes no result",
+    ),
+    "two that never fit": (text(more="  start: [{model.width: 33}]\n", space=WIDTHS), "point 1: "),
     "beyond the range": (text(space="  space: {scoring.alpha: {uniform: [1.0, 2.5]}}\n"), "less than or equal to 2"),
     "wrong type": (text(space="  space: {model.depth: {uniform: [1.5, 2.5]}}\n"), "model.depth"),
     "unknown": (text(space="  space: {scoring.alpa: {uniform: [1.0, 1.5]}}\n"), "did you mean 'alpha'"),
@@ -295,7 +381,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_bad_searches_are_refused(case: str, tmp_path: Path) -> None:
+def test_bad_searches_are_refused(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez(STATISTICS, mu=np.zeros(4), sigma=np.eye(4))
     yaml, message = REFUSED[case]
     with pytest.raises(UserError) as error:
         plan_of(tmp_path, yaml)
