@@ -34,6 +34,10 @@ class Attempts:
             return []
         return [Attempt(each["began"], each["node"], Progress(**each["progress"])) for each in values]
 
+    def forget_last(self) -> None:
+        """The last one had nothing to do, which is no fault of anybody's."""
+        write_json(self._path, [asdict(attempt) for attempt in self.all()[:-1]])
+
     def begin(self, node: str, progress: Progress) -> None:
         """
         Raises:

@@ -22,6 +22,7 @@ import submitit
 from submitit.core.utils import DelayedSubmission
 
 from ear.errors import UserError
+from ear.files import write_text
 from ear.interrupt import end_with_parent
 from ear.temporary import remove_abandoned
 from slurm.allocation import NOTHING_READY, SUPERVISED, Allocation
@@ -118,6 +119,9 @@ class EarJob:
     def _supervise(self, allocation: Allocation, environment: dict[str, str]) -> None:
         """Runs the command to its end, again where its process was killed; ends the task with its exit code."""
         attempts = Attempts(self.folder / f"attempts-{allocation.job}.json", self.restarts)
+        rest = self.folder / f"rest-{allocation.job}"  # until when there is no use in beginning again
+        if (left := seconds_until(rest)) > 0:
+            self._queue_again(left)  # SLURM forgets a start time that is given while the job is being ended
         while True:
             if allocation.rank == 0:
                 attempts.begin(os.environ.get("SLURMD_NODENAME", ""), Progress.of(self.store, self.cache))
@@ -133,6 +137,8 @@ class EarJob:
             return
         if code == NOTHING_READY:
             print("Nothing is ready for this driver: its machine is given back for a while.", flush=True)
+            attempts.forget_last()
+            write_text(rest, f"{time.time() + SECONDS_BEFORE_ANOTHER_LOOK}\n")
             self._queue_again(SECONDS_BEFORE_ANOTHER_LOOK)
         if code == INTERRUPTED:
             if allocation.rank > 0:
@@ -194,6 +200,14 @@ class EarJob:
         """SLURM ends every task of a job that is over."""
         while True:
             time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def seconds_until(file: Path) -> float:
+    """From now to the time that a file names; 0 where there is none."""
+    try:
+        return max(0.0, float(file.read_text()) - time.time())
+    except (OSError, ValueError):
+        return 0.0
 
 
 def make_scratch(wanted: str) -> Path:

@@ -30,4 +30,7 @@ def states_table(records: Sequence[JobRecord], states: Mapping[str, TaskState], 
 
 
 def times_begun(record: JobRecord, task: str) -> str:
-    return str(len(Attempts(record.folder / f"attempts-{task}.json", 0).all()))
+    try:
+        return str(len(Attempts(record.folder / f"attempts-{task}.json", 0).all()))
+    except OSError:  # replaced by another machine at this moment
+        return ""

@@ -218,6 +218,6 @@ def slurm_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except (FailedJobError, FailedSubmissionError) as error:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         words = str(error).replace("sbatch: error: ", "").strip()
         raise UserError(f"SLURM refuses the job: {words}") from error

@@ -1,6 +1,7 @@
 """Brings together what happens: trials report, the work advances, the board, MLflow and the driver's state follow."""
 
 import time
+from contextlib import suppress
 
 from sweeps.board import Board, Counts, State
 from sweeps.runs import PlannedRun, RunResult
@@ -39,7 +40,8 @@ class Conductor:
         """Ends the sweep as soon as its trials have saved what they have."""
         self._stopped_at = self._stopped_at or time.monotonic()
         self.stop_reason = self.stop_reason or reason
-        self._session.stopping.touch()
+        with suppress(OSError):  # where nothing can be written trials find out by themselves
+            self._session.stopping.touch()
 
     @property
     def at_rest(self) -> bool:

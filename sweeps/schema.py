@@ -118,7 +118,9 @@ class SweepConfig(Section):
 
     def on(self, base: str) -> Self:
         """The sweep on another base, under another name."""
-        other = self.bases.get(base, BaseConfig())
+        # A job reads a copy of the base, elsewhere: so a file is known by its name.
+        named = {Path(name).name: settings for name, settings in self.bases.items()}
+        other = self.bases.get(base) or named.get(Path(base).name) or BaseConfig()
         changes = {"seeds": other.seeds, "resources": other.resources}
         return self.model_copy(
             update={

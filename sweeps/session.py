@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -121,7 +121,8 @@ class Session:
                 yield self
         finally:
             for suffix in ("json", "alive", "stopping"):
-                (self.folder.drivers / f"{self._name}.{suffix}").unlink(missing_ok=True)
+                with suppress(OSError):
+                    (self.folder.drivers / f"{self._name}.{suffix}").unlink()
 
     def stop_requested(self) -> bool:
         """Whether `ear sweep stop` was called since this driver began."""

@@ -89,7 +89,8 @@ class Work:
         if self.ready():
             return False
         unsettled = [run for run in self.tree.runs.values() if run.keys.evaluation not in self.settled]
-        untrained = {key: key not in self._store for run in unsettled for key in run.keys.stages}
+        stages = {key for run in unsettled for key in run.keys.stages}
+        untrained = {key: key not in self._trained and key not in self._store for key in stages}
         coming = Counter(run.keys.training for run in unsettled if untrained[run.keys.training])
         return all(sum(untrained[key] for key in run.keys.stages) <= 1 for run in unsettled) and all(
             evaluations <= BATCH for evaluations in coming.values()
@@ -108,7 +109,7 @@ class Work:
         if task.trains and task.node.key not in self._trained and task.node.key in self._store:
             self._see_trained(task.node)
             self._enqueue(task.node.key)  # for the batches that are not this task's
-        for run in task.runs:
+        for run in task.runs if task.node.key in self._trained else ():
             self._settle_from_store(run)
 
     def reported(self, task: Task, step: int, value: float) -> bool:
@@ -137,7 +138,12 @@ class Work:
         self._failures[key] += 1
         if not final and self._failures[key] <= self._retries:
             return True
-        runs = [self.tree.runs[evaluation]] if evaluation else self._unsettled_below(task.node)
+        if evaluation:
+            runs = [self.tree.runs[evaluation]]
+        elif task.node.key in self._store:
+            runs = [run for run in task.runs if run.keys.evaluation not in self.settled]
+        else:
+            runs = self._unsettled_below(task.node)
         for run in runs:
             self._settle(run, RunResult("failed", traceback=traceback))
         return False

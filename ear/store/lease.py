@@ -1,5 +1,6 @@
 """Leases: who works on what. They save double work; correctness never rests on them."""
 
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -17,6 +18,8 @@ class Lease:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = SoftFileLease(path, lease_duration=LEASE_SECONDS, thread_local=False)
+        self._seen: tuple[int, int] | None = None  # another's file as it was at our last look, and since when
+        self._since = 0.0
 
     def acquire(self) -> bool:
         """Whether it is ours now; does not wait."""
@@ -24,12 +27,29 @@ class Lease:
             return False
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            if self._lapsed():
+                self._path.unlink(missing_ok=True)
             self._lock.acquire(timeout=0)
         except Timeout:
             return False
         except OSError:
             return True
         return True
+
+    def _lapsed(self) -> bool:
+        """Whether another's file stood still for long, by our own clock.
+
+        filelock takes such a file over by exchanging two names, which network file systems refuse, and never an empty
+        one, as a machine leaves that loses its power. So it is removed once filelock would have had its turn.
+        """
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            self._seen = None
+            return False
+        if self._seen != (seen := (status.st_mtime_ns, status.st_ino)):
+            self._seen, self._since = seen, time.monotonic()
+        return time.monotonic() - self._since > 1.5 * LEASE_SECONDS
 
     def release(self) -> None:
         try:

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import filelock
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -196,6 +197,43 @@ def test_a_lease_of_a_machine_that_was_lost_lapses(tmp_path: Path, monkeypatch: 
     time.sleep(1.0)
     assert lease.acquire()
     lease.release()
+
+
+@pytest.mark.parametrize("left", ["by a machine that was lost", "empty, by one that lost its power"])
+def test_a_lease_lapses_where_the_file_system_exchanges_no_files(
+    left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on network file systems, where filelock takes nothing over."""
+    monkeypatch.setattr(filelock._soft, "exchange_names", lambda *_: False)
+    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 0.4)
+    lease = Store(tmp_path).lease("key")
+    path = tmp_path / "store" / ".work" / "leases" / "key.lease"
+    if "empty" in left:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    else:
+        text = ELSEWHERE.replace("1.0", "0.4")
+        subprocess.run([sys.executable, "-c", text, str(tmp_path)], capture_output=True, check=True)
+    assert path.exists()
+    started = time.monotonic()
+    while not lease.acquire():
+        assert time.monotonic() - started < 5
+        time.sleep(0.1)
+    assert time.monotonic() - started > 0.5
+    assert not Store(tmp_path).lease("key").acquire()
+    lease.release()
+
+
+def test_a_lease_that_shows_life_never_lapses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filelock._soft, "exchange_names", lambda *_: False)
+    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 0.6)
+    with Store(tmp_path).lease("key") as held:
+        assert held.acquire()
+        other = Store(tmp_path).lease("key")
+        started = time.monotonic()
+        while time.monotonic() - started < 2.5:
+            assert not other.acquire()
+            time.sleep(0.1)
 
 
 def test_a_folder_that_takes_no_leases_stops_nobody(tmp_path: Path) -> None:

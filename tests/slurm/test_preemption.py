@@ -1,11 +1,9 @@
 """What may happen to a job, made to happen on a real Slurm (minutes): each time all is done, once, and little twice."""
 
-import re
 import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import datetime
 from pathlib import Path
 
 import psutil
@@ -165,15 +163,16 @@ def test_drivers_with_nothing_to_do_give_their_machines_back_and_come_again(tmp_
             assert stack.enter_context(Store(tmp_path).lease(node.key)).acquire()
         record = submit("sweep", "run", sweep, "--slurm", write_profile(tmp_path, ARRAY), root=tmp_path)
         until(lambda: output(record).count("Nothing is ready") == 2, 300, "both drivers to find nothing to do")
-        until(lambda: all(state.waits for state in task_states(record.tasks).values()), 60, "both to be queued again")
-        assert not processes_of(record)
-        for task in record.tasks:
-            shown = slurm("scontrol", "show", "job", task)
-            again = datetime.fromisoformat(re.search(r"StartTime=(\S+)", shown)[1])  # type: ignore[index]
-            assert 200 < (again - datetime.now()).total_seconds() < 310
+        waiting = 0
+        while waiting < 20:  # seconds of a minute in which SLURM may begin a member too early, which leaves at once
+            waiting += all(state.waits for state in task_states(record.tasks).values())
+            assert not processes_of(record, "-m ear sweep run")
+            time.sleep(1)
+    for rest in record.folder.glob("rest-*"):
+        rest.unlink()
     for task in record.tasks:
         slurm("scontrol", "update", f"JobId={task}", "StartTime=now")
     assert_completed(record)
-    assert attempts(record) == 4
+    assert attempts(record) == 2  # those that found nothing to do are not counted
     assert_every_run_once(tmp_path, 2)
     assert_nothing_left(record, tmp_path)

@@ -149,6 +149,25 @@ def test_what_was_submitted_is_what_runs(
     assert compile_plan(Path("sweeps/alpha.yaml")).identity.digest != given.identity.digest
 
 
+def test_a_base_by_its_path_keeps_what_the_sweep_says_of_it(
+    slurm: FakedSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm.says("sbatch", "Submitted batch job 41\n")
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(DIGITS)
+    Path("alpha.yaml").write_text(
+        "name: alpha\nspace: {scoring.alpha: [1.0, 1.5]}\nbases: {mine.yaml: {seeds: [0, 1, 2]}}\n"
+    )
+    given = compile_plan(Path("alpha.yaml"), "mine.yaml")
+    assert len(given.runs) == 6
+    arguments = ("sweep", "run", "alpha.yaml", "--base", "mine.yaml")
+    profile = Profile.model_validate({"hours": 1})
+    record = Submission(Request("sweep", "a", arguments, tmp_path, None, given.files), profile, "mine.yaml").submit()
+    (pickle,) = record.folder.glob("*_submitted.pkl")
+    told = DelayedSubmission.load(pickle).function.arguments
+    assert compile_plan(Path(told[2]), told[4]).identity.digest == given.identity.digest
+
+
 @pytest.mark.parametrize("task", ["41", "41_3"])
 @pytest.mark.parametrize(
     ("there", "kept"),

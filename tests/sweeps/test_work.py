@@ -126,6 +126,21 @@ def test_a_faulty_evaluation_costs_no_other(tmp_path: Path) -> None:
     assert len(hands.evaluated) == 23
 
 
+def test_a_process_lost_in_one_batch_costs_no_other(tmp_path: Path) -> None:
+    values = [round(1 - index / 100, 2) for index in range(3 * BATCH)]
+    work, hands = begun(tmp_path, f"name: a\nspace: {{sampling.infer_temperature: {values}}}\n")
+    for node in work.tree.nodes.values():
+        publish_training(hands.store, node)
+    lost = work.next()
+    assert lost is not None
+    work.failed(lost, "killed")  # nobody knows in which evaluation
+    work.ended(lost)
+    work_through([work], hands)
+    assert work.done
+    states = [result.state for result in work.settled.values()]
+    assert (states.count("failed"), states.count("evaluated")) == (BATCH, 2 * BATCH)
+
+
 def test_many_evaluations_of_one_training_are_split(tmp_path: Path) -> None:
     count = 3 * BATCH
     values = [round(1 - index / 100, 2) for index in range(count)]
