@@ -39,7 +39,7 @@ def write_report(name: str, root: Path) -> Report:
         UserError: the sweep is unknown or has no finished run, or the folder can't be written.
     """
     results = load_results(name, root)
-    record_use(Store(root), f"report {name}", results.frame["key"])
+    record_use(Store(root), f"report {name}", [*results.frame["key"], *results.confirmations.get("key", ())])
     folder = root / name / "report"
     require_writable(folder)
     paper = paper_ablation(results.axes)

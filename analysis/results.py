@@ -83,7 +83,9 @@ def confirmations(runs: list[Any], frame: pd.DataFrame, objective: str) -> pd.Da
         return pd.DataFrame()
     searched = frame.groupby("trial")[objective].mean()
     rows = [{**row(run), "images": run.data.metrics.get("images")} for run in runs]
-    return pd.DataFrame([{**each, "searched": searched.get(each["trial"])} for each in rows])
+    found = pd.DataFrame([{**each, "searched": searched.get(each["trial"])} for each in rows])
+    images = found["images"]  # none of those that diverged; fewer of those measured under earlier settings
+    return found[(images == images.max()) | images.isna()].reset_index(drop=True)
 
 
 def children(client: Any, experiment: str, parent: str) -> list[Any]:

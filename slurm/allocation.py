@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 
 SUPERVISED = "EAR_SUPERVISED"  # in the environment of a command that is queued again where it stops
+SUBMITTED = "EAR_SUBMITTED"  # likewise: when its job was submitted, in seconds since 1970
 NOTHING_READY = 75  # exit code of a driver that others keep waiting, and that can be queued again: EX_TEMPFAIL
 
 

@@ -25,7 +25,7 @@ from ear.errors import UserError
 from ear.files import write_text
 from ear.interrupt import end_with_parent
 from ear.temporary import remove_abandoned
-from slurm.allocation import NOTHING_READY, SUPERVISED, Allocation
+from slurm.allocation import NOTHING_READY, SUBMITTED, SUPERVISED, Allocation
 from slurm.attempts import Attempts
 from slurm.gang import Gang
 from slurm.progress import Progress
@@ -57,6 +57,7 @@ class EarJob:
         signal_delay: float,
         restarts: int,
         scratch: str | None,
+        submitted: float,
     ) -> None:
         """
         Args:
@@ -67,6 +68,7 @@ class EarJob:
             signal_delay: seconds between the signal and the time limit.
             restarts: most of them in a row that make no progress.
             scratch: folder on the node for temporary files.
+            submitted: when, in seconds since 1970.
         """
         self.arguments = arguments
         self.shape = shape
@@ -76,6 +78,7 @@ class EarJob:
         self.signal_delay = signal_delay
         self.restarts = restarts
         self.scratch = scratch
+        self.submitted = submitted
         self._command: subprocess.Popen[bytes] | None = None
         self._told_to_end = False
 
@@ -168,7 +171,7 @@ class EarJob:
         """The command's exit code, negative for a signal."""
         self._command = subprocess.Popen(
             [sys.executable, "-u", "-m", "ear", *self.arguments],
-            env={**os.environ, SUPERVISED: "1", **environment},
+            env={**os.environ, SUPERVISED: "1", SUBMITTED: str(self.submitted), **environment},
             preexec_fn=become_a_command,
         )
         if self._told_to_end:  # before there was a command

@@ -17,7 +17,7 @@ OBJECT_STORE_BYTES = 100 * 2**20  # trials exchange nothing but small dictionari
 RAY_SETTINGS = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial that is to have no GPU sees none
     "RAY_AIR_NEW_OUTPUT": "0",  # the live table is ours
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # so is the record of results
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # and so is Ctrl-C

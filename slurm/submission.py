@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -89,8 +90,8 @@ class Submission:
         self.request = request
         self.profile = profile
         self._profile_name = profile_name
-        time = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
-        self.folder = request.root.resolve() / "slurm" / f"{request.name}-{time}"
+        now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
+        self.folder = request.root.resolve() / "slurm" / f"{request.name}-{now}"
 
     @property
     def in_array(self) -> bool:
@@ -123,6 +124,7 @@ class Submission:
             signal_delay=float(self.profile.signal_delay),
             restarts=self.profile.restarts,
             scratch=self.profile.scratch,
+            submitted=time.time(),
         )
 
     def executor(self) -> submitit.SlurmExecutor:

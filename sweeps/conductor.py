@@ -56,6 +56,7 @@ class Conductor:
         if self.stopping or (task := self.work.next()) is None:
             return None
         self.tasks[trial] = task
+        self._session.begin(task.node.key)
         for run in self._followed(task):
             self._tracker.begin(run, self._source.tags(run))
         if self.board:
@@ -125,7 +126,10 @@ class Conductor:
             return
         again = self.work.failed(task, report.traceback, report.evaluation, final=report.fault == "input")
         if not again:
-            self._session.fail(task.label, task.node.key, report.traceback)
+            settled = self.work.settled
+            keys = [run.keys.evaluation for run in self._concerned(task) if run.keys.evaluation in settled]
+            failed = [key for key in keys if settled[key].state == "failed"]
+            self._session.fail(task.label, task.node.key, failed, report.traceback)
         self._show(trial, "retrying" if again else "failed", report.step)
 
     def _show(self, trial: str, state: State, steps: int | None = None, loss: float | None = None) -> None:

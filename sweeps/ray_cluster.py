@@ -45,7 +45,8 @@ def ray_cluster(cpus: int, gpus: int) -> Iterator[Path]:
                     logging_level="ERROR",
                     object_store_memory=OBJECT_STORE_BYTES,
                     _memory=ray_memory(allocation) if allocation else None,
-                    _node_ip_address=gang.address() if gang else "127.0.0.1",
+                    # Ray takes 127.0.0.1 for the machine's address on its network.
+                    _node_ip_address=gang.address() if gang else "127.0.0.2",
                     _temp_dir=str(folder),
                 )
             if gang:

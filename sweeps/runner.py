@@ -56,7 +56,7 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
             work.on_grown = lambda: _record_use(plan, work, store)
             work.start()
             reused = len(work.settled)
-            if work.ready() or not work.done:
+            if not work.done or work.ready():
                 _prepare(plan, store)
                 idle = _carry_out(plan, root, conductor, session, places)
         except BaseException:
@@ -119,12 +119,12 @@ def _carry_out(plan: Plan, root: Path, conductor: Conductor, session: Session, p
         conductor.board = stack.enter_context(Board(f"Sweep {plan.sweep.name}", places, conductor.counts))
         stack.enter_context(on_interrupt(conductor.stop))
         rounds, busy = itertools.count(), time.monotonic()
-        while not conductor.stopping and (work.ready() or not work.done):
+        while not conductor.stopping and (not work.done or work.ready()):
             if work.ready():
                 fit(plan, root, conductor, session, places, folder / f"tune{next(rounds)}")
                 busy = time.monotonic()
-            elif may_leave() and plan.sweep.search is None and work.left_to_others():
-                return False  # a search may still want it, for confirmations
+            elif may_leave() and plan.sweep.search is None and work.left_to_others() and session.has_company():
+                return False  # a search may still want it, for confirmations; another sweep does not do this one's rest
             elif may_leave() and time.monotonic() - busy > PATIENCE:
                 return True
             else:  # another driver works on what is left

@@ -3,7 +3,8 @@
 ROOT/NAME/drivers/HOST-PID.json     where it stands, rewritten every few seconds
 ROOT/NAME/drivers/HOST-PID.alive    locked for as long as the process lives, however it ends
 ROOT/NAME/drivers/HOST-PID.stopping appears when it is about to end: its trials look for it
-ROOT/NAME/stop                      asks all drivers of the sweep that began before it was made to stop
+ROOT/NAME/failures/KEY.json         what failed at a training node when it was tried last
+ROOT/NAME/stop                      asks all drivers to stop that began, or were submitted, before it was made
 ROOT/NAME/logs/KEY.log              what the trials of a training node printed
 """
 
@@ -21,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from ear.errors import UserError
 from ear.files import require_writable, write_json, write_text
+from slurm.allocation import SUBMITTED
 from sweeps.board import Board, Row
 
 SECONDS_BETWEEN_WRITES = 2.0
@@ -29,7 +31,10 @@ LOG_LINES = 5  # of a failed task's log, in what `ear sweep status` shows
 
 @dataclass(frozen=True)
 class Failure:
+    """Of a task, in the end: for those who look when its driver is gone."""
+
     label: str
+    runs: list[str]  # that failed with it, by evaluation key
     log: str
     last_lines: list[str]
 
@@ -44,13 +49,11 @@ class DriverState:
     updated: str
     summary: str
     rows: list[Row] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
 
     @classmethod
     def load(cls, path: Path) -> "DriverState":
         values = json.loads(path.read_text(encoding="utf-8"))
         values["rows"] = [Row(**row) for row in values["rows"]]
-        values["failures"] = [Failure(**failure) for failure in values["failures"]]
         return cls(**values)
 
 
@@ -60,10 +63,24 @@ class SweepFolder:
     def __init__(self, root: Path, name: str) -> None:
         self.path = root.resolve() / name
         self.drivers = self.path / "drivers"
+        self._failures = self.path / "failures"
 
     def log(self, key: str) -> Path:
         """What the trials of this training node printed."""
         return self.path / "logs" / f"{key}.log"
+
+    def failure_file(self, key: str) -> Path:
+        return self._failures / f"{key}.json"
+
+    def failures(self) -> list[Failure]:
+        """What failed and was not begun again."""
+        found = []
+        for path in sorted(self._failures.glob("*.json")):
+            try:
+                found.append(Failure(**json.loads(path.read_text(encoding="utf-8"))))
+            except (OSError, ValueError, TypeError):  # begun again at this moment
+                continue
+        return found
 
     def require_known(self) -> None:
         """
@@ -102,7 +119,6 @@ class Session:
 
     def __init__(self, folder: SweepFolder) -> None:
         self.folder = folder
-        self.failures: list[Failure] = []
         self._name = f"{socket.gethostname()}-{os.getpid()}"
         self._started = datetime.now(UTC)
         self._written = 0.0
@@ -125,16 +141,27 @@ class Session:
                     (self.folder.drivers / f"{self._name}.{suffix}").unlink()
 
     def stop_requested(self) -> bool:
-        """Whether `ear sweep stop` was called since this driver began."""
+        """Whether `ear sweep stop` was called since this driver began, or its job was submitted."""
+        since = float(os.environ.get(SUBMITTED, self._started.timestamp()))
         try:
-            return (self.folder.path / "stop").stat().st_mtime > self._started.timestamp()
+            return (self.folder.path / "stop").stat().st_mtime > since
         except OSError:
             return False
 
-    def fail(self, label: str, key: str, traceback: str) -> None:
-        """Remembers a failure for whoever asks for the status."""
-        lines = traceback.strip().splitlines()
-        self.failures.append(Failure(label, str(self.folder.log(key)), lines[-LOG_LINES:]))
+    def has_company(self) -> bool:
+        """Whether another driver of this sweep is alive."""
+        return any((driver.host, driver.pid) != (socket.gethostname(), os.getpid()) for driver in self.folder.running())
+
+    def begin(self, key: str) -> None:
+        """Something is tried (again) at this training node."""
+        with suppress(OSError):
+            self.folder.failure_file(key).unlink()
+
+    def fail(self, label: str, key: str, runs: list[str], traceback: str) -> None:
+        """Keeps a failure for whoever asks for the status, in the end or now."""
+        lines = traceback.strip().splitlines()[-LOG_LINES:]
+        with suppress(OSError):
+            write_json(self.folder.failure_file(key), asdict(Failure(label, runs, str(self.folder.log(key)), lines)))
 
     def write(self, board: Board) -> None:
         """Brings the state up to date, every few seconds; a disk that is full is no reason to end."""
@@ -148,7 +175,6 @@ class Session:
             updated=datetime.now(UTC).isoformat(timespec="seconds"),
             summary=board.summary(),
             rows=list(board.rows.values())[-50:],
-            failures=self.failures[-20:],
         )
         try:
             write_json(self.folder.drivers / f"{self._name}.json", asdict(state))

@@ -15,6 +15,8 @@ from sweeps.session import DriverState, SweepFolder
 from sweeps.summary import hours
 from sweeps.tree import StageTree
 
+FAILURES_SHOWN = 20
+
 
 @dataclass(frozen=True)
 class Spent:
@@ -58,11 +60,13 @@ def show_status(plan: Plan, store: Store, root: Path, as_json: bool) -> None:
     folder = SweepFolder(root, plan.sweep.name)
     folder.require_known()
     drivers = folder.running()
+    failures = folder.failures()
+    failed = {key for failure in failures for key in failure.runs}
     counts: dict[str, int] = {}
     tree = known_tree(plan, folder)
     for run in tree.runs.values():
         result = result_of(run, store)
-        name = result.state if result else "to do"
+        name = result.state if result else "failed" if run.keys.evaluation in failed else "to do"
         counts[name] = counts.get(name, 0) + 1
     cost = spent(tree, store)
     if as_json:
@@ -70,6 +74,7 @@ def show_status(plan: Plan, store: Store, root: Path, as_json: bool) -> None:
             "name": plan.sweep.name,
             "runs": counts,
             "drivers": [asdict(driver) for driver in drivers],
+            "failures": [asdict(failure) for failure in failures],
             "spent": asdict(cost),
         }
         print(json.dumps(values, indent=2))
@@ -91,6 +96,12 @@ def show_status(plan: Plan, store: Store, root: Path, as_json: bool) -> None:
         console.print("Nobody works on it now.", highlight=False)
     for driver in drivers:
         show_driver(console, driver)
+    for failure in failures[-FAILURES_SHOWN:]:
+        console.print(f"\n[red]failed[/] {failure.label}; its log: {failure.log}", highlight=False)
+        for line in failure.last_lines:
+            console.print(f"    {line}", highlight=False, markup=False)
+    if len(failures) > FAILURES_SHOWN:
+        console.print(f"{len(failures) - FAILURES_SHOWN} more failed: {folder.path / 'failures'}", highlight=False)
 
 
 def show_driver(console: Console, driver: DriverState) -> None:
@@ -98,7 +109,3 @@ def show_driver(console: Console, driver: DriverState) -> None:
     title = f"\n{driver.host}, process {driver.pid}, since {driver.started}"
     console.print(rows_table(at_work, title))
     console.print(driver.summary, highlight=False)
-    for failure in driver.failures:
-        console.print(f"\n[red]failed[/] {failure.label}; its log: {failure.log}", highlight=False)
-        for line in failure.last_lines:
-            console.print(f"    {line}", highlight=False, markup=False)

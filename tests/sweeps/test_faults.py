@@ -185,6 +185,11 @@ def test_an_exception_that_comes_again_is_recorded_and_the_sweep_goes_on(tmp_pat
     failed = next(run for run in children if run.info.status == "FAILED")
     traceback = Path(client.download_artifacts(failed.info.run_id, "traceback.txt")).read_text()
     assert str(in_the_way) in traceback
+    status = ear("sweep", "status", sweep, "--root", root).stdout  # the driver is gone
+    assert "4 failed" in status
+    assert "4 evaluated" in status
+    assert str(in_the_way) in "".join(status.split())
     in_the_way.unlink()
     assert ear("sweep", "run", sweep, "--root", root).returncode == 0  # the cause is gone: tried again
     assert_whole(root)
+    assert "failed" not in ear("sweep", "status", sweep, "--root", root).stdout
