@@ -32,7 +32,7 @@ def test_the_schema_is_frozen() -> None:
 
 
 def test_shipped_profiles_are_valid_and_documented() -> None:
-    assert shipped_profiles() == ["array", "gang", "training"]
+    assert shipped_profiles() == ["array", "cpu", "gang", "training"]
     for name in shipped_profiles():
         assert load_profile(name).hours > 0
 
@@ -78,7 +78,7 @@ def test_bad_profiles_name_the_place_and_the_remedy(text: str, words: str, tmp_p
 
 
 def test_a_profile_that_is_not_there_names_those_that_are() -> None:
-    with pytest.raises(UserError, match="array, gang, training"):
+    with pytest.raises(UserError, match="array, cpu, gang, training"):
         load_profile("gnag")
 
 
