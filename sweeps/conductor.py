@@ -101,9 +101,9 @@ class Conductor:
             case "evaluated" | "diverged":
                 self._tracker.finish(run, self._source.tags(run))
             case "pruned":
-                self._tracker.prune(run)
+                self._tracker.prune(run, self._source.tags(run))
             case "failed":
-                self._tracker.fail(run, result.traceback)
+                self._tracker.fail(run, self._source.tags(run), result.traceback)
 
     def tick(self) -> None:
         """Called between two events."""

@@ -269,21 +269,19 @@ class SweepRecords:
         made = [key for key in (*run.keys.stages, run.keys.evaluation) if key in self.store]
         return list(dict.fromkeys(self.store.entry(key).provenance["host"] for key in made))
 
-    def prune(self, run: PlannedRun) -> None:
+    def prune(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
         """The run was stopped early, which is a result too."""
-        self.client.set_tag(self._begun(run), OUTCOME, "pruned")
+        self.begin(run, tags)
+        self.client.set_tag(self._runs[run.keys.evaluation], OUTCOME, "pruned")
         self._end(run, "FINISHED")
 
-    def fail(self, run: PlannedRun, traceback: str) -> None:
+    def fail(self, run: PlannedRun, tags: Mapping[str, str], traceback: str) -> None:
         """The run ended in an error, which is kept with it."""
-        run_id = self._begun(run)
+        self.begin(run, tags)
+        run_id = self._runs[run.keys.evaluation]
         self.client.log_text(run_id, traceback, "traceback.txt")
         self.client.set_tag(run_id, OUTCOME, "failed")
         self._end(run, "FAILED")
-
-    def _begun(self, run: PlannedRun) -> str:
-        self.begin(run, {})
-        return self._runs[run.keys.evaluation]
 
     def _end(self, run: PlannedRun, status: Literal["FINISHED", "FAILED"]) -> None:
         key = run.keys.evaluation

@@ -55,8 +55,9 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
         try:
             work.on_grown = lambda: _record_use(plan, work, store)
             work.start()
-            reused = len(work.settled)
-            if not work.done or work.ready():
+            to_do = work.ready()  # a search finds here what it has measured again
+            known = set(work.settled)
+            if to_do or not work.done:
                 _prepare(plan, store)
                 idle = _carry_out(plan, root, conductor, session, places)
         except BaseException:
@@ -67,14 +68,14 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
         failed = {
             work.tree.runs[key].label: result.traceback
             for key, result in work.settled.items()
-            if result.state == "failed"
+            if result.state == "failed" and key not in known
         }
         complete = work.done and not failed and conductor.stop_reason is None
         with waiting_for("Bringing MLflow up to date"):
             tracker.close(complete=complete)
         left = len(work.tree.runs) - len(work.settled) if conductor.stop_reason is None else 0
-        done = len(work.settled) - len(failed) - reused
-        return SweepOutcome(done, reused, failed, conductor.stop_reason, left, idle)
+        done = len(work.settled) - len(failed) - len(known)
+        return SweepOutcome(done, len(known), failed, conductor.stop_reason, left, idle)
 
 
 def open_source(plan: Plan, root: Path, store: Store) -> Source:

@@ -25,6 +25,10 @@ class Source(Protocol):
         """Takes in how a run ended, any number of times; returns the runs that follow from it."""
         ...
 
+    def known_end(self, run: PlannedRun) -> RunResult | None:
+        """How a run ended for another driver, where that left nothing in the store: stopped early, or failed."""
+        ...
+
     def tags(self, run: PlannedRun) -> dict[str, str]:
         """What a run's record is to say beside its parameters."""
         ...
@@ -55,6 +59,9 @@ class Grid:
 
     def settle(self, run: PlannedRun, result: RunResult) -> Sequence[PlannedRun]:
         return ()
+
+    def known_end(self, run: PlannedRun) -> RunResult | None:
+        return None  # what failed is tried by each driver
 
     def tags(self, run: PlannedRun) -> dict[str, str]:
         return {}

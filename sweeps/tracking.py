@@ -74,11 +74,11 @@ class Tracker:
         at = now()
         self._put(run, lambda records: records.finish(run, tags, at))
 
-    def prune(self, run: PlannedRun) -> None:
-        self._put(run, lambda records: records.prune(run))
+    def prune(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
+        self._put(run, lambda records: records.prune(run, tags))
 
-    def fail(self, run: PlannedRun, traceback: str) -> None:
-        self._put(run, lambda records: records.fail(run, traceback))
+    def fail(self, run: PlannedRun, tags: Mapping[str, str], traceback: str) -> None:
+        self._put(run, lambda records: records.fail(run, tags, traceback))
 
     def _put(self, run: PlannedRun, write: Callable[[SweepRecords], None]) -> None:
         self._jobs.put(Job(write, run.keys.evaluation))

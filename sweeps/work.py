@@ -164,7 +164,7 @@ class Work:
                     self._add(self._source.settle(run, known))  # a search proposed the same once more
                 continue
             self._unbegun.add(run)
-            if not self._settle_from_store(run):
+            if not self._settle_from_store(run) and self._wanted([run]):
                 self._unbegun.put(run)
                 untrained = [key for key in run.keys.stages if key not in self._store]
                 self._enqueue(untrained[0] if untrained else run.keys.training)
@@ -175,6 +175,13 @@ class Work:
         if run.keys.evaluation not in self.settled and (result := result_of(run, self._store)) is not None:
             self._settle(run, result)
         return run.keys.evaluation in self.settled
+
+    def _wanted(self, runs: list[PlannedRun]) -> list[PlannedRun]:
+        """Of these, those that no other driver has stopped or given up."""
+        for run in runs:
+            if (end := self._source.known_end(run)) is not None:
+                self._settle(run, end)
+        return [run for run in runs if run.keys.evaluation not in self.settled]
 
     def _settle(self, run: PlannedRun, result: RunResult) -> None:
         self.settled[run.keys.evaluation] = result
@@ -211,12 +218,13 @@ class Work:
         if node.key in self._leases or not self._unsettled_below(node):
             return None, False
         task = self._begin_training(node)
-        return task, task is None
+        return task, task is None and bool(self._unsettled_below(node))
 
     def _begin_training(self, node: TrainingNode) -> Task | None:
         if not self._lease(node.key):
             return None
-        if node.key in self._store:  # another driver finished it between our look and the lease
+        # Between our look and the lease another driver may have finished it, or given it up.
+        if node.key in self._store or not self._wanted(self._unsettled_below(node)):
             self._release(node.key)
             return None
         runs = self._unbegun.of(node.key).get(node.key, [])
@@ -226,7 +234,7 @@ class Work:
         for batch, waiting in self._unbegun.of(node.key).items():
             if not self._lease(batch):
                 continue
-            runs = [run for run in waiting if not self._settle_from_store(run)]
+            runs = self._wanted([run for run in waiting if not self._settle_from_store(run)])
             if runs:
                 return self._task(node, runs, False, batch)
             self._release(batch)

@@ -18,11 +18,11 @@ from ear.errors import UserError
 from ear.store import Store
 from sweeps.configurations import Configurations
 from sweeps.metric import better
-from sweeps.runs import PlannedRun, RunResult
+from sweeps.runs import PlannedRun, RunResult, is_done
 from sweeps.schema import SweepConfig
 from sweeps.search.confirmation import confirmation_runs, confirmed
 from sweeps.search.space import POINTS_IN_VAIN, evaluation_only, starting_point
-from sweeps.search.study import UNFINISHED, Study
+from sweeps.search.study import ENDS, UNFINISHED, Study
 
 
 @dataclass
@@ -69,6 +69,7 @@ class Search:
         identity["base"] = configurations.digest
         self.study = Study(root / sweep.name, sweep.name, sweep.search, self.objectives, identity)
         self._open: dict[int, OpenTrial] = {}
+        self._seen: set[int] = set()  # trials whose runs the driver knows
         self._faults = 0  # proposals that failed in this call; the next one may propose others instead
         self._candidates: list[Candidate] | None = None
         self._roles: dict[str, tuple[int, str]] = {}  # evaluation key -> trial and role
@@ -77,7 +78,7 @@ class Search:
 
     def start(self) -> Sequence[PlannedRun]:
         with self.study.locked():
-            runs = self._take_up_unknown()
+            runs = self._take_in()
             for trial in self.study.trials():
                 if trial.state is TrialState.COMPLETE and role(trial) == "proposal":
                     runs += self._ask_extras(trial)  # a driver was killed before it asked for them all
@@ -85,7 +86,7 @@ class Search:
 
     def propose(self) -> Sequence[PlannedRun]:
         with self.study.locked():
-            if runs := self._take_up_unknown():
+            if runs := self._take_in():
                 return runs
             for _ in range(POINTS_IN_VAIN):
                 if len(self._kept()) + self._faults >= self._search.trials:
@@ -119,6 +120,12 @@ class Search:
                     self._conclude()
         return more
 
+    def known_end(self, run: PlannedRun) -> RunResult | None:
+        for trial in self.study.trials():
+            if state := trial.user_attrs.get(ENDS, {}).get(run.keys.evaluation):
+                return RunResult(state, traceback=trial.user_attrs.get("traceback", ""))
+        return None
+
     def tags(self, run: PlannedRun) -> dict[str, str]:
         known = self._roles.get(run.keys.evaluation)
         return {"ear.trial": str(known[0]), "ear.role": known[1]} if known else {}
@@ -148,26 +155,44 @@ class Search:
             point = self._suggestion()
         return self.study.ask("proposal", point, {})
 
-    def _take_up_unknown(self) -> list[PlannedRun]:
-        """Unfinished trials of drivers that are gone, or work beside this one."""
+    def _take_in(self) -> list[PlannedRun]:
+        """The runs of trials that other drivers asked for: of those that go on, and of those that have ended, since
+        one driver writes MLflow for all."""
         runs: list[PlannedRun] = []
         for trial in self.study.trials():
-            if trial.state in UNFINISHED and trial.number not in self._open:
+            if trial.number in self._seen:
+                continue
+            if trial.state in UNFINISHED:
                 runs += self._begin(self.study.take_up(trial))
+            else:
+                runs += self._ended(trial)
         return runs
+
+    def _ended(self, trial: FrozenTrial) -> list[PlannedRun]:
+        """Of a trial that is over, the runs that were done for it."""
+        self._seen.add(trial.number)
+        ends = trial.user_attrs.get(ENDS, {})
+        return [run for run in self._runs_of(trial) if run.keys.evaluation in ends or is_done(run, self._store)]
 
     def _begin(self, trial: FrozenTrial) -> list[PlannedRun]:
         """Its runs, or those to begin with; none where its parameters, each in its range, do not fit one another."""
+        self._seen.add(trial.number)
+        if not (runs := self._runs_of(trial)):
+            return []
+        self._open[trial.number] = OpenTrial(trial.number, runs)
+        # Where trainings may be stopped early, the first seed shows whether the others are worth it.
+        return runs[:1] if self._search.early_stopping and role(trial) == "proposal" else runs
+
+    def _runs_of(self, trial: FrozenTrial) -> list[PlannedRun]:
+        """One for each seed; none where its parameters do not fit one another, which is told."""
         try:
             runs = [self._configurations.run(trial.params, seed) for seed in self._sweep.seeds]
         except UserError as error:
             self.study.tell(trial.number, TrialState.FAIL, None, {"error": [str(error)]}, {})
             return []
-        self._open[trial.number] = OpenTrial(trial.number, runs)
         for run in runs:
             self._roles.setdefault(run.keys.evaluation, (trial.number, role(trial)))
-        # Where trainings may be stopped early, the first seed shows whether the others are worth it.
-        return runs[:1] if self._search.early_stopping and role(trial) == "proposal" else runs
+        return runs
 
     def _advance(self, trial: OpenTrial) -> list[PlannedRun]:
         """Tells a trial whose runs have all ended; returns the runs that follow."""
@@ -177,6 +202,8 @@ class Search:
             waiting = [run for run in trial.runs if run.keys.evaluation not in trial.results]
             return waiting if self._search.early_stopping else []
         state, values, attributes = self._verdict(results)
+        ends = {key: result.state for key, result in trial.results.items() if result.state in ("pruned", "failed")}
+        attributes |= {ENDS: ends} if ends else {}
         told = self.study.tell(trial.number, state, values, attributes, self._violations(attributes))
         del self._open[trial.number]
         frozen = self.study.trial(trial.number)
@@ -193,7 +220,8 @@ class Search:
         """
         for result in results:
             if result.state == "failed":
-                return TrialState.FAIL, None, {"error": result.traceback.strip().splitlines()[-1:]}
+                said = {"error": result.traceback.strip().splitlines()[-1:], "traceback": result.traceback}
+                return TrialState.FAIL, None, said
         if any(result.state == "pruned" for result in results):
             return TrialState.PRUNED, None, {}
         if diverged := [result.diverged_at for result in results if result.state == "diverged"]:
@@ -279,9 +307,7 @@ class Search:
             Candidate(trial, confirmation_runs(settings, trial.params, self._sweep.seeds, self._configurations))
             for trial in self.best()[:2]
         ]
-        known = self.study.noted("confirmation") or []  # of fewer trials, perhaps, or under other settings
-        wanted = [candidate.keys for candidate in chosen]
-        if wanted in ([each.get("runs") for each in known], [each.keys for each in self._candidates or ()]):
+        if [candidate.keys for candidate in chosen] == [each.keys for each in self._candidates or ()]:
             return ()
         self._candidates = chosen
         runs = [run for candidate in self._candidates for run in candidate.runs]
@@ -295,21 +321,21 @@ class Search:
         candidates = self._candidates or []
         results = [result for candidate in candidates for result in candidate.results.values()]
         whole = len(results) == sum(len(candidate.runs) for candidate in candidates)
-        if whole and all(result.state != "failed" for result in results):  # a fault is tried again by the next driver
-            self.study.note(
-                "confirmation",
-                [
-                    confirmed(
-                        candidate.trial.number,
-                        candidate.trial.params,
-                        candidate.trial.values[0],
-                        self.objectives[0],
-                        candidate.runs,
-                        list(candidate.results.values()),
-                    )
-                    for candidate in candidates
-                ],
+        if not whole or any(result.state == "failed" for result in results):  # tried again by the next driver
+            return
+        found = [
+            confirmed(
+                candidate.trial.number,
+                candidate.trial.params,
+                candidate.trial.values[0],
+                self.objectives[0],
+                candidate.runs,
+                list(candidate.results.values()),
             )
+            for candidate in candidates
+        ]
+        if found != self.study.noted("confirmation"):  # which may be of fewer trials, or under other settings
+            self.study.note("confirmation", found)
 
 
 def nearly_equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -27,6 +27,7 @@ from sweeps.search.schema import SearchConfig
 from sweeps.search.space import draw
 
 JOURNAL = "study.journal"
+ENDS = "ends"  # attribute of a trial: how runs of it ended that left nothing in the store, by evaluation key
 UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
 DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 Role = Literal["proposal", "extra"]

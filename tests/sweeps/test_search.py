@@ -1,5 +1,6 @@
 """Searches with the real Optuna and a simulated training: what is proposed, what is told, what survives a kill."""
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,20 @@ def test_two_drivers_share_a_search(tmp_path: Path) -> None:
     assert set(hands.trained.values()) == set(hands.evaluated.values()) == {1}
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_every_driver_comes_to_know_all_runs(seed: int, tmp_path: Path) -> None:
+    """One of them writes MLflow for all, and so does whoever calls the same command afterwards."""
+    _, first, hands = searching(tmp_path, text())
+    _, second, _ = searching(tmp_path, text())
+    work_through([first, second], hands, random.Random(seed).randrange)
+    search, later, _ = searching(tmp_path, text())
+    assert later.next() is None
+    assert first.settled == second.settled == later.settled
+    assert len(later.settled) == PROPOSALS * (1 + EXTRAS) + 6
+    roles = [search.tags(run)["ear.role"] for run in later.tree.runs.values()]
+    assert [roles.count(role) for role in ("proposal", "extra", "confirmation")] == [12, 24, 6]
+
+
 def test_a_divergence_is_told_as_pruned_and_kept_away_from(tmp_path: Path) -> None:
     """DESIGN's finding: told as FAIL, the sampler forgets it and goes there again."""
 
@@ -275,6 +290,29 @@ def test_what_falls_behind_is_stopped_with_its_intermediate_values(tmp_path: Pat
     assert [trial.intermediate_values for trial in pruned] == [{300: 50.0}, {300: 60.0}]
     seeds = {run.seed for run in work.tree.runs.values() if work.settled[run.keys.evaluation].state == "pruned"}
     assert seeds == {0}  # the others are not begun
+
+
+def test_what_one_driver_gives_up_no_other_begins(tmp_path: Path) -> None:
+    """Stopped early or failed in the end, it leaves nothing in the store; the study says how it ended."""
+    _, work, hands = searching(tmp_path, text(more=STOPPING, trials=2))
+    while (task := work.next()) is not None:
+        work.reported(task, 300, 10.0)
+        hands.do(work, task)
+    _, work, _ = searching(tmp_path, text(more=STOPPING, trials=4))
+    stopped, failing = work.next(), work.next()
+    assert stopped is not None
+    assert failing is not None
+    _, other, _ = searching(tmp_path, text(more=STOPPING, trials=4))
+    assert other.next() is None  # both are worked on
+    assert work.reported(stopped, 300, 1000.0)
+    work.ended(stopped)
+    work.failed(failing, "Traceback\nValueError: boom", final=True)
+    work.ended(failing)
+    assert other.next() is None
+    assert other.done
+    ends = [result for result in other.settled.values() if result.state != "evaluated"]
+    assert {(end.state, end.traceback) for end in ends} == {("pruned", ""), ("failed", "Traceback\nValueError: boom")}
+    assert other.settled == work.settled
 
 
 WIDTHS = """
