@@ -45,11 +45,12 @@ class Conductor:
 
     @property
     def at_rest(self) -> bool:
-        """Everything is to end, and no trial has anything (more) to save."""
+        """Everything is to end, and no trial has anything (more) to save; an evaluation never has."""
         if not self.stopping:
             return False
+        training = {trial for trial, task in self.tasks.items() if self.work.trains_now(task)}
         patient = time.monotonic() - self._stopped_at < SECONDS_FOR_THE_NEW
-        return not (self.tasks if patient else self._reported)
+        return not (training if patient else training & self._reported)
 
     def next(self, trial: str) -> Task | None:
         """A task to begin as this trial."""

@@ -6,6 +6,7 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from ear.data import load_dataset
 from ear.evaluation import prepare
@@ -100,10 +101,18 @@ def _record_use(plan: Plan, work: Work, store: Store) -> None:
 
 def _prepare(plan: Plan, store: Store) -> None:
     """Makes what all trials share, so that no two make it at once."""
-    with waiting_for("Preparing the feature extractor and the real images' features (once per dataset)"):
+    with (
+        on_interrupt(leave),
+        waiting_for("Preparing the feature extractor and the real images' features (once per dataset)"),
+    ):
         runs = plan.runs or (plan.configurations.run({}, 0),)
         for run in {run.keys.reference: run for run in runs}.values():
             prepare(run.config, run.keys, load_dataset(run.config.data), store)
+
+
+def leave() -> NoReturn:
+    """On a signal, while there is nothing that must be saved."""
+    raise KeyboardInterrupt
 
 
 def _carry_out(plan: Plan, root: Path, conductor: Conductor, session: Session, places: int) -> bool:

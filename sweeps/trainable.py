@@ -65,7 +65,7 @@ class StageTrial(Trainable):
         return report.as_result()
 
     def _advance(self) -> Report:
-        store = self._store = self._store or Store(self._order.root)
+        store = self._store = self._store or Store(self._order.root, on_wait=self._check_stop)
         if self._order.stage is not None:
             run = self._run = self._run or self._run_of(self._order.training, store)
             if run.keys.stages[self._order.stage] not in store:
@@ -134,6 +134,7 @@ class StageTrial(Trainable):
         return Report("evaluating", outcome.step)
 
     def _check_stop(self, _images: float = 0) -> None:
+        """Called as often as something is done, or waited for."""
         if is_there(self._order.stop):
             self._save()
             raise StopRequestedError

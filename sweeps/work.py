@@ -102,6 +102,10 @@ class Work:
         nodes = {key for run in runs for key in run.keys.stages if key not in self._trained}
         return sum(self.tree.nodes[key].steps for key in nodes), len(runs)
 
+    def trains_now(self, task: Task) -> bool:
+        """Whether it has not come to its evaluations, if it has any."""
+        return task.trains and task.node.key not in self._trained
+
     # What happened to a task
 
     def advanced(self, task: Task) -> None:

@@ -81,11 +81,15 @@ class Entry:
 
 
 class Store:
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, on_wait: Callable[[], object] = lambda: None) -> None:
         """
+        Args:
+            on_wait: called every half second in which another process is waited for, which it may end by raising.
+
         Raises:
             UserError: the folder can't be written, or a newer version of this program wrote it.
         """
+        self._on_wait = on_wait
         self.folder = root / "store"
         self.work = self.folder / ".work"
         self.uses = self.folder / ".uses"
@@ -187,6 +191,7 @@ class Store:
         lease = self.lease(key)
         while key not in self:
             if not lease.acquire():
+                self._on_wait()
                 time.sleep(SECONDS_BETWEEN_LOOKS)
                 continue
             with lease:

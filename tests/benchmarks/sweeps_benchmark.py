@@ -7,6 +7,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from interrupt import interrupting
+
 from sweeps.plan import compile_plan
 from sweeps.tree import StageTree, Steps
 
@@ -29,6 +31,7 @@ def sweeps() -> None:
         planning(Path(folder))
     sharing()
     nodes()
+    interrupting()
 
 
 def planning(folder: Path) -> None:

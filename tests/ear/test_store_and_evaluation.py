@@ -101,6 +101,16 @@ def test_what_many_want_is_made_by_one_of_them(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.lease"))
 
 
+def test_who_waits_for_another_may_give_up(tmp_path: Path) -> None:
+    def give_up() -> None:
+        raise InterruptedError
+
+    with Store(tmp_path).lease("key") as other:
+        assert other.acquire()
+        with pytest.raises(InterruptedError):
+            Store(tmp_path, on_wait=give_up).get_or_create("key", "reference", lambda _: None)
+
+
 def test_keys_share_exactly_what_is_shared() -> None:
     dataset = load_dataset(load_config("digits").data)
 
