@@ -60,6 +60,10 @@ def run(
     from sweeps.plan import compile_plan
 
     compiled = compile_plan(file, base)
+    if slurm is not None:
+        from sweeps.submission_check import check_submission
+
+        check_submission(compiled, slurm, root)
     if not launched(context, "sweep", compiled.sweep.name, slurm, dry_run, follow, inputs=compiled.files):
         _run(compiled, root)
 

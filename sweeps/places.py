@@ -53,12 +53,21 @@ def trials_on_a_node(sweep: SweepConfig) -> int:
     Raises:
         UserError: not even one fits.
     """
+    gpus = available_gpus() if sweep.resources.gpus else 0  # not asked for nothing: that imports torch
+    return trials_that_fit(sweep, available_cpus(), gpus, "this machine")
+
+
+def trials_that_fit(sweep: SweepConfig, cpus: int, gpus: int, where: str) -> int:
+    """Side by side in a place with so many CPUs and GPUs.
+
+    Raises:
+        UserError: not even one.
+    """
     resources = sweep.resources
-    cpus, gpus = available_cpus(), available_gpus() if resources.gpus else 0
     if resources.cpus > cpus or resources.gpus > gpus:
         raise UserError(
             f"{sweep.name}: resources: a trial is to have {resources.cpus} CPUs and {resources.gpus:g} GPUs, "
-            f"this machine has {cpus} and {gpus}; lower them."
+            f"{where} has {cpus} and {gpus}; lower them."
         )
     fitting = cpus // resources.cpus
     if resources.gpus:

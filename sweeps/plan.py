@@ -1,6 +1,7 @@
 """A sweep's YAML compiled into runs, or into a space that is searched; nothing is computed."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from ear.config.reach import parameter_reach
 from ear.config.schema import ImageFolderData, Reach
 from ear.errors import UserError
 from ear.evaluation.measurable import unmeasured
+from ear.store import RunKeys
 from sweeps.configurations import Configurations
 from sweeps.records import SweepIdentity
 from sweeps.runs import PlannedRun
@@ -39,10 +41,18 @@ class Plan:
         Raises:
             UserError: two axes lead to the same run, or the dataset is not there.
         """
-        tree = StageTree()
+        return self.tree_by(lambda run: run.keys)
+
+    def tree_by(self, keys_of: Callable[[PlannedRun], RunKeys]) -> StageTree:
+        """Of a grid, its nodes under these keys.
+
+        Raises:
+            UserError: two axes lead to the same run.
+        """
+        tree = StageTree(keys_of=keys_of)
         for run in self.runs:
             if not tree.add(run):
-                twin = tree.runs[run.keys.evaluation]
+                twin = tree.runs[keys_of(run).evaluation]
                 raise UserError(
                     f"{self.source}: space: {twin.label} and {run.label} are the same run; "
                     "take out the axis or the value that changes nothing."

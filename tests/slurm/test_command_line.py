@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 from faked import FakedSlurm, fake_slurm
 
+from ear.store import Store
 from slurm.submission import RECORD, JobRecord
+from sweeps.plan import compile_plan
+from sweeps.runner import open_source
 
 SWEEP = "name: tiny\nspace: {scoring.alpha: [1.0, 1.5]}\n"
+TWINS = "name: twins\nspace: {training.stages.1.steps: [5, 6], training.stages.-1.steps: [7]}\n"
+SEARCH = "name: searched\nsearch: {trials: 2, space: {scoring.alpha: {uniform: [1.0, 1.5]}}}\n"
 # The program, and then what it has loaded.
 RUN = "import sys; from ear.cli import main\ntry: main()\nfinally: print('loaded:', *sys.modules, file=sys.stderr)"
 
@@ -23,6 +28,11 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakedSlurm:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text("hours: 1\n")
     (tmp_path / "tiny.yaml").write_text(SWEEP)
+    (tmp_path / "wide.yaml").write_text(f"{SWEEP}resources: {{cpus: 2}}\n")
+    (tmp_path / "gpu.yaml").write_text(f"{SWEEP}resources: {{gpus: 1}}\n")
+    (tmp_path / "twins.yaml").write_text(TWINS)
+    (tmp_path / "newer" / "store").mkdir(parents=True)
+    (tmp_path / "newer" / "store" / "format.json").write_text('{"version": 99}')
     return faked
 
 
@@ -75,6 +85,10 @@ def test_the_job_is_told_what_was_typed(typed: str, told: str, tmp_path: Path) -
     [
         ("sweep run tiny.yaml --slurm nowhere", "There is no profile 'nowhere'"),
         ("sweep run missing.yaml --slurm mine.yaml", "missing.yaml can't be read"),
+        ("sweep run wide.yaml --slurm mine.yaml", "a node of the profile mine.yaml has 1 and 0"),
+        ("sweep run gpu.yaml --slurm mine.yaml", "a trial is to have 1 CPUs and 1 GPUs"),
+        ("sweep run twins.yaml --slurm mine.yaml", "are the same run"),
+        ("sweep run tiny.yaml --slurm mine.yaml --root newer", "was written by a newer version"),
         ("train digits --set scoring.alpha=-1 --slurm mine.yaml", "scoring.energy.alpha|scoring.alpha"),
         ("evaluate nowhere --slurm mine.yaml", "There is no checkpoint nowhere"),
         ("encode digits --slurm mine.yaml", "needs no cache"),
@@ -90,3 +104,15 @@ def test_wrong_input_is_refused_before_anything_is_queued(
     assert any(each in done.stderr for each in words.split("|")), done.stderr
     assert slurm.calls("sbatch") == []
     assert not list((tmp_path / "runs" / "slurm").glob("*"))
+
+
+def test_a_changed_space_is_refused_before_the_job_is_queued(slurm: FakedSlurm, tmp_path: Path) -> None:
+    path, root = tmp_path / "searched.yaml", tmp_path / "runs"
+    path.write_text(SEARCH)
+    open_source(compile_plan(path), root, Store(root)).close()
+    (root / "searched" / "drivers").mkdir()  # as a driver leaves it
+    path.write_text(SEARCH.replace("1.5", "1.9"))
+    done = ear("sweep", "run", "searched.yaml", "--slurm", "mine.yaml")
+    assert done.returncode == 2, done.stderr
+    assert "space.scoring.alpha.uniform was [1.0, 1.5] and is [1.0, 1.9]" in done.stderr
+    assert slurm.calls("sbatch") == []
