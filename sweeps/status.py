@@ -51,6 +51,15 @@ def known_tree(plan: Plan, folder: SweepFolder) -> StageTree:
     return StageTree(studied_runs(plan.sweep, plan.configurations, folder.path))
 
 
+def known_ends(plan: Plan, folder: SweepFolder) -> dict[str, str]:
+    """By evaluation key, how runs of a search ended that left nothing in the store."""
+    if plan.sweep.search is None:
+        return {}
+    from sweeps.search.outcome import ends_without_result
+
+    return ends_without_result(plan.sweep, plan.configurations, folder.path)
+
+
 def show_status(plan: Plan, store: Store, root: Path, as_json: bool) -> None:
     """Prints it.
 
@@ -61,12 +70,12 @@ def show_status(plan: Plan, store: Store, root: Path, as_json: bool) -> None:
     folder.require_known()
     drivers = folder.running()
     failures = folder.failures()
-    failed = {key for failure in failures for key in failure.runs}
-    counts: dict[str, int] = {}
     tree = known_tree(plan, folder)
+    ends = {**known_ends(plan, folder), **{key: "failed" for failure in failures for key in failure.runs}}
+    counts: dict[str, int] = {}
     for run in tree.runs.values():
         result = result_of(run, store)
-        name = result.state if result else "failed" if run.keys.evaluation in failed else "to do"
+        name = result.state if result else ends.get(run.keys.evaluation, "to do")
         counts[name] = counts.get(name, 0) + 1
     cost = spent(tree, store)
     if as_json:

@@ -7,6 +7,7 @@ from typing import Any
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 
 from ear.errors import UserError
 from sweeps.configurations import Configurations
@@ -14,7 +15,7 @@ from sweeps.runs import PlannedRun, short_name, shown
 from sweeps.schema import SweepConfig
 from sweeps.search.confirmation import confirmation_runs
 from sweeps.search.space import evaluation_only, random_points
-from sweeps.search.study import JOURNAL
+from sweeps.search.study import ENDS, JOURNAL
 
 
 def drawn_runs(sweep: SweepConfig, configurations: Configurations) -> list[PlannedRun]:
@@ -54,6 +55,19 @@ def studied_runs(sweep: SweepConfig, configurations: Configurations, folder: Pat
         if settings is not None:
             runs += confirmation_runs(settings, each["parameters"], sweep.seeds, configurations)
     return list({run.keys.evaluation: run for run in runs}.values())
+
+
+def ends_without_result(sweep: SweepConfig, configurations: Configurations, folder: Path) -> dict[str, str]:
+    """Of trials that are over, by evaluation key, how those runs ended that the store may know nothing of: pruned,
+    failed, or never begun, since the trial's other seeds had decided it."""
+    study = load_study(sweep.name, folder)
+    ends: dict[str, str] = {}
+    for trial in study.trials if study else ():
+        if trial.state in (TrialState.PRUNED, TrialState.FAIL):
+            known = trial.user_attrs.get(ENDS, {})
+            for run in valid_runs(trial.params, sweep.seeds, configurations):
+                ends[run.keys.evaluation] = known.get(run.keys.evaluation, "not begun")
+    return ends
 
 
 def load_study(name: str, folder: Path) -> "optuna.Study | None":

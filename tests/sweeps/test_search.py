@@ -14,7 +14,7 @@ from ear.errors import UserError
 from ear.store import Store
 from sweeps import work as work_module
 from sweeps.runs import PlannedRun, RunResult
-from sweeps.search.outcome import studied_runs
+from sweeps.search.outcome import ends_without_result, studied_runs
 from sweeps.search.search import Search
 from sweeps.work import Work
 
@@ -313,6 +313,23 @@ def test_what_one_driver_gives_up_no_other_begins(tmp_path: Path) -> None:
     ends = [result for result in other.settled.values() if result.state != "evaluated"]
     assert {(end.state, end.traceback) for end in ends} == {("pruned", ""), ("failed", "Traceback\nValueError: boom")}
     assert other.settled == work.settled
+
+
+def test_the_study_tells_what_ended_without_a_result(tmp_path: Path) -> None:
+    yaml = text(more=STOPPING, trials=3, top="seeds: [0, 1]")
+    _, work, hands = searching(tmp_path, yaml)
+    values = iter([10.0, 11.0, 1000.0])
+    while (task := work.next()) is not None:
+        first = task.trains and task.node.parent is None and task.node.config.seed == 0
+        if first and work.reported(task, 300, next(values)):
+            work.ended(task)
+        else:
+            hands.do(work, task)
+    plan = plan_of(tmp_path, yaml)
+    ends = ends_without_result(plan.sweep, plan.configurations, tmp_path / "s")
+    assert sorted(ends.values()) == ["not begun", "pruned"]
+    known = {run.keys.evaluation for run in studied_runs(plan.sweep, plan.configurations, tmp_path / "s")}
+    assert known == {*work.tree.runs, *ends}
 
 
 WIDTHS = """
