@@ -1,12 +1,14 @@
 """`ear train` and `ear evaluate` over two nodes of a real Slurm, by gloo."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 from encoding_parts import write_images
 from jobs import (
+    EAR,
     GANG,
     assert_completed,
     assert_nothing_left,
@@ -23,6 +25,8 @@ from jobs import (
 from kl16 import write_rule_filled_kl16
 
 from ear.training.checkpoint import load_part
+
+TORCHRUN = str(Path(EAR).with_name("torchrun"))
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -48,12 +52,6 @@ def trained(root: Path, steps: int) -> tuple[torch.Tensor, list[float]]:
     return weights, load_part(checkpoint, "history")["loss"].tolist()
 
 
-def assert_same(one: tuple[torch.Tensor, list[float]], other: tuple[torch.Tensor, list[float]]) -> None:
-    """Up to the rounding of sums in another order, which some hundred steps of training enlarge."""
-    assert other[1] == pytest.approx(one[1], rel=1e-3)
-    assert (other[0] - one[0]).norm() < 1e-2 * one[0].norm()
-
-
 def test_two_nodes_train_as_one_process_does_and_evaluate(tmp_path: Path) -> None:
     profile = write_profile(tmp_path, GANG)
     record = submit("train", "digits", *settings(60), "--evaluate", "--slurm", profile, root=tmp_path / "two")
@@ -61,7 +59,11 @@ def test_two_nodes_train_as_one_process_does_and_evaluate(tmp_path: Path) -> Non
     assert "(200 images)" in output(record)
     assert_nothing_left(record, tmp_path / "two")
     ear("train", "digits", *settings(60), "--root", tmp_path / "one")
-    assert_same(trained(tmp_path / "one", 60), trained(tmp_path / "two", 60))
+    (one, losses), (two, same_losses) = trained(tmp_path / "one", 60), trained(tmp_path / "two", 60)
+    # Sums in another order are rounded otherwise, and each step of training enlarges that (docs/LOG.md).
+    assert same_losses[:3] == pytest.approx(losses[:3], rel=1e-6)
+    assert same_losses == pytest.approx(losses, rel=1e-4)
+    assert (two - one).norm() < 5e-3 * one.norm()
 
     (key,) = (path.parent for path in (tmp_path / "two").glob("store/*/evaluation.json"))
     measured = json.loads((key / "evaluation.json").read_text())
@@ -75,7 +77,10 @@ def test_two_nodes_train_as_one_process_does_and_evaluate(tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["asked", "killed"])
 def test_a_training_on_two_nodes_survives(what: str, tmp_path: Path) -> None:
-    """Asked to make room, it saves and goes on later; where a process of it is killed, from its last checkpoint."""
+    """Asked to make room, it saves and goes on later; where a process of it is killed, from its last checkpoint.
+
+    To the last bit it comes to what two processes come to that nothing has disturbed.
+    """
     steps, root = 1500, tmp_path / "two"
     often = ["--set", "execution.checkpoint_every=1"] if what == "killed" else []
     record = submit("train", "digits", *settings(steps), *often, "--slurm", write_profile(tmp_path, GANG), root=root)
@@ -88,10 +93,11 @@ def test_a_training_on_two_nodes_survives(what: str, tmp_path: Path) -> None:
     assert_completed(record, 600)
     assert attempts(record) == 2, output(record)
     assert_nothing_left(record, root)
-    ear("train", "digits", *settings(steps), "--root", tmp_path / "one", timeout=600)
-    one, two = trained(tmp_path / "one", steps), trained(root, steps)
-    assert len(one[1]) == len(two[1])
-    assert two[1][-20:] == pytest.approx(one[1][-20:], rel=0.05)  # rounding, enlarged by more than a thousand steps
+    undisturbed = ["-m", "ear", "train", "digits", *settings(steps), "--root", str(tmp_path / "undisturbed")]
+    subprocess.run([TORCHRUN, "--nproc-per-node", "2", *undisturbed], check=True, timeout=600)
+    (weights, losses), (same_weights, same_losses) = trained(tmp_path / "undisturbed", steps), trained(root, steps)
+    assert same_losses == losses
+    assert torch.equal(same_weights, weights)
 
 
 @pytest.mark.slow
