@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-slow slow-tests slow-tests-on-slurm lint types contract tests benchmarks format pins clean
+.PHONY: demo test test-slow slow-tests slow-tests-on-slurm lint types contract tests benchmarks benchmarks-on-slurm format pins clean
 
 demo: $(READY)
 	$(BIN)/ear sweep run sweeps/quickstart.yaml
@@ -30,7 +30,7 @@ tests: $(READY)
 
 # On SLURM most of the time is waiting: with -j2 the two halves run side by side. Benchmarks run by themselves.
 test-slow: slow-tests slow-tests-on-slurm
-	$(MAKE) -j1 benchmarks
+	$(MAKE) -j1 benchmarks benchmarks-on-slurm
 
 slow-tests: $(READY)
 	tests/install_debian_packages dataset-fashion-mnist
@@ -41,6 +41,9 @@ slow-tests-on-slurm: $(READY)
 
 benchmarks: $(READY)
 	$(BIN)/python tests/benchmarks/run.py
+
+benchmarks-on-slurm: $(READY)
+	$(BIN)/python tests/benchmarks/slurm_benchmark.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix

@@ -105,9 +105,12 @@ CASES = [
     (GANG, job_killed),
     (GANG, first_node_lost),
     (GANG, other_node_lost),
+    (ARRAY, asked_to_make_room),
+    (ARRAY, queued_again),
     (ARRAY, told_as_cgroups_do),
     (ARRAY, preempted),
     (ARRAY, driver_killed),
+    (ARRAY, job_killed),
     (ARRAY, first_node_lost),
 ]
 
