@@ -67,8 +67,9 @@ def preempted(record: JobRecord, _: Path) -> None:
 
 
 def told_as_cgroups_do(record: JobRecord, _: Path) -> None:
-    """Where cgroups hold a job together, SIGTERM reaches SLURM's own child alone, which is submitit."""
-    supervisors(record)[0].terminate()
+    """Where cgroups hold a job together, SIGTERM reaches SLURM's own child alone, which is submitit, on every node."""
+    for supervisor in supervisors(record)[: 2 if len(record.tasks) == 1 else 1]:  # of an array: one member's
+        supervisor.terminate()
 
 
 def driver_killed(record: JobRecord, _: Path) -> None:
