@@ -1,7 +1,6 @@
 """A sweep's YAML compiled into runs, or into a space that is searched; nothing is computed."""
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,6 @@ from ear.config.reach import parameter_reach
 from ear.config.schema import ImageFolderData, Reach
 from ear.errors import UserError
 from ear.evaluation.measurable import unmeasured
-from ear.store import RunKeys
 from sweeps.configurations import Configurations
 from sweeps.records import SweepIdentity
 from sweeps.runs import PlannedRun
@@ -41,23 +39,29 @@ class Plan:
         Raises:
             UserError: two axes lead to the same run, or the dataset is not there.
         """
-        return self.tree_by(lambda run: run.keys)
+        tree = StageTree()
+        for run in self.runs:
+            if not tree.add(run):
+                raise self._twins(tree.runs[run.keys.evaluation], run)
+        return tree
 
-    def tree_by(self, keys_of: Callable[[PlannedRun], RunKeys]) -> StageTree:
-        """Of a grid, its nodes under these keys.
+    def refuse_twins(self) -> None:
+        """As `tree` does, without a look at data or checkpoints, which may lie where only a cluster's nodes see them.
 
         Raises:
             UserError: two axes lead to the same run.
         """
-        tree = StageTree(keys_of=keys_of)
+        known: dict[str, PlannedRun] = {}
         for run in self.runs:
-            if not tree.add(run):
-                twin = tree.runs[keys_of(run).evaluation]
-                raise UserError(
-                    f"{self.source}: space: {twin.label} and {run.label} are the same run; "
-                    "take out the axis or the value that changes nothing."
-                )
-        return tree
+            twin = known.setdefault(run.config.model_dump_json(), run)
+            if twin is not run:
+                raise self._twins(twin, run)
+
+    def _twins(self, one: PlannedRun, other: PlannedRun) -> UserError:
+        return UserError(
+            f"{self.source}: space: {one.label} and {other.label} are the same run; "
+            "take out the axis or the value that changes nothing."
+        )
 
     @property
     def identity(self) -> SweepIdentity:

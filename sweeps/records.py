@@ -57,6 +57,7 @@ class SweepRecords:
         self.client.update_run(self.parent, status="RUNNING")
         self._runs: dict[str, str] = {}  # run ids; here and below, a run goes by the key of its evaluation
         self._over: set[str] = set()
+        self._pruned: set[str] = set()
         self._at_work: set[str] = set()
         self._half_made: set[str] = set()
         self._curves: dict[str, set[int]] = {}  # steps that MLflow has, of runs at work
@@ -126,7 +127,7 @@ class SweepRecords:
         """Asks MLflow what it has of a run, instead of relying on what is remembered of it."""
         self._runs.pop(key, None)
         self._curves.pop(key, None)
-        for remembered in (self._over, self._at_work, self._half_made):
+        for remembered in (self._over, self._pruned, self._at_work, self._half_made):
             remembered.discard(key)
         for run in self._search(f"tags.`{PARENT}` = '{self.parent}' and tags.`{KEY}` = '{key}'"):
             self._take_in(run)
@@ -136,6 +137,8 @@ class SweepRecords:
         self._runs[tags[KEY]] = str(run.info.run_id)
         if run.info.status == "FINISHED" and tags.get(OUTCOME) in ("finished", "diverged"):
             self._over.add(tags[KEY])
+        if run.info.status == "FINISHED" and tags.get(OUTCOME) == "pruned":
+            self._pruned.add(tags[KEY])
         if run.info.status == "RUNNING":
             self._at_work.add(tags[KEY])
         if STAGES not in tags:
@@ -270,10 +273,13 @@ class SweepRecords:
         return list(dict.fromkeys(self.store.entry(key).provenance["host"] for key in made))
 
     def prune(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
-        """The run was stopped early, which is a result too."""
+        """The run was stopped early, which is a result too; does nothing the second time."""
+        if run.keys.evaluation in self._pruned:
+            return
         self.begin(run, tags)
         self.client.set_tag(self._runs[run.keys.evaluation], OUTCOME, "pruned")
         self._end(run, "FINISHED")
+        self._pruned.add(run.keys.evaluation)
 
     def fail(self, run: PlannedRun, tags: Mapping[str, str], traceback: str) -> None:
         """The run ended in an error, which is kept with it."""

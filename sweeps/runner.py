@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from ear.data import load_dataset
 from ear.evaluation import prepare
-from ear.interrupt import on_interrupt
+from ear.interrupt import on_interrupt, undisturbed
 from ear.store import Store
 from ear.store.uses import record_use
 from slurm.allocation import Allocation
@@ -62,7 +62,8 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
                 _prepare(plan, store)
                 idle = _carry_out(plan, root, conductor, session, places)
         except BaseException:
-            tracker.close(complete=False)
+            with undisturbed():
+                tracker.close(complete=False)
             raise
         finally:
             work.close()

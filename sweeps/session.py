@@ -82,16 +82,12 @@ class SweepFolder:
                 continue
         return found
 
-    def is_known(self) -> bool:
-        """Whether a driver ever worked on the sweep here."""
-        return self.drivers.exists()
-
     def require_known(self) -> None:
         """
         Raises:
             UserError: no driver ever worked on the sweep here.
         """
-        if not self.is_known():
+        if not self.drivers.exists():
             raise UserError(
                 f"The sweep {self.path.name!r} was never run under {self.path.parent}: begin with `ear sweep run FILE` "
                 "or name its root with --root."

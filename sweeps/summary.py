@@ -34,7 +34,7 @@ def show_plan(plan: Plan, store: Store, as_json: bool) -> None:
     try:
         tree, done = stage_tree(plan), store.published()
     except UserError as error:
-        tree, done, missing = plan.tree_by(keys_without_data), set(), error
+        tree, done, missing = StageTree(plan.runs, keys_without_data), set(), error
     nodes = [node for node in tree.nodes.values() if node.key not in done]
     evaluations = [run.config for key, run in tree.runs.items() if key not in done]
     gpus = plan.sweep.resources.gpus

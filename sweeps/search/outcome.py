@@ -64,9 +64,10 @@ def ends_without_result(sweep: SweepConfig, configurations: Configurations, fold
     ends: dict[str, str] = {}
     for trial in study.trials if study else ():
         if trial.state in (TrialState.PRUNED, TrialState.FAIL):
-            known = trial.user_attrs.get(ENDS, {})
-            for run in valid_runs(trial.params, sweep.seeds, configurations):
-                ends[run.keys.evaluation] = known.get(run.keys.evaluation, "not begun")
+            runs = valid_runs(trial.params, sweep.seeds, configurations)
+            first = {run.keys.evaluation: trial.state.name.lower().replace("fail", "failed") for run in runs[:1]}
+            known = trial.user_attrs.get(ENDS, first)  # versions before did not say which
+            ends |= {run.keys.evaluation: known.get(run.keys.evaluation, "not begun") for run in runs}
     return ends
 
 

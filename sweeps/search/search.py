@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -22,7 +22,7 @@ from sweeps.runs import PlannedRun, RunResult, is_done
 from sweeps.schema import SweepConfig
 from sweeps.search.confirmation import confirmation_runs, confirmed
 from sweeps.search.space import POINTS_IN_VAIN, evaluation_only, starting_point
-from sweeps.search.study import ENDS, UNFINISHED, Study
+from sweeps.search.study import CHOSEN, ENDS, UNFINISHED, Study
 
 
 @dataclass
@@ -31,6 +31,7 @@ class OpenTrial:
 
     number: int
     runs: list[PlannedRun]  # one for each seed
+    given: int  # how many of them the driver has been given
     results: dict[str, RunResult] = field(default_factory=dict)  # by evaluation key
 
     def ordered(self) -> list[RunResult]:
@@ -65,11 +66,11 @@ class Search:
         self._configurations = configurations
         self._store = store
         self.objectives = list(sweep.search.objectives or [sweep.metric.name])
-        identity = {**sweep.search.identity(), "objectives": self.objectives, "seeds": sweep.seeds}
-        identity["base"] = configurations.digest
+        identity = search_identity(sweep, configurations)
         self.study = Study(root / sweep.name, sweep.name, sweep.search, self.objectives, identity)
         self._open: dict[int, OpenTrial] = {}
         self._seen: set[int] = set()  # trials whose runs the driver knows
+        self._forgiven: set[tuple[int, str]] = set()  # (trial, evaluation key) of faults before this call
         self._faults = 0  # proposals that failed in this call; the next one may propose others instead
         self._candidates: list[Candidate] | None = None
         self._roles: dict[str, tuple[int, str]] = {}  # evaluation key -> trial and role
@@ -78,6 +79,9 @@ class Search:
 
     def start(self) -> Sequence[PlannedRun]:
         with self.study.locked():
+            for trial in self.study.trials():
+                ends = trial.user_attrs.get(ENDS, {})
+                self._forgiven |= {(trial.number, key) for key, state in ends.items() if state == "failed"}
             runs = self._take_in()
             for trial in self.study.trials():
                 if trial.state is TrialState.COMPLETE and role(trial) == "proposal":
@@ -113,6 +117,8 @@ class Search:
         with self.study.locked():
             for trial in [each for each in self._open.values() if any(key == r.keys.evaluation for r in each.runs)]:
                 trial.results[key] = result
+                if result.state in ("pruned", "failed"):
+                    self.study.note_end(trial.number, key, result.state, result.traceback)
                 more += self._advance(trial)
             for candidate in self._candidates or ():
                 if any(key == each.keys.evaluation for each in candidate.runs):
@@ -122,9 +128,14 @@ class Search:
 
     def known_end(self, run: PlannedRun) -> RunResult | None:
         for trial in self.study.trials():
-            if state := trial.user_attrs.get(ENDS, {}).get(run.keys.evaluation):
+            if state := self._ends_of(trial).get(run.keys.evaluation):
                 return RunResult(state, traceback=trial.user_attrs.get("traceback", ""))
         return None
+
+    def _ends_of(self, trial: FrozenTrial) -> dict[str, Literal["pruned", "failed"]]:
+        """Of its runs that left nothing in the store, by key; what failed before this call is tried again."""
+        ends = trial.user_attrs.get(ENDS, {})
+        return {key: state for key, state in ends.items() if (trial.number, key) not in self._forgiven}
 
     def tags(self, run: PlannedRun) -> dict[str, str]:
         known = self._roles.get(run.keys.evaluation)
@@ -166,12 +177,26 @@ class Search:
                 runs += self._begin(self.study.take_up(trial))
             else:
                 runs += self._ended(trial)
-        return runs
+        return runs + self._measured_again()
+
+    def _measured_again(self) -> list[PlannedRun]:
+        """Of what any driver chose for confirmation, ever, the runs that are done and not known here."""
+        found: list[PlannedRun] = []
+        for number in self.study.noted(CHOSEN) or () if self._search.confirmation else ():
+            for run in self._confirmation_of(self.study.trial(number)):
+                if run.keys.evaluation not in self._roles and is_done(run, self._store):
+                    self._roles[run.keys.evaluation] = (number, "confirmation")
+                    found.append(run)
+        return found
+
+    def _confirmation_of(self, trial: FrozenTrial) -> list[PlannedRun]:
+        assert self._search.confirmation is not None
+        return confirmation_runs(self._search.confirmation, trial.params, self._sweep.seeds, self._configurations)
 
     def _ended(self, trial: FrozenTrial) -> list[PlannedRun]:
         """Of a trial that is over, the runs that were done for it."""
         self._seen.add(trial.number)
-        ends = trial.user_attrs.get(ENDS, {})
+        ends = self._ends_of(trial)
         return [run for run in self._runs_of(trial) if run.keys.evaluation in ends or is_done(run, self._store)]
 
     def _begin(self, trial: FrozenTrial) -> list[PlannedRun]:
@@ -179,9 +204,10 @@ class Search:
         self._seen.add(trial.number)
         if not (runs := self._runs_of(trial)):
             return []
-        self._open[trial.number] = OpenTrial(trial.number, runs)
         # Where trainings may be stopped early, the first seed shows whether the others are worth it.
-        return runs[:1] if self._search.early_stopping and role(trial) == "proposal" else runs
+        given = 1 if self._search.early_stopping and role(trial) == "proposal" else len(runs)
+        self._open[trial.number] = OpenTrial(trial.number, runs, given)
+        return runs[:given]
 
     def _runs_of(self, trial: FrozenTrial) -> list[PlannedRun]:
         """One for each seed; none where its parameters do not fit one another, which is told."""
@@ -195,15 +221,17 @@ class Search:
         return runs
 
     def _advance(self, trial: OpenTrial) -> list[PlannedRun]:
-        """Tells a trial whose runs have all ended; returns the runs that follow."""
+        """Tells a trial of which all has ended that was begun; returns the runs that follow."""
         results = trial.ordered()
-        stopped = any(result.state in ("pruned", "failed") for result in results)
-        if len(results) < len(trial.runs) and not stopped:
-            waiting = [run for run in trial.runs if run.keys.evaluation not in trial.results]
-            return waiting if self._search.early_stopping else []
-        state, values, attributes = self._verdict(results)
+        if len(results) < trial.given:
+            return []
         ends = {key: result.state for key, result in trial.results.items() if result.state in ("pruned", "failed")}
-        attributes |= {ENDS: ends} if ends else {}
+        if trial.given < len(trial.runs) and not ends:
+            rest, trial.given = trial.runs[trial.given :], len(trial.runs)
+            return rest
+        state, values, attributes = self._verdict(results)
+        if ends or ENDS in self.study.trial(trial.number).user_attrs:  # of an earlier call
+            attributes[ENDS] = ends
         told = self.study.tell(trial.number, state, values, attributes, self._violations(attributes))
         del self._open[trial.number]
         frozen = self.study.trial(trial.number)
@@ -300,16 +328,15 @@ class Search:
 
     def _confirm(self) -> Sequence[PlannedRun]:
         """The runs that measure winner and runner-up again, once."""
-        settings = self._search.confirmation
-        if settings is None:
+        if self._search.confirmation is None:
             return ()
-        chosen = [
-            Candidate(trial, confirmation_runs(settings, trial.params, self._sweep.seeds, self._configurations))
-            for trial in self.best()[:2]
-        ]
+        chosen = [Candidate(trial, self._confirmation_of(trial)) for trial in self.best()[:2]]
         if [candidate.keys for candidate in chosen] == [each.keys for each in self._candidates or ()]:
             return ()
         self._candidates = chosen
+        known = self.study.noted(CHOSEN) or []
+        if new := [each.trial.number for each in chosen if each.trial.number not in known]:
+            self.study.note(CHOSEN, known + new)
         runs = [run for candidate in self._candidates for run in candidate.runs]
         for candidate in self._candidates:
             for run in candidate.runs:
@@ -336,6 +363,18 @@ class Search:
         ]
         if found != self.study.noted("confirmation"):  # which may be of fewer trials, or under other settings
             self.study.note("confirmation", found)
+
+
+def search_identity(sweep: SweepConfig, configurations: Configurations) -> dict[str, Any]:
+    """Searches that agree in it are the same one, whose trials are of use to one another."""
+    assert sweep.search is not None
+    objectives = list(sweep.search.objectives or [sweep.metric.name])
+    return {
+        **sweep.search.identity(),
+        "objectives": objectives,
+        "seeds": sweep.seeds,
+        "base": configurations.digest,
+    }
 
 
 def nearly_equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

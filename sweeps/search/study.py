@@ -27,6 +27,7 @@ from sweeps.search.schema import SearchConfig
 from sweeps.search.space import draw
 
 JOURNAL = "study.journal"
+CHOSEN = "chosen"  # attribute of the study: trials that were to be measured again, by whichever driver
 ENDS = "ends"  # attribute of a trial: how runs of it ended that left nothing in the store, by evaluation key
 UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
 DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
@@ -69,12 +70,8 @@ class Study:
         if known is None:
             self._study.set_metric_names(list(identity["objectives"]))  # for dashboards
             self._study.set_user_attr("identity", identity)
-        elif known != identity:
-            raise UserError(
-                f"The study {self.path} was begun with other settings: {'; '.join(differences(known, identity))}. Its "
-                f"proposals can't be mixed with those of this search: give the sweep another name (say, {name}-2), or "
-                "restore the settings."
-            )
+        else:
+            refuse_another(known, identity, self.path, name)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -132,6 +129,14 @@ class Study:
             self._storage.set_trial_intermediate_value(trial._trial_id, step, value)
         return self._study.pruner.prune(self._study, self.trial(number))
 
+    def note_end(self, number: int, key: str, state: str, traceback: str) -> None:
+        """A run of an unfinished trial ended without a result, which other drivers are to know. To be called locked."""
+        trial = self.trial(number)
+        if trial.state in UNFINISHED:
+            ends = {**trial.user_attrs.get(ENDS, {}), key: state}
+            for name, value in {"traceback": traceback, ENDS: ends}.items():
+                self._storage.set_trial_user_attr(trial._trial_id, name, value)
+
     def tell(
         self,
         number: int,
@@ -172,6 +177,20 @@ def _mend(journal: Path) -> None:
         content = journal.read_bytes()
         if not content.endswith(b"\n"):
             os.truncate(journal, content.rfind(b"\n") + 1)
+
+
+def refuse_another(known: dict[str, Any], identity: Any, path: Path, name: str) -> None:
+    """
+    Raises:
+        UserError: the study at this path was begun as another search.
+    """
+    wanted = json.loads(json.dumps(identity))
+    if known != wanted:
+        raise UserError(
+            f"The study {path} was begun with other settings: {'; '.join(differences(known, wanted))}. Its "
+            f"proposals can't be mixed with those of this search: give the sweep another name (say, {name}-2), or "
+            "restore the settings."
+        )
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

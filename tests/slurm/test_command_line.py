@@ -29,7 +29,8 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakedSlurm:
     (tmp_path / "mine.yaml").write_text("hours: 1\n")
     (tmp_path / "tiny.yaml").write_text(SWEEP)
     (tmp_path / "wide.yaml").write_text(f"{SWEEP}resources: {{cpus: 2}}\n")
-    (tmp_path / "gpu.yaml").write_text(f"{SWEEP}resources: {{gpus: 1}}\n")
+    (tmp_path / "gpu.yaml").write_text(f"{SWEEP}resources: {{gpus: 2}}\n")
+    (tmp_path / "half.yaml").write_text("hours: 1\ngpus_per_node: 1\n")
     (tmp_path / "twins.yaml").write_text(TWINS)
     (tmp_path / "newer" / "store").mkdir(parents=True)
     (tmp_path / "newer" / "store" / "format.json").write_text('{"version": 99}')
@@ -86,7 +87,7 @@ def test_the_job_is_told_what_was_typed(typed: str, told: str, tmp_path: Path) -
         ("sweep run tiny.yaml --slurm nowhere", "There is no profile 'nowhere'"),
         ("sweep run missing.yaml --slurm mine.yaml", "missing.yaml can't be read"),
         ("sweep run wide.yaml --slurm mine.yaml", "a node of the profile mine.yaml has 1 and 0"),
-        ("sweep run gpu.yaml --slurm mine.yaml", "a trial is to have 1 CPUs and 1 GPUs"),
+        ("sweep run gpu.yaml --slurm half.yaml", "a trial is to have 1 CPUs and 2 GPUs"),
         ("sweep run twins.yaml --slurm mine.yaml", "are the same run"),
         ("sweep run tiny.yaml --slurm mine.yaml --root newer", "was written by a newer version"),
         ("train digits --set scoring.alpha=-1 --slurm mine.yaml", "scoring.energy.alpha|scoring.alpha"),
@@ -110,9 +111,23 @@ def test_a_changed_space_is_refused_before_the_job_is_queued(slurm: FakedSlurm, 
     path, root = tmp_path / "searched.yaml", tmp_path / "runs"
     path.write_text(SEARCH)
     open_source(compile_plan(path), root, Store(root)).close()
-    (root / "searched" / "drivers").mkdir()  # as a driver leaves it
     path.write_text(SEARCH.replace("1.5", "1.9"))
     done = ear("sweep", "run", "searched.yaml", "--slurm", "mine.yaml")
     assert done.returncode == 2, done.stderr
     assert "space.scoring.alpha.uniform was [1.0, 1.5] and is [1.0, 1.9]" in done.stderr
     assert slurm.calls("sbatch") == []
+
+
+@pytest.mark.usefixtures("slurm")
+def test_what_only_the_nodes_see_is_left_to_them(tmp_path: Path) -> None:
+    """Checkpoints and GPUs that SLURM does not count; and a dry run writes nothing."""
+    (tmp_path / "there.yaml").write_text(
+        "name: there\nbase: imagenet256_base\n"
+        "set: {tokenizer.checkpoint: /node/kl16.ckpt, data.latents: /node/latents}\n"
+        "resources: {gpus: 1}\nspace: {scoring.alpha: [1.0, 1.5]}\n"
+    )
+    dry = ear("sweep", "run", "there.yaml", "--slurm", "mine.yaml", "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert "mine.yaml asks for no GPUs, but a trial is to have 1" in dry.stderr
+    assert not (tmp_path / "runs").exists()
+    assert ear("sweep", "run", "there.yaml", "--slurm", "mine.yaml").returncode == 0

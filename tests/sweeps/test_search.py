@@ -315,6 +315,46 @@ def test_what_one_driver_gives_up_no_other_begins(tmp_path: Path) -> None:
     assert other.settled == work.settled
 
 
+SEEDS = "seeds: [0, 1, 2]"
+
+
+def test_faults_of_one_seed_are_known_to_all_and_its_other_seeds_are_not_lost(tmp_path: Path) -> None:
+    yaml = text(trials=1, top=SEEDS, more="  confirmation: null\n")
+    search, work, hands = searching(tmp_path, yaml)
+    failing = work.next()
+    assert failing is not None
+    _, other, _ = searching(tmp_path, yaml)
+    work.failed(failing, "boom", final=True)
+    work.ended(failing)
+    assert states(search) == ["RUNNING"]  # two seeds go on
+    work_through([other, work], hands)
+    assert states(search)[0] == "FAIL"  # another driver may have made up for it by a second one
+    assert other.settled == work.settled
+    ends = [end.state for key, end in work.settled.items() if search.tags(work.tree.runs[key])["ear.trial"] == "0"]
+    assert sorted(ends) == ["evaluated", "evaluated", "failed"]
+    assert failing.node.key not in hands.trained
+    again, later, _ = searching(tmp_path, yaml)
+    assert {run.seed for run in later.tree.runs.values() if again.tags(run)["ear.trial"] == "0"} == {1, 2}
+
+
+def test_what_failed_is_tried_again_by_the_next_call(tmp_path: Path) -> None:
+    """In a space of few points the same one comes again."""
+    space = "  space: {model.depth: {choice: [2, 3]}}\n"
+    yaml = text("random", space=space, trials=3, more="  confirmation: null\n").replace(
+        "evaluations: 2", "evaluations: 0"
+    )
+    search, work, _ = searching(tmp_path, yaml)
+    while (task := work.next()) is not None:
+        work.failed(task, "a broken GPU", final=True)
+        work.ended(task)
+    assert set(states(search)) == {"FAIL"}
+    search, work, hands = searching(tmp_path, yaml)
+    assert not work.settled
+    work_through([work], hands)
+    assert {result.state for result in work.settled.values()} == {"evaluated"}
+    assert states(search).count("COMPLETE") >= 3
+
+
 def test_the_study_tells_what_ended_without_a_result(tmp_path: Path) -> None:
     yaml = text(more=STOPPING, trials=3, top="seeds: [0, 1]")
     _, work, hands = searching(tmp_path, yaml)
@@ -372,6 +412,9 @@ def test_more_trials_that_find_better_ones_have_them_measured_again(tmp_path: Pa
     ]
     assert search.study.noted("confirmation") != first
     assert set(hands.trained.values()) == {1}
+    _, later, _ = searching(tmp_path, text(trials=PROPOSALS))
+    assert later.next() is None
+    assert set(later.settled) == set(hands.evaluated)  # the first confirmation's too: they stay in MLflow and the store
     other = "  confirmation: {seeds: 4}\n"
     search, work, _ = searching(tmp_path, text(trials=PROPOSALS, more=other))
     work_through([work], hands)
