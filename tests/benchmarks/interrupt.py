@@ -58,7 +58,9 @@ def run(root: Path, text: str, words: str, later: float) -> tuple[float, int]:
     (root / "sweep.yaml").write_text(text)
     marked = {**os.environ, "EAR_INTERRUPTED": str(root)}  # which everything that it starts inherits
     command = [EAR, "sweep", "run", str(root / "sweep.yaml"), "--root", str(root)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=marked, start_new_session=True) as driver:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=marked, start_new_session=True, preexec_fn=heed_interrupts
+    ) as driver:
         assert driver.stderr is not None
         for line in driver.stderr:
             if words in line:
@@ -70,6 +72,11 @@ def run(root: Path, text: str, words: str, later: float) -> tuple[float, int]:
         seconds = time.perf_counter() - began
         assert driver.returncode == 130, driver.returncode
     return seconds, sum(is_marked(process, str(root)) for process in psutil.process_iter())
+
+
+def heed_interrupts() -> None:
+    """What a shell starts in the background, this benchmark perhaps, ignores them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def is_marked(process: psutil.Process, root: str) -> bool:
