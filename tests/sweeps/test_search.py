@@ -1,61 +1,18 @@
-"""Searches with the real Optuna and a simulated training: what is proposed, what is told, what survives a kill."""
+"""What a search proposes and what it tells the study, with the real Optuna and a simulated training."""
 
-import random
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
-from simulated import Hands, plan_of, work_through
+from searching import EXTRAS, PROPOSALS, SAMPLERS, STOPPING, WIDTHS, bowl, one_after_another, searching, states, text
+from simulated import plan_of, work_through
 
-from ear.errors import UserError
-from ear.store import Store
-from sweeps import work as work_module
-from sweeps.runs import PlannedRun, RunResult
-from sweeps.search.outcome import ends_without_result, studied_runs
-from sweeps.search.search import Search
-from sweeps.work import Work
+from sweeps.runs import RunResult
+from sweeps.search.outcome import studied_runs
 
-SPACE = """
-  space:
-    scoring.alpha: {uniform: [1.0, 1.9]}
-    optimizer.generator_lr_scale: {log_uniform: [0.05, 1.0]}
-    sampling.infer_temperature: {uniform: [0.5, 1.0]}
-"""
-PROPOSALS, EXTRAS = 12, 2
-STATISTICS = "statistics.npz"
-SAMPLERS = ("random", "tpe", "gp", "nsga2")
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work_module, "SECONDS_BETWEEN_TRIES", 0.0)
-
-
-def text(sampler: str = "tpe", more: str = "", space: str = SPACE, trials: int = PROPOSALS, top: str = "") -> str:
-    head = f"name: s\n{top}\nsearch:\n  sampler: {sampler}\n  trials: {trials}\n  evaluations: {EXTRAS}\n"
-    return f"{head}{more}{space}"
-
-
-def searching(folder: Path, yaml: str, **hands: Any) -> tuple[Search, Work, Hands]:
-    plan, store = plan_of(folder, yaml), Store(folder)
-    search = Search(plan.sweep, plan.configurations, folder, store)
-    work = Work(search, store, retries=0)
-    work.start()
-    return search, work, Hands(store, **{"fid": bowl, **hands})
-
-
-def bowl(run: PlannedRun) -> float:
-    """Best at alpha 1.3, generator 0.3, infer temperature 0.8."""
-    scoring: Any = run.config.scoring
-    scale, temperature = run.config.optimizer.generator_lr_scale, run.config.sampling.infer_temperature
-    return 10 + 40 * (scoring.alpha - 1.3) ** 2 + 10 * (scale - 0.3) ** 2 + 20 * (temperature - 0.8) ** 2
-
-
-def states(search: Search) -> list[str]:
-    return [trial.state.name for trial in search.study.trials()]
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -89,76 +46,6 @@ def test_importances_see_every_parameter(sampler: str, tmp_path: Path) -> None:
         "optimizer.generator_lr_scale",
         "sampling.infer_temperature",
     }
-
-
-def one_after_another(work: Work, hands: Hands, most: int | None = None) -> int:
-    """Tasks done."""
-    done = 0
-    while done != most and (task := work.next()) is not None:
-        hands.do(work, task)
-        done += 1
-    return done
-
-
-@pytest.mark.parametrize("sampler", ["random", "tpe"])
-def test_a_search_that_is_killed_anywhere_proposes_what_it_would_have(sampler: str, tmp_path: Path) -> None:
-    yaml = text(sampler, trials=6)
-    (tmp_path / "whole").mkdir()
-    undisturbed, work, hands = searching(tmp_path / "whole", yaml)
-    tasks = one_after_another(work, hands)
-    wanted = [trial.params for trial in undisturbed.study.trials()]
-    killed = tmp_path / "killed"
-    killed.mkdir()
-    trained = evaluated = 0
-    for _ in range(tasks):
-        search, work, hands = searching(killed, yaml)
-        one_after_another(work, hands, most=1)
-        trained += sum(hands.trained.values())
-        evaluated += sum(hands.evaluated.values())
-        work.next()  # something is at work when the driver dies; its leases die with it
-        for lease in work._leases.values():
-            lease.release()
-    assert [trial.params for trial in search.study.trials()] == wanted
-    assert states(search) == ["COMPLETE"] * len(wanted)
-    assert trained == 2 * (6 + 2 * 3)
-    assert evaluated == len(wanted) + 2 * 3
-
-
-def test_what_is_stopped_waits_for_the_next_driver(tmp_path: Path) -> None:
-    search, work, hands = searching(tmp_path, text())
-    one_after_another(work, hands, most=3)
-    tasks = [work.next() for _ in range(3)]
-    assert None not in tasks
-    number = len(search.study.trials())
-    work.close()
-    assert "RUNNING" not in states(search)
-    assert "WAITING" in states(search)
-    again, work, _ = searching(tmp_path, text())
-    assert len(again.study.trials()) == number
-    work_through([work], hands)
-    assert states(again) == ["COMPLETE"] * PROPOSALS * (1 + EXTRAS)
-
-
-def test_two_drivers_share_a_search(tmp_path: Path) -> None:
-    one, first, hands = searching(tmp_path, text())
-    other, second, _ = searching(tmp_path, text())
-    work_through([first, second], hands)
-    assert states(one) == states(other) == ["COMPLETE"] * PROPOSALS * (1 + EXTRAS)
-    assert set(hands.trained.values()) == set(hands.evaluated.values()) == {1}
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_every_driver_comes_to_know_all_runs(seed: int, tmp_path: Path) -> None:
-    """One of them writes MLflow for all, and so does whoever calls the same command afterwards."""
-    _, first, hands = searching(tmp_path, text())
-    _, second, _ = searching(tmp_path, text())
-    work_through([first, second], hands, random.Random(seed).randrange)
-    search, later, _ = searching(tmp_path, text())
-    assert later.next() is None
-    assert first.settled == second.settled == later.settled
-    assert len(later.settled) == PROPOSALS * (1 + EXTRAS) + 6
-    roles = [search.tags(run)["ear.role"] for run in later.tree.runs.values()]
-    assert [roles.count(role) for role in ("proposal", "extra", "confirmation")] == [12, 24, 6]
 
 
 def test_a_divergence_is_told_as_pruned_and_kept_away_from(tmp_path: Path) -> None:
@@ -268,9 +155,6 @@ def test_winner_and_runner_up_are_measured_again(tmp_path: Path) -> None:
     assert work.next() is None  # once and for all
 
 
-STOPPING = "  early_stopping: {name: median, every: 300, startup_trials: 2}\n  confirmation: null\n"
-
-
 def test_what_falls_behind_is_stopped_with_its_intermediate_values(tmp_path: Path) -> None:
     search, work, hands = searching(tmp_path, text(more=STOPPING, trials=6, top="seeds: [0, 1]"))
     stopped = 0
@@ -290,94 +174,6 @@ def test_what_falls_behind_is_stopped_with_its_intermediate_values(tmp_path: Pat
     assert [trial.intermediate_values for trial in pruned] == [{300: 50.0}, {300: 60.0}]
     seeds = {run.seed for run in work.tree.runs.values() if work.settled[run.keys.evaluation].state == "pruned"}
     assert seeds == {0}  # the others are not begun
-
-
-def test_what_one_driver_gives_up_no_other_begins(tmp_path: Path) -> None:
-    """Stopped early or failed in the end, it leaves nothing in the store; the study says how it ended."""
-    _, work, hands = searching(tmp_path, text(more=STOPPING, trials=2))
-    while (task := work.next()) is not None:
-        work.reported(task, 300, 10.0)
-        hands.do(work, task)
-    _, work, _ = searching(tmp_path, text(more=STOPPING, trials=4))
-    stopped, failing = work.next(), work.next()
-    assert stopped is not None
-    assert failing is not None
-    _, other, _ = searching(tmp_path, text(more=STOPPING, trials=4))
-    assert other.next() is None  # both are worked on
-    assert work.reported(stopped, 300, 1000.0)
-    work.ended(stopped)
-    work.failed(failing, "Traceback\nValueError: boom", final=True)
-    work.ended(failing)
-    assert other.next() is None
-    assert other.done
-    ends = [result for result in other.settled.values() if result.state != "evaluated"]
-    assert {(end.state, end.traceback) for end in ends} == {("pruned", ""), ("failed", "Traceback\nValueError: boom")}
-    assert other.settled == work.settled
-
-
-SEEDS = "seeds: [0, 1, 2]"
-
-
-def test_faults_of_one_seed_are_known_to_all_and_its_other_seeds_are_not_lost(tmp_path: Path) -> None:
-    yaml = text(trials=1, top=SEEDS, more="  confirmation: null\n")
-    search, work, hands = searching(tmp_path, yaml)
-    failing = work.next()
-    assert failing is not None
-    _, other, _ = searching(tmp_path, yaml)
-    work.failed(failing, "boom", final=True)
-    work.ended(failing)
-    assert states(search) == ["RUNNING"]  # two seeds go on
-    work_through([other, work], hands)
-    assert states(search)[0] == "FAIL"  # another driver may have made up for it by a second one
-    assert other.settled == work.settled
-    ends = [end.state for key, end in work.settled.items() if search.tags(work.tree.runs[key])["ear.trial"] == "0"]
-    assert sorted(ends) == ["evaluated", "evaluated", "failed"]
-    assert failing.node.key not in hands.trained
-    again, later, _ = searching(tmp_path, yaml)
-    assert {run.seed for run in later.tree.runs.values() if again.tags(run)["ear.trial"] == "0"} == {1, 2}
-
-
-def test_what_failed_is_tried_again_by_the_next_call(tmp_path: Path) -> None:
-    """In a space of few points the same one comes again."""
-    space = "  space: {model.depth: {choice: [2, 3]}}\n"
-    yaml = text("random", space=space, trials=3, more="  confirmation: null\n").replace(
-        "evaluations: 2", "evaluations: 0"
-    )
-    search, work, _ = searching(tmp_path, yaml)
-    while (task := work.next()) is not None:
-        work.failed(task, "a broken GPU", final=True)
-        work.ended(task)
-    assert set(states(search)) == {"FAIL"}
-    search, work, hands = searching(tmp_path, yaml)
-    assert not work.settled
-    work_through([work], hands)
-    assert {result.state for result in work.settled.values()} == {"evaluated"}
-    assert states(search).count("COMPLETE") >= 3
-
-
-def test_the_study_tells_what_ended_without_a_result(tmp_path: Path) -> None:
-    yaml = text(more=STOPPING, trials=3, top="seeds: [0, 1]")
-    _, work, hands = searching(tmp_path, yaml)
-    values = iter([10.0, 11.0, 1000.0])
-    while (task := work.next()) is not None:
-        first = task.trains and task.node.parent is None and task.node.config.seed == 0
-        if first and work.reported(task, 300, next(values)):
-            work.ended(task)
-        else:
-            hands.do(work, task)
-    plan = plan_of(tmp_path, yaml)
-    ends = ends_without_result(plan.sweep, plan.configurations, tmp_path / "s")
-    assert sorted(ends.values()) == ["not begun", "pruned"]
-    known = {run.keys.evaluation for run in studied_runs(plan.sweep, plan.configurations, tmp_path / "s")}
-    assert known == {*work.tree.runs, *ends}
-
-
-WIDTHS = """
-  space:
-    scoring.alpha: {uniform: [1.0, 1.9]}
-    model.width: {int: [32, 64]}
-    sampling.infer_temperature: {uniform: [0.5, 1.0]}
-"""
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -420,94 +216,6 @@ def test_more_trials_that_find_better_ones_have_them_measured_again(tmp_path: Pa
     work_through([work], hands)
     assert {len(each["seeds"]) for each in search.study.noted("confirmation")} == {4}
     assert set(hands.trained.values()) == {1}  # of the four seeds, three were known
-
-
-REFUSED = {
-    "stopping what is better when higher": (
-        text(more="  early_stopping: {every: 100}\n", top="metric: {name: recall, mode: max}"),
-        "the objective must be fid or fid_null, not recall",
-    ),
-    "no valid point": (
-        text(
-            top="base: digits_hyvarinen",
-            space="  space:\n    training.stages.-1.train_temperature: {uniform: [0.9, 0.95]}\n"
-            "    sampling.infer_temperature: {uniform: [0.5, 1.0]}\n",
-        ),
-        "of 100 points drawn in a row none is valid, the last one since",
-    ),
-    "no classes, no IS": (
-        text(more="  objectives: [fid, is]\n", top="set: {evaluation.extractor: dinov2-vit-b-14}"),
-        "is can't be measured: dinov2-vit-b-14 has no classes",
-    ),
-    "statistics alone": (
-        text(more="  constraints: {recall: {at_least: 0.5}}\n", top=f"set: {{evaluation.statistics: {STATISTICS}}}"),
-        "recall can't be measured",
-    ),
-    "one cache": (
-        text(
-            top="base: imagenet256_base\nset: {data.latents: cache}",
-            space="  space:\n    tokenizer.scale: {uniform: [0.2, 0.3]}\n"
-            "    sampling.infer_temperature: {uniform: [0.5, 1.0]}\n",
-        ),
-        "all runs would read the same cache",
-    ),
-    "how it is carried out": (
-        text(
-            space="  space:\n    execution.workers: {int: [1, 4]}\n"
-            "    sampling.infer_temperature: {uniform: [0.5, 1.0]}\n"
-        ),
-        "changes no result",
-    ),
-    "two that never fit": (text(more="  start: [{model.width: 33}]\n", space=WIDTHS), "point 1: "),
-    "beyond the range": (text(space="  space: {scoring.alpha: {uniform: [1.0, 2.5]}}\n"), "less than or equal to 2"),
-    "wrong type": (text(space="  space: {model.depth: {uniform: [1.5, 2.5]}}\n"), "model.depth"),
-    "unknown": (text(space="  space: {scoring.alpa: {uniform: [1.0, 1.5]}}\n"), "did you mean 'alpha'"),
-    "upside down": (text(space="  space: {scoring.alpha: {uniform: [1.5, 1.0]}}\n"), "lower end first"),
-    "log of 0": (text(space="  space: {scoring.epsilon: {log_uniform: [0.0, 1.0]}}\n"), "ends above 0"),
-    "twice": (text(space="  space: {scoring.alpha: {choice: [1.0, 1.0]}}\n"), "choice has a value twice"),
-    "no trials": (text(trials=0), "greater than 0"),
-    "no metric": (text(more="  objectives: [loss]\n"), "objectives"),
-    "point outside": (text(more="  start: [{scoring.alpha: 0.5}]\n"), "point 1: scoring.alpha = 0.5 is not in"),
-    "nothing to evaluate": (text(space="  space: {scoring.alpha: {uniform: [1.0, 1.5]}}\n"), "evaluation-only"),
-    "loss": (text(more="  early_stopping: {every: 100, metric: loss}\n"), "changes what the training loss measures"),
-    "grid as well": (text() + "space: {scoring.alpha: [1.0]}\n", "give either `space`"),
-    "when": (
-        text(space="  space:\n    sampling.cfg: {uniform: [1.0, 2.0], when: {scoring.alpha: [1.0]}}\n"),
-        "no choice that stands above",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_bad_searches_are_refused(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    np.savez(STATISTICS, mu=np.zeros(4), sigma=np.eye(4))
-    yaml, message = REFUSED[case]
-    with pytest.raises(UserError) as error:
-        plan_of(tmp_path, yaml)
-    assert message in str(error.value)
-    assert "sweep.yaml" in str(error.value)
-
-
-def test_another_space_under_the_same_name_is_refused_with_what_changed(tmp_path: Path) -> None:
-    searching(tmp_path, text())
-    changed = text(space=SPACE.replace("1.9", "1.5"))
-    with pytest.raises(UserError) as error:
-        searching(tmp_path, changed)
-    assert "space.scoring.alpha.uniform was [1.0, 1.9] and is [1.0, 1.5]" in str(error.value)
-    assert "s-2" in str(error.value)
-    searching(tmp_path, text(trials=PROPOSALS + 5))  # more of the same is no other search
-
-
-def test_a_journal_with_a_torn_last_line_goes_on(tmp_path: Path) -> None:
-    search, work, hands = searching(tmp_path, text(trials=4))
-    one_after_another(work, hands, most=4)
-    work.close()
-    with search.study.path.open("ab") as journal:
-        journal.write(b'{"op_code": 4, "worker_')  # a machine that lost power
-    again, work, _ = searching(tmp_path, text(trials=4))
-    work_through([work], hands)
-    assert states(again) == ["COMPLETE"] * 4 * (1 + EXTRAS)
 
 
 def test_the_sampler_sees_each_training_once_at_its_best(tmp_path: Path) -> None:

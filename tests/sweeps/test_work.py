@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from simulated import Hands, plan_of, publish_training, work_through
 
 from ear.store import Store
-from sweeps import work as work_module
 from sweeps.batches import BATCH
 from sweeps.source import Grid
 from sweeps.work import Work
@@ -25,9 +24,7 @@ space:
 STAGE = "{steps: 100, learning_rate: 0.001}"
 
 
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work_module, "SECONDS_BETWEEN_TRIES", 0.0)
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 def begun(folder: Path, text: str = GRID, retries: int = 0) -> tuple[Work, Hands]:

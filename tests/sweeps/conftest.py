@@ -1,0 +1,11 @@
+"""What several tests of this folder need."""
+
+import pytest
+
+from sweeps import work
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulated drivers look again at once at what another one works on."""
+    monkeypatch.setattr(work, "SECONDS_BETWEEN_TRIES", 0.0)

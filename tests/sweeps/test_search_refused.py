@@ -1,0 +1,87 @@
+"""Searches that are refused, with the reason."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from searching import PROPOSALS, SPACE, WIDTHS, searching, text
+from simulated import plan_of
+
+from ear.errors import UserError
+
+STATISTICS = "statistics.npz"
+REFUSED = {
+    "stopping what is better when higher": (
+        text(more="  early_stopping: {every: 100}\n", top="metric: {name: recall, mode: max}"),
+        "the objective must be fid or fid_null, not recall",
+    ),
+    "no valid point": (
+        text(
+            top="base: digits_hyvarinen",
+            space="  space:\n    training.stages.-1.train_temperature: {uniform: [0.9, 0.95]}\n"
+            "    sampling.infer_temperature: {uniform: [0.5, 1.0]}\n",
+        ),
+        "of 100 points drawn in a row none is valid, the last one since",
+    ),
+    "no classes, no IS": (
+        text(more="  objectives: [fid, is]\n", top="set: {evaluation.extractor: dinov2-vit-b-14}"),
+        "is can't be measured: dinov2-vit-b-14 has no classes",
+    ),
+    "statistics alone": (
+        text(more="  constraints: {recall: {at_least: 0.5}}\n", top=f"set: {{evaluation.statistics: {STATISTICS}}}"),
+        "recall can't be measured",
+    ),
+    "one cache": (
+        text(
+            top="base: imagenet256_base\nset: {data.latents: cache}",
+            space="  space:\n    tokenizer.scale: {uniform: [0.2, 0.3]}\n"
+            "    sampling.infer_temperature: {uniform: [0.5, 1.0]}\n",
+        ),
+        "all runs would read the same cache",
+    ),
+    "how it is carried out": (
+        text(
+            space="  space:\n    execution.workers: {int: [1, 4]}\n"
+            "    sampling.infer_temperature: {uniform: [0.5, 1.0]}\n"
+        ),
+        "changes no result",
+    ),
+    "two that never fit": (text(more="  start: [{model.width: 33}]\n", space=WIDTHS), "point 1: "),
+    "beyond the range": (text(space="  space: {scoring.alpha: {uniform: [1.0, 2.5]}}\n"), "less than or equal to 2"),
+    "wrong type": (text(space="  space: {model.depth: {uniform: [1.5, 2.5]}}\n"), "model.depth"),
+    "unknown": (text(space="  space: {scoring.alpa: {uniform: [1.0, 1.5]}}\n"), "did you mean 'alpha'"),
+    "upside down": (text(space="  space: {scoring.alpha: {uniform: [1.5, 1.0]}}\n"), "lower end first"),
+    "log of 0": (text(space="  space: {scoring.epsilon: {log_uniform: [0.0, 1.0]}}\n"), "ends above 0"),
+    "twice": (text(space="  space: {scoring.alpha: {choice: [1.0, 1.0]}}\n"), "choice has a value twice"),
+    "no trials": (text(trials=0), "greater than 0"),
+    "no metric": (text(more="  objectives: [loss]\n"), "objectives"),
+    "point outside": (text(more="  start: [{scoring.alpha: 0.5}]\n"), "point 1: scoring.alpha = 0.5 is not in"),
+    "nothing to evaluate": (text(space="  space: {scoring.alpha: {uniform: [1.0, 1.5]}}\n"), "evaluation-only"),
+    "loss": (text(more="  early_stopping: {every: 100, metric: loss}\n"), "changes what the training loss measures"),
+    "grid as well": (text() + "space: {scoring.alpha: [1.0]}\n", "give either `space`"),
+    "when": (
+        text(space="  space:\n    sampling.cfg: {uniform: [1.0, 2.0], when: {scoring.alpha: [1.0]}}\n"),
+        "no choice that stands above",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_searches_are_refused(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez(STATISTICS, mu=np.zeros(4), sigma=np.eye(4))
+    yaml, message = REFUSED[case]
+    with pytest.raises(UserError) as error:
+        plan_of(tmp_path, yaml)
+    assert message in str(error.value)
+    assert "sweep.yaml" in str(error.value)
+
+
+def test_another_space_under_the_same_name_is_refused_with_what_changed(tmp_path: Path) -> None:
+    searching(tmp_path, text())
+    changed = text(space=SPACE.replace("1.9", "1.5"))
+    with pytest.raises(UserError) as error:
+        searching(tmp_path, changed)
+    assert "space.scoring.alpha.uniform was [1.0, 1.9] and is [1.0, 1.5]" in str(error.value)
+    assert "s-2" in str(error.value)
+    searching(tmp_path, text(trials=PROPOSALS + 5))  # more of the same is no other search
