@@ -106,11 +106,10 @@ def status(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT, as_jso
 
     Example:  ear sweep status sweeps/quickstart.yaml
     """
-    from ear.store import Store
     from sweeps.plan import compile_plan
     from sweeps.status import show_status
 
-    show_status(compile_plan(file, base), Store(root), root, as_json)
+    show_status(compile_plan(file, base), root, as_json)
 
 
 @app.command()

@@ -60,7 +60,7 @@ def known_ends(plan: Plan, folder: SweepFolder) -> dict[str, str]:
     return ends_without_result(plan.sweep, plan.configurations, folder.path)
 
 
-def show_status(plan: Plan, store: Store, root: Path, as_json: bool) -> None:
+def show_status(plan: Plan, root: Path, as_json: bool) -> None:
     """Prints it.
 
     Raises:
@@ -68,6 +68,7 @@ def show_status(plan: Plan, store: Store, root: Path, as_json: bool) -> None:
     """
     folder = SweepFolder(root, plan.sweep.name)
     folder.require_known()
+    store = Store(root)
     drivers = folder.running()
     failures = folder.failures()
     tree = known_tree(plan, folder)

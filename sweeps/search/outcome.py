@@ -65,7 +65,8 @@ def ends_without_result(sweep: SweepConfig, configurations: Configurations, fold
     for trial in study.trials if study else ():
         if trial.state in (TrialState.PRUNED, TrialState.FAIL):
             runs = valid_runs(trial.params, sweep.seeds, configurations)
-            first = {run.keys.evaluation: trial.state.name.lower().replace("fail", "failed") for run in runs[:1]}
+            end = "pruned" if trial.state is TrialState.PRUNED else "failed"
+            first = {run.keys.evaluation: end for run in runs[:1]}
             known = trial.user_attrs.get(ENDS, first)  # versions before did not say which
             ends |= {run.keys.evaluation: known.get(run.keys.evaluation, "not begun") for run in runs}
     return ends

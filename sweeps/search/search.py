@@ -65,7 +65,7 @@ class Search:
         self._search = sweep.search
         self._configurations = configurations
         self._store = store
-        self.objectives = list(sweep.search.objectives or [sweep.metric.name])
+        self.objectives = sweep.objectives
         identity = search_identity(sweep, configurations)
         self.study = Study(root / sweep.name, sweep.name, sweep.search, self.objectives, identity)
         self._open: dict[int, OpenTrial] = {}
@@ -368,13 +368,8 @@ class Search:
 def search_identity(sweep: SweepConfig, configurations: Configurations) -> dict[str, Any]:
     """Searches that agree in it are the same one, whose trials are of use to one another."""
     assert sweep.search is not None
-    objectives = list(sweep.search.objectives or [sweep.metric.name])
-    return {
-        **sweep.search.identity(),
-        "objectives": objectives,
-        "seeds": sweep.seeds,
-        "base": configurations.digest,
-    }
+    decisive = {"objectives": sweep.objectives, "seeds": sweep.seeds, "base": configurations.digest}
+    return {**sweep.search.identity(), **decisive}
 
 
 def nearly_equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
