@@ -4,8 +4,7 @@ from pathlib import Path
 
 from ear.errors import UserError
 from ear.official import load_official, save_official
-from ear.run import CHECKPOINT
-from ear.training.checkpoint import CheckpointHeader, load_header, load_part, save_checkpoint
+from ear.training.checkpoint import CHECKPOINT, CheckpointHeader, load_header, load_part, save_checkpoint
 
 
 def from_official(source: Path, folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""How a run is carried out on this machine: device and threads."""
+"""How a run is carried out on this machine: device, threads, precision."""
 
 import os
 
@@ -10,12 +10,15 @@ from ear.errors import UserError
 
 
 def set_up(config: ExecutionConfig) -> torch.device:
-    """Sets torch's threads and returns the device.
+    """Sets torch's threads, turns TF32 off, and returns the device.
 
     Raises:
         UserError: a GPU is asked for and there is none.
     """
     torch.set_num_threads(config.threads)
+    # Unless told otherwise, torch rounds a GPU's float32 convolutions, the autoencoder's and Inception's, to TF32.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
     return choose_device(config)
 
 
@@ -33,8 +36,7 @@ def worker_processes(config: ExecutionConfig) -> int:
 
 def autocast(config: ExecutionConfig, device: torch.device) -> torch.autocast:
     """The context in which models run: bfloat16 matrix products where the configuration says so."""
-    lower = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=lower)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16")
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

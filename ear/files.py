@@ -14,9 +14,12 @@ from ear.errors import UserError
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Calls `write` on a temporary name beside `path`, flushes it to disk, then renames it over `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # made by `write`, so with the user's own umask
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
+        temporary.touch()  # with the user's own umask, which some writers (safetensors) know nothing of
+        mode = temporary.stat().st_mode
         write(temporary)
+        temporary.chmod(mode)
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)

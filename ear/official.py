@@ -21,6 +21,7 @@ from ear.config.schema import (
     ImageFolderData,
     KLTokenizerConfig,
     ModelConfig,
+    OptimizerConfig,
     SamplingConfig,
     StageConfig,
     TrainingConfig,
@@ -32,6 +33,7 @@ from ear.tokenizers import build_tokenizer
 from ear.torch_files import first_line, read_torch_file
 
 IMAGENET_IMAGES = 1_281_167  # of the training split
+SAMPLES_A_PAIR = 2  # generator samples of one of the official loss's `score_batch_mul` pairs
 
 # Ours on the left, theirs on the right. Shapes agree but for the leading 1s of three of their parameters.
 TRUNK_NAMES = {
@@ -67,7 +69,7 @@ OFFICIAL_LEADING_ONES = {"fake_latent": (1,), "mask_token": (1, 1), "decoder_pos
 
 @dataclass(frozen=True)
 class OfficialCheckpoint:
-    config: RunConfig  # what the checkpoint says of itself; the paper's recipe where it does not say
+    config: RunConfig  # what its args say, of its last command alone; the paper's recipe where they do not say
     model: ImageModel  # in eval mode, with the weights to sample with: the average's where there is one
     weights: dict[str, Tensor]  # those that training would go on from, under our names
 
@@ -143,6 +145,7 @@ def _config(args: Mapping[str, Any], weights: Mapping[str, Tensor]) -> RunConfig
         raise UserError(f"the args disagree with the weights: {', '.join(wrong)}.")
     sizes = {**sizes, **args}
     width = sizes["decoder_embed_dim"]
+    group = args.get("batch_size", 32)  # images of one forward pass, which share a mask ratio
     return RunConfig(
         data=ImageFolderData(size=args["img_size"], classes=sizes["class_num"], images=IMAGENET_IMAGES),
         tokenizer=KLTokenizerConfig(
@@ -159,13 +162,24 @@ def _config(args: Mapping[str, Any], weights: Mapping[str, Tensor]) -> RunConfig
         ),
         scoring=EnergyConfig(
             alpha=args["alpha"],
+            samples=round(SAMPLES_A_PAIR * args.get("score_batch_mul", 2)),
             generator=GeneratorConfig(
                 width=sizes["scoreloss_w"], depth=sizes["scoreloss_d"], noise_channels=sizes["noise_channels"]
             ),
         ),
+        optimizer=OptimizerConfig(
+            weight_decay=args.get("weight_decay", 0.02),
+            generator_lr_scale=args.get("score_lrscale", 0.25),
+            warmup_epochs=args.get("warmup_epochs", 100),
+            clip_norm=args.get("grad_clip", 3.0),
+            ema_decay=args.get("ema_rate", 0.9999),
+        ),
         training=TrainingConfig(
-            batch_size=2048,
-            mask_group=32,
+            batch_size=round(group * args.get("world_size", 32) * args.get("accumulation_steps", 2)),
+            label_drop=args.get("label_drop_prob", 0.1),
+            mask_ratio_min=args.get("mask_ratio_min", 0.7),
+            mask_group=group,
+            schedule=args.get("lr_schedule", "constant"),
             stages=(
                 StageConfig(
                     epochs=args.get("epochs", 800),
@@ -220,6 +234,18 @@ def _args(config: RunConfig) -> dict[str, Any]:
         "scoreloss_d": config.scoring.generator.depth,
         "noise_channels": config.scoring.generator.noise_channels,
         "alpha": config.scoring.alpha,
+        "score_batch_mul": config.scoring.samples / SAMPLES_A_PAIR,  # the official code has whole ones only
+        "weight_decay": config.optimizer.weight_decay,
+        "score_lrscale": config.optimizer.generator_lr_scale,
+        "warmup_epochs": config.warmup_steps * config.training.batch_size / config.data.images,
+        "grad_clip": config.optimizer.clip_norm,
+        "ema_rate": config.optimizer.ema_decay,
+        "label_drop_prob": config.training.label_drop,
+        "mask_ratio_min": config.training.mask_ratio_min,
+        "lr_schedule": config.training.schedule,
+        "batch_size": config.training.mask_group or config.training.batch_size,
+        "world_size": 1,
+        "accumulation_steps": config.training.batch_size / (config.training.mask_group or config.training.batch_size),
         "train_temperature": last.train_temperature,
         "blr": config.peak_learning_rate(last) * 256 / config.training.batch_size,
         "epochs": round(config.total_steps * config.training.batch_size / config.data.images),

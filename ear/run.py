@@ -16,11 +16,10 @@ from ear.execution import set_up
 from ear.files import write_text
 from ear.store import Lease, RunKeys, Store, run_keys
 from ear.training import Callback, PeriodicCheckpoint, Trainer, TrainingRecord
-from ear.training.checkpoint import load_part
+from ear.training.checkpoint import CHECKPOINT, load_part
 from ear.training.history import from_tensors
 from ear.training.token_data import load_token_data
 
-CHECKPOINT = "checkpoint.safetensors"
 SECONDS_BETWEEN_LOOKS = 1.0  # at what another process trains
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ear.errors import UserError
-from ear.run import CHECKPOINT, Run
+from ear.run import Run
 from ear.store import Store
 from ear.training import TrainingRecord
+from ear.training.checkpoint import CHECKPOINT
 from sweeps.mlflow_client import refuses
 from sweeps.runs import PlannedRun
 
@@ -261,6 +262,7 @@ class SweepRecords:
                 "ear.extractor": evaluation.extractor,
                 "ear.extractor_hash": evaluation.extractor_hash,
                 "ear.reference": evaluation.reference,
+                "ear.reference_hash": evaluation.reference_hash,
             }
             for name in ("samples.png", "samples_null.png", "evaluation.json"):
                 self.client.log_artifact(run_id, str(self.store.path(run.keys.evaluation) / name))

@@ -13,9 +13,10 @@ from ear.config import RunConfig
 from ear.errors import UserError
 from ear.evaluation.intermediate import few_image_fid
 from ear.files import is_there
-from ear.run import CHECKPOINT, Run
+from ear.run import Run
 from ear.store import Store
 from ear.training import Trainer
+from ear.training.checkpoint import CHECKPOINT
 from sweeps.output import output_to, say
 from sweeps.places import this_place
 from sweeps.task_messages import Order, Report

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ear.config import Reach, RunConfig
+from ear.config.hashed import hashed_values
 from ear.config.loading import apply_overrides, validate
 from ear.errors import UserError
-from ear.run import CHECKPOINT
+from ear.training.checkpoint import CHECKPOINT
 
 
 def checkpoint_file(path: Path) -> Path:
@@ -30,11 +31,12 @@ def override(config: RunConfig, overrides: Sequence[str], checkpoint: Path) -> R
     values = config.model_dump(mode="json")
     apply_overrides(values, overrides)
     changed = validate(RunConfig, values, source=str(checkpoint))
-    if changed.part(Reach.TRAINING) != config.part(Reach.TRAINING):
+    trained = (Reach.TRAINING, Reach.STAGE)
+    if hashed_values(changed, trained) != hashed_values(config, trained):
         sections = {text.split("=")[0].split(".")[0] for text in overrides}
-        trained = ", ".join(sorted(section for section in sections if RunConfig.reach(section) is Reach.TRAINING))
+        its_own = ", ".join(sorted(section for section in sections if RunConfig.reach(section) is Reach.TRAINING))
         raise UserError(
-            f"--set: {checkpoint} was trained with its own {trained}; only sampling.*, evaluation.*, execution.* and "
+            f"--set: {checkpoint} was trained with its own {its_own}; only sampling.*, evaluation.*, execution.* and "
             "where files lie (data.path, tokenizer.checkpoint) can be changed now."
         )
     return changed

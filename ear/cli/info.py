@@ -12,7 +12,7 @@ def info(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="A shipped name (imagenet256_base) or a YAML file.")],
     overrides: Overrides = [],  # noqa: B006 (typer copies it)
     tflops: Annotated[
-        float, typer.Option(min=0.001, help="TFLOP/s that a device sustains, for the hours. 200: an H100 in bfloat16.")
+        float, typer.Option(min=0.001, help="TFLOP/s that a device sustains, for the hours; 200 is an aim for an H100.")
     ] = 200.0,
     as_json: Json = False,
 ) -> None:
@@ -42,7 +42,8 @@ def info(
         f"{gigabytes(counted.activation_bytes)} for each image trained on at once (execution.micro_batch); "
         "about half of the latter in bfloat16",
         "device hours": f"{hours(counted.training_hours(flops))} of training, "
-        f"{hours(counted.sampling_hours(images, flops))} of sampling {images:,} images, at {tflops:g} TFLOP/s",
+        f"{hours(counted.sampling_hours(images, flops))} of sampling {images:,} images, "
+        f"if the device sustains {tflops:g} TFLOP/s",
     }
     width = max(map(len, rows))
     for name, text in rows.items():

@@ -1,6 +1,7 @@
-"""ear store list, gc, verify"""
+"""ear store list, gc, verify, migrate"""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -139,6 +140,51 @@ def verify(root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
             print("Delete the folders of those that are not: the commands that need them compute them anew.")
     if verdict.faults:
         raise typer.Exit(1)
+
+
+@app.command()
+def migrate(
+    configs: Annotated[
+        list[Path],
+        typer.Option("--configs", metavar="DIR", help="Look for evaluations' settings here too; may be repeated."),
+    ] = [],  # noqa: B006 (typer copies it)
+    root: Root = DEFAULT_ROOT,
+    as_json: Json = False,
+) -> None:
+    """Carry the results of an earlier version over to the names by which this one finds them; computes nothing.
+
+    Every result is compared with the hashes that it was published with. What can't be carried over stays where it is,
+    and is named with the reason. Stop what works on the store first; killed, the same command goes on.
+
+    \b
+    Examples:
+      ear store migrate --root runs
+      ear store migrate --root runs --configs old_mlflow_artifacts
+    """
+    from dataclasses import asdict
+
+    from ear.cli.progress import progress_bar
+    from ear.store import Store
+    from ear.store.migrate import migrate as migrate_store
+
+    with progress_bar(disable=as_json) as progress:
+        total = len(Store(root, any_format=True).published())
+        task = progress.add_task("carrying over", total=total, note="")
+        done = migrate_store(root, configs, lambda: progress.advance(task))
+    if as_json:
+        print(json.dumps(asdict(done), indent=2))
+        return
+    kinds = [done.kinds[key] for key in done.carried]
+    print(
+        f"Carried over: {kinds.count('training')} training stages, {kinds.count('evaluation')} evaluations and "
+        f"{len(done.unfinished)} unfinished stages. {len(done.unchanged)} results have the same name as before."
+    )
+    for key, reason in done.left.items():
+        print(f"Not carried over: {done.kinds.get(key, 'result')} {key[:KEY_SHOWN]}: {reason}.")
+    if done.left:
+        print("These stay where they are, and no command finds them any more: what needs them computes them anew.")
+    if done.carried:
+        print("Next:  ear sweep run FILE for each sweep, which trains nothing and brings MLflow up to the new names.")
 
 
 def what(kind: str, details: dict[str, object]) -> str:

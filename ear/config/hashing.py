@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ear.config.schema import Reach, RunConfig
+from ear.config.hashed import EVALUATED, TRAINED, hashed_values
+from ear.config.schema import RunConfig
 from ear.errors import UserError
 
 
@@ -38,15 +39,21 @@ def file_digest(path: Path) -> str:
         stats = [file.stat() for file in files]
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror}): check the path.") from error
-    return digest([_file_digest(file, stat.st_size, stat.st_mtime_ns) for file, stat in zip(files, stats, strict=True)])
+    return digest([_sha256(file, stat.st_size, stat.st_mtime_ns) for file, stat in zip(files, stats, strict=True)])
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as sha256sum prints it; read once as long as size and time stay."""
+    stat = path.stat()
+    return _sha256(path, stat.st_size, stat.st_mtime_ns)
 
 
 @cache
-def _file_digest(path: Path, _size: int, _time: int) -> str:
+def _sha256(path: Path, _size: int, _time: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def config_hash(config: RunConfig) -> str:
     """Changes when, and only when, something changes that can change the run's result."""
-    return digest([config.part(Reach.TRAINING), config.part(Reach.EVALUATION)])
+    return digest([hashed_values(config, TRAINED), hashed_values(config, EVALUATED)])

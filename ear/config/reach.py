@@ -19,7 +19,7 @@ class ParameterReach:
 
     @property
     def needs_training(self) -> bool:
-        return self.reach in (Reach.TRAINING, Reach.STAGE)
+        return self.reach in (Reach.TRAINING, Reach.STAGE, Reach.EVERYTHING)
 
 
 def parameter_reach(parameter: str, config: RunConfig) -> ParameterReach:

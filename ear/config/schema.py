@@ -1,20 +1,18 @@
 """The one schema of a run. Every section is frozen, refuses unknown keys and states its units.
 
-Where a parameter sits says what it can influence (`Reach`), and the store's keys follow from that: everything that
-reaches training is hashed into the training's key, everything that reaches evaluation into the evaluation's, and
-`execution`, which only says how a run is carried out, into none. `defines_loss` marks what the training loss measures:
-losses of runs that differ there can't be compared. Both hold for everything below a field, until a field below says
-otherwise (`ear.config.reach`).
+Where a parameter sits says what it can influence (`Reach`), and the store's keys follow from that: what reaches
+training is hashed into the training's key, what reaches evaluation into the evaluation's, what reaches everything into
+both, and what only says how a run is carried out into none (`ear.config.hashed`). `defines_loss` marks what the
+training loss measures: losses of runs that differ there can't be compared. Both hold for everything below a field,
+until a field below says otherwise (`ear.config.reach`). `rule` marks a field that one scoring rule alone reads.
 """
 
 import warnings
 from enum import Enum
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic.fields import FieldInfo
 
 
 class Reach(Enum):
@@ -23,6 +21,7 @@ class Reach(Enum):
     TRAINING = "training"  # the weights, from the first step on
     STAGE = "stage"  # the weights, from its own stage on
     EVALUATION = "evaluation"  # only what is measured on finished weights
+    EVERYTHING = "everything"  # the weights, and what is measured on them
     NOTHING = "nothing"  # how it is carried out; recorded, not hashed
 
 
@@ -298,7 +297,7 @@ class SamplingConfig(Section):
     infer_temperature: Annotated[Number, Field(ge=0)] = 1.0
     """`energy`: multiplies the shift of the generator's residual blocks (0.7 in the paper). `hyvarinen`: multiplies
     the noise of each denoising step."""
-    denoising_steps: Count = 100
+    denoising_steps: Annotated[Count, Field(json_schema_extra={"rule": "hyvarinen"})] = 100
     """`hyvarinen` only: denoising steps a token."""
 
 
@@ -332,14 +331,25 @@ class EvaluationConfig(Section):
     """Seeds orders and noise of the evaluated images: equal seeds are common random numbers."""
 
 
+def _refuse_auto(precision: Any) -> Any:
+    if precision == "auto":
+        raise ValueError("`auto` meant bfloat16 on a GPU and float32 on a CPU, which are two results: choose one")
+    return precision
+
+
 class ExecutionConfig(Section):
-    """How the run is carried out. It is recorded and has no influence on keys."""
+    """How the run is carried out. It is recorded and, but for `precision`, has no influence on keys: what other values
+    change is at most the order of rounding, or which noise a seed draws (docs/reproducibility.md)."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Count = 1
     """CPU threads of torch. Results are bit for bit reproducible at an equal number of threads."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of matrix products in training and sampling (autocast). `auto`: bfloat16 on a GPU, float32 on a CPU."""
+    precision: Annotated[
+        Literal["float32", "bfloat16"], BeforeValidator(_refuse_auto), Field(json_schema_extra={"reach": "everything"})
+    ] = "float32"
+    """Of matrix products in training and sampling. bfloat16 (autocast) is several times faster on a GPU and slower on
+    most CPUs. It gives other numbers, so it enters the keys of trainings and of evaluations. float32 means float32 on a
+    GPU too: TF32 is off."""
     micro_batch: Count | None = None
     """Images that a process trains on at once; gradients of the rest of its share of a step are accumulated. Its whole
     share where not given."""
@@ -409,32 +419,9 @@ class RunConfig(Section):
     def _steps(self, epochs: float) -> int:
         return max(1, round(epochs * self.data.images / self.training.batch_size))
 
-    def part(self, reach: Reach) -> dict[str, Any]:
-        """The sections with this reach, as plain JSON values, without the fields that only say where something lies."""
-        return {name: _influential(getattr(self, name)) for name in _sections(reach)}
-
     @classmethod
     def reach(cls, section: str) -> Reach:
         """What the named top-level section can influence, as declared at its field."""
         extra = cls.model_fields[section].json_schema_extra
         assert isinstance(extra, dict), section
         return Reach(extra["reach"])
-
-
-@cache
-def _sections(reach: Reach) -> tuple[str, ...]:
-    return tuple(name for name in RunConfig.model_fields if RunConfig.reach(name) is reach)
-
-
-def _influential(value: Any) -> Any:
-    return value.model_dump(mode="json", exclude=_locations(type(value))) if isinstance(value, Section) else value
-
-
-@cache
-def _locations(section: type[Section]) -> set[str]:
-    return {name for name, field in section.model_fields.items() if _is_location(field)}
-
-
-def _is_location(field: FieldInfo) -> bool:
-    extra = field.json_schema_extra
-    return isinstance(extra, dict) and extra.get("reach") == Reach.NOTHING.value

@@ -251,7 +251,7 @@ class _ShardInWork:
             files = [images.files[item.index] for item in batch.decoded]
             raise UserError(
                 f"The autoencoder fails between {files[0]} and {files[-1]}: {error}. "
-                "Check tokenizer.checkpoint, or encode with --set execution.precision=float32."
+                "Check tokenizer.checkpoint: it computes in float32."
             ) from error
         self.moments.append(torch.stack(half.cpu().chunk(2), dim=1))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 
 from ear.config import RunConfig
@@ -27,7 +28,7 @@ from ear.evaluation.metrics import (
 )
 from ear.evaluation.reference import Reference, load_reference
 from ear.execution import choose_device
-from ear.files import write_json
+from ear.files import write_json, write_text
 from ear.sampling import Sampler, balanced_labels, save_grid
 from ear.store import RunKeys, Store
 
@@ -49,6 +50,7 @@ class Evaluation:
     images: int  # generated with labels
     null_images: int  # generated without
     seconds: float  # of sampling and measuring
+    reference_hash: str = ""  # SHA-256 of the statistics file, or of the images; "" of results of earlier versions
 
 
 def evaluate(
@@ -112,6 +114,7 @@ def evaluate(
             images=settings.images,
             null_images=settings.null_images,
             seconds=time.perf_counter() - started,
+            reference_hash=real.content_hash,
         )
         _warn_of_bias(labelled, real, evaluation)
         _publish(evaluation, sampler, config, keys, store)
@@ -190,6 +193,7 @@ def _publish(evaluation: Evaluation, sampler: Sampler, config: RunConfig, keys: 
 
     def fill(folder: Path) -> None:
         write_json(folder / "evaluation.json", asdict(evaluation))
+        write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
         save_grid(labelled, folder / "samples.png", columns=GRID_COLUMNS)
         save_grid(unlabelled, folder / "samples_null.png", columns=GRID_COLUMNS)
 

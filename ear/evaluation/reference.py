@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ear.config import RunConfig
+from ear.config.hashing import sha256
 from ear.data import Dataset
 from ear.data.base import evenly_spaced
 from ear.errors import UserError
@@ -26,6 +27,7 @@ MANIFOLD_IMAGES = 10_000  # real images that precision and recall look at, as ma
 @dataclass(frozen=True)
 class Reference:
     name: str
+    content_hash: str  # SHA-256 of the statistics file as sha256sum prints it, or of the real images' content
     statistics: FeatureStatistics  # of all its images
     features: Tensor | None  # [M, F] of MANIFOLD_IMAGES of them at most; None where there are only statistics
     images: int | None  # None where the file does not tell
@@ -48,7 +50,13 @@ def load_reference(config: RunConfig, key: str, dataset: Dataset, extractor: Ext
     folder = store.get_or_create(key, "reference", fill)
     tensors = _load(folder)
     statistics = FeatureStatistics(tensors["mean"].numpy(), tensors["covariance"].numpy())
-    return Reference(f"{dataset.name}/{split}", statistics, tensors["features"], int(tensors["images"]))
+    return Reference(
+        f"{dataset.name}/{split}",
+        dataset.split_hash(split),
+        statistics,
+        tensors["features"],
+        int(tensors["images"]),
+    )
 
 
 def _measure(batches: Iterator[Tensor], images: int, extractor: Extractor, folder: Path) -> None:
@@ -98,9 +106,9 @@ def _from_statistics_file(path: Path, key: str, extractor: Extractor, store: Sto
             f"evaluation.statistics: {path} holds a mean {mean.shape} and a covariance {covariance.shape}, but "
             f"{extractor.name} has {features} features: the statistics are of another extractor."
         )
-    statistics = FeatureStatistics(mean, covariance)
+    statistics, content_hash = FeatureStatistics(mean, covariance), sha256(path)
     if images is None:
-        return Reference(path.name, statistics, None, None)
+        return Reference(path.name, content_hash, statistics, None, None)
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
         raise UserError(
             f"evaluation.statistics: arr_0 of {path} is {images.dtype} {images.shape}, not uint8 [N, H, W, 3]."
@@ -110,4 +118,4 @@ def _from_statistics_file(path: Path, key: str, extractor: Extractor, store: Sto
         _measure(iter(torch.split(torch.from_numpy(images).permute(0, 3, 1, 2), 500)), len(images), extractor, folder)
 
     folder = store.get_or_create(key, "reference", fill)
-    return Reference(path.name, statistics, _load(folder)["features"], None)
+    return Reference(path.name, content_hash, statistics, _load(folder)["features"], None)

@@ -3,7 +3,7 @@
 Dimensions: B images, L tokens, n masked tokens an image, D values a token, W width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,12 @@ from ear.model.masking import gather_positions, mask_from_orders
 from ear.model.trunk import MaskedAutoregressiveTransformer
 from ear.random import stream_generator
 from ear.scoring import ScoringRule, build_rule
+
+SAME_NUMBERS: dict[str, str | int | bool | Callable[..., object]] = {
+    "fallback_random": True,  # dropout's masks from torch's own generator, not from one of the compiler's
+    "emulate_precision_casts": True,  # bfloat16 values between fused operations are rounded as without fusion
+}
+"""torch.compile's options under which it changes the order of rounding only, so that it needs no key of its own."""
 
 
 class ImageModel(nn.Module):
@@ -29,9 +35,9 @@ class ImageModel(nn.Module):
         Block by block, since equal blocks share one compilation. The head's number of rows changes from step to step.
         """
         for block in self.trunk.blocks:
-            block.compile()
+            block.compile(options=SAME_NUMBERS)
         for network in self.rule.children():
-            network.compile(dynamic=True)
+            network.compile(dynamic=True, options=SAME_NUMBERS)
 
     def forward(
         self,

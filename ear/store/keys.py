@@ -6,21 +6,23 @@
     reference            extractor and the real images' content
     evaluation           training's last stage, sampling, evaluation, reference
 
-A key is known before anything is computed, so that a plan can say what is there already.
+A key is known before anything is computed, so that a plan can say what is there already. Of a configuration only what
+can change the result enters, and of that only what is not at its default (`ear.config.hashed`).
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ear.config import Reach, RunConfig
+from ear.config import RunConfig
+from ear.config.hashed import EVALUATED, TRAINED, hashed_values
 from ear.config.hashing import digest, file_digest
 from ear.config.schema import KLTokenizerConfig
 from ear.data import Dataset
 
 RECIPE_VERSION = 1
-"""Raised whenever the same configuration starts to give other numbers (the golden losses change): a store must not
-serve results of the old code for the new."""
+"""Raised whenever the same configuration starts to give other numbers (the golden losses or a golden default change): a
+store must not serve results of the old code for the new."""
 
 KEY_LENGTH = 32  # hex digits, 128 bits
 
@@ -56,7 +58,7 @@ def checkpoint_keys(config: RunConfig, dataset: Dataset, checkpoint: Path) -> Ru
 
 def stage_keys(config: RunConfig, dataset_hash: str) -> tuple[str, ...]:
     """A key for each stage; configurations that agree up to a stage share the keys up to it."""
-    shared = config.part(Reach.TRAINING)
+    shared = hashed_values(config, TRAINED)
     stages = shared["training"].pop("stages")
     if config.training.initial_checkpoint is not None:
         shared["initial_checkpoint"] = file_digest(Path(config.training.initial_checkpoint))
@@ -86,7 +88,7 @@ def _keys(config: RunConfig, dataset: Dataset, stages: tuple[str, ...]) -> RunKe
 def evaluation_key(training: str, config: RunConfig, reference: str) -> str:
     """The key of evaluating the weights that `training` identifies by this configuration."""
     decoder = _content(config.tokenizer.checkpoint) if isinstance(config.tokenizer, KLTokenizerConfig) else None
-    return _key("evaluation", training, config.part(Reach.EVALUATION), reference, decoder)
+    return _key("evaluation", training, hashed_values(config, EVALUATED), reference, decoder)
 
 
 def _content(location: str | None) -> str | None:

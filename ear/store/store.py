@@ -30,7 +30,7 @@ from ear.store.lease import Lease
 Kind = Literal["training", "extractor", "reference", "evaluation"]
 
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: keys hashed every field, and no precision
 LEASES = "leases"
 SECONDS_BETWEEN_LOOKS = 0.5  # at what another process makes
 PUBLISHING = "publish-"  # results on their way
@@ -81,34 +81,48 @@ class Entry:
 
 
 class Store:
-    def __init__(self, root: Path, on_wait: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, root: Path, on_wait: Callable[[], object] = lambda: None, *, any_format: bool = False) -> None:
         """
         Args:
             on_wait: called every half second in which another process is waited for, which it may end by raising.
+            any_format: opens a store of an earlier format too, under whose keys nothing of today's is found.
 
         Raises:
-            UserError: the folder can't be written, or a newer version of this program wrote it.
+            UserError: the folder can't be written, or a newer version of this program wrote it, or an earlier one.
         """
         self._on_wait = on_wait
         self.folder = root / "store"
         self.work = self.folder / ".work"
         self.uses = self.folder / ".uses"
         require_writable(self.work)
-        self._check_format()
+        self.format = self._read_format()
+        if self.format < FORMAT_VERSION and not any_format:
+            # Its results would be computed again, each of them, without a word.
+            raise UserError(
+                f"{self.folder} was written by an earlier version of this program, which named results otherwise: "
+                f"`ear store migrate --root {root}` carries them over and computes nothing, or give "
+                "another folder with --root."
+            )
 
-    def _check_format(self) -> None:
+    def _read_format(self) -> int:
         path = self.folder / "format.json"
         if not path.exists():
-            write_json(path, {"version": FORMAT_VERSION})
+            self.mark_format()
         try:
-            version = json.loads(path.read_text(encoding="utf-8"))["version"]
+            version = int(json.loads(path.read_text(encoding="utf-8"))["version"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is damaged ({error}): delete it.") from error
+            raise UserError(f'{path} is damaged ({error}): restore it; it holds {{"version": N}}.') from error
         if version > FORMAT_VERSION:
             raise UserError(
                 f"{self.folder} was written by a newer version of this program (its layout has version {version}, "
                 f"this one knows {FORMAT_VERSION}): update the program, or give another folder with --root."
             )
+        return version
+
+    def mark_format(self) -> None:
+        """Says that everything in it is of today's format."""
+        write_json(self.folder / "format.json", {"version": FORMAT_VERSION})
+        self.format = FORMAT_VERSION
 
     def __contains__(self, key: str) -> bool:
         return is_there(self.path(key)) and (self.path(key) / "entry.json").exists()

@@ -1,10 +1,10 @@
 """Whether what lies in the store is what was published."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ear.errors import UserError
-from ear.store.store import Store, hash_files
+from ear.store.store import Entry, Store, StoredFile, hash_files
 
 
 @dataclass
@@ -37,7 +37,11 @@ def faults_of(store: Store, key: str) -> list[str] | None:
         return [str(error)]
     if not entry.files:
         return None
-    found = hash_files(store.path(key))
+    return file_faults(entry, hash_files(store.path(key)))
+
+
+def file_faults(entry: Entry, found: Mapping[str, StoredFile]) -> list[str]:
+    """How the files found differ from those that were published."""
     faults = [f"{name} is missing" for name in entry.files if name not in found]
     faults += [f"{name} does not belong here" for name in found if name not in entry.files]
     for name, wanted in entry.files.items():

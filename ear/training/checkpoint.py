@@ -4,6 +4,7 @@ A safetensors file, replaced atomically. Randomness is keyed by step (ear.random
 """
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ear.config import RunConfig
+from ear.config.earlier import resolve_auto_precision
 from ear.config.loading import validate
 from ear.errors import UserError
 from ear.files import write_atomically
 from ear.weight_faults import WeightFaults
 
 FORMAT = "ear-checkpoint-1"
+CHECKPOINT = "checkpoint.safetensors"  # its name in a folder of the store
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,43 @@ def load_header(path: Path) -> CheckpointHeader:
     Raises:
         UserError: the file is missing, truncated, foreign, or its configuration is not valid.
     """
+    metadata = load_metadata(path)
+    values = resolve_auto_precision(json.loads(metadata["config"]), "float32")
+    config = validate(RunConfig, values, source=f"{path} (its configuration)")
+    return CheckpointHeader(config, int(metadata["step"]), metadata["dataset_hash"], metadata.get("tokenizer_hash", ""))
+
+
+def load_metadata(path: Path) -> dict[str, str]:
+    """The header as it was written, by whichever version of this program.
+
+    Raises:
+        UserError: the file is missing, truncated or foreign.
+    """
     with _open(path) as checkpoint:
-        metadata: dict[str, Any] = checkpoint.metadata() or {}
+        metadata: dict[str, str] = checkpoint.metadata() or {}
     if metadata.get("format") != FORMAT:
         raise UserError(f"{path} is a safetensors file, but no checkpoint of this program (format {FORMAT}).")
-    config = validate(RunConfig, json.loads(metadata["config"]), source=f"{path} (its configuration)")
-    return CheckpointHeader(config, int(metadata["step"]), metadata["dataset_hash"], metadata.get("tokenizer_hash", ""))
+    return metadata
+
+
+def replace_config(path: Path, config: RunConfig) -> None:
+    """Writes another configuration into a checkpoint, atomically; its tensors keep their bytes.
+
+    A safetensors file is the length of a JSON header (8 bytes, little-endian), the header, and the tensors, whose
+    places count from the header's end.
+    """
+    with path.open("rb") as source:
+        header = json.loads(source.read(int.from_bytes(source.read(8), "little")))
+        header["__metadata__"]["config"] = json.dumps(config.model_dump(mode="json"))
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)  # tensors are aligned
+
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as target:
+                target.write(len(text).to_bytes(8, "little") + text)
+                shutil.copyfileobj(source, target)
+
+        write_atomically(path, write)
 
 
 def load_part(path: Path, part: str) -> dict[str, Tensor]:

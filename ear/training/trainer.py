@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ear.config import RunConfig
+from ear.config.hashed import trained_differently
 from ear.distributed import ALONE, Processes
 from ear.errors import UserError
 from ear.execution import autocast, to_device
@@ -209,11 +210,10 @@ class Trainer:
         """Goes on from a checkpoint of this configuration, or of one that agrees with it up to the checkpoint's step.
 
         Raises:
-            UserError: the checkpoint is damaged, or was trained on other data.
+            UserError: the checkpoint is damaged, or was trained by another configuration or on other data.
         """
         header = load_header(path)
-        if header.dataset_hash != self.data.content_hash:
-            raise UserError(f"{path} was trained on other data than {self.config.data.name} is now.")
+        self._require_own(path, header)
         load_weights(self.model, path, "model")
         for name, average in load_part(path, "ema").items():
             self.ema.averages[name].copy_(average)
@@ -222,3 +222,22 @@ class Trainer:
         self.seconds = self.history[-1].seconds if self.history else 0.0
         self.step = header.step
         self.guard = DivergenceGuard(self.device, self.step)
+
+    def _require_own(self, path: Path, header: CheckpointHeader) -> None:
+        """
+        Raises:
+            UserError: what led to the checkpoint's step is not what leads to it here.
+        """
+        begun = sum(start < header.step for start in [0, *stage_ends(header.config)[:-1]])
+        if differing := trained_differently(header.config, self.config, begun):
+            raise UserError(
+                f"{path} was trained by another configuration, with other values of {', '.join(differing)}: restore "
+                "them, or delete the checkpoint to train anew."
+            )
+        if header.dataset_hash != self.data.content_hash:
+            raise UserError(f"{path} was trained on other data than {self.config.data.name} is now.")
+        if header.tokenizer_hash not in ("", self.data.tokenizer_hash):
+            raise UserError(
+                f"{path} was trained on latents of another autoencoder ({header.tokenizer_hash[:12]}) than those of "
+                f"data.latents ({self.data.tokenizer_hash[:12]}): give the cache that it was trained on."
+            )

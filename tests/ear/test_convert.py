@@ -17,10 +17,9 @@ from ear.cost import cost
 from ear.errors import UserError
 from ear.model import build_model
 from ear.official import load_official
-from ear.run import CHECKPOINT
 from ear.tokenizers import build_tokenizer
 from ear.training import Trainer
-from ear.training.checkpoint import CheckpointHeader, load_header, load_part, save_checkpoint
+from ear.training.checkpoint import CHECKPOINT, CheckpointHeader, load_header, load_part, save_checkpoint
 from ear.training.token_data import TokenData
 
 TINY = Path(__file__).parents[1] / "reference" / "official_tiny.pth"

@@ -177,7 +177,7 @@ def features(values: Tensor) -> Features:
 
 
 def reference(values: Tensor) -> Reference:
-    return Reference("real", feature_statistics(values), values, len(values))
+    return Reference("real", "", feature_statistics(values), values, len(values))
 
 
 def normal(count: int, seed: int, mean: float = 0.0, scale: float = 1.0) -> Tensor:
@@ -200,7 +200,7 @@ def test_a_collapsed_generator_has_low_recall_and_high_fid() -> None:
 
 
 def test_what_cannot_be_measured_is_left_out() -> None:
-    statistics_only = Reference("adm.npz", feature_statistics(normal(100, 0)), None, None)
+    statistics_only = Reference("adm.npz", "", feature_statistics(normal(100, 0)), None, None)
     assert measure(Features(normal(100, 1), None), statistics_only, 3).keys() == {"fid"}
 
 

@@ -1,0 +1,89 @@
+"""What of a configuration enters keys: the values that can change a result, and of those only the ones that are set.
+
+A field that stands at its default does not enter. So a new field with a default changes no key, and a store stays
+valid as the schema grows. In return the defaults are frozen: one that changes raises `RECIPE_VERSION`
+(tests/ear/golden/defaults.json).
+"""
+
+from collections.abc import Container
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from ear.config.schema import Reach, RunConfig, Section
+
+TRAINED = (Reach.TRAINING, Reach.STAGE, Reach.EVERYTHING)
+EVALUATED = (Reach.EVALUATION, Reach.EVERYTHING)
+
+
+@dataclass(frozen=True)
+class _Field:
+    name: str
+    reach: Reach | None  # declared at the field itself; None where it is that of the section above
+    rule: str | None  # the one scoring rule that reads it; None where all do
+    names_a_kind: bool  # a union's member is told by it, so that it enters in any case
+    default: Any  # PydanticUndefined, which equals nothing else, of a required field
+
+
+@cache
+def _fields(section: type[Section]) -> tuple[_Field, ...]:
+    found = []
+    for name, field in section.model_fields.items():
+        extra: Any = field.json_schema_extra or {}
+        reach = Reach(extra["reach"]) if "reach" in extra else None
+        default = field.get_default(call_default_factory=True)
+        found.append(_Field(name, reach, extra.get("rule"), name == "name", default))
+    return tuple(found)
+
+
+def hashed_values(config: RunConfig, reaches: Container[Reach]) -> dict[str, Any]:
+    """The values of these reaches that are not at their defaults, nested as in the configuration, as JSON values.
+
+    Fields that another scoring rule reads are left out, and so are sections in which nothing is set.
+    """
+    return _section(config, Reach.TRAINING, reaches, config.scoring.name)
+
+
+def _section(section: Section, above: Reach, reaches: Container[Reach], rule: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for field in _fields(type(section)):
+        reach = field.reach or above
+        value = getattr(section, field.name)
+        if field.rule not in (None, rule):
+            continue
+        if isinstance(value, Section):
+            if inner := _section(value, reach, reaches, rule):
+                found[field.name] = inner
+        elif reach in reaches and (field.names_a_kind or value != field.default):
+            found[field.name] = _plain(value, reach, reaches, rule)
+    return found
+
+
+def _plain(value: Any, reach: Reach, reaches: Container[Reach], rule: str) -> Any:
+    if not isinstance(value, tuple):
+        return value
+    return [_section(each, reach, reaches, rule) if isinstance(each, Section) else each for each in value]
+
+
+def trained_differently(one: RunConfig, other: RunConfig, stages: int) -> list[str]:
+    """Dotted names of what differs between two trainings up to the end of this many stages."""
+    return sorted(_differing(_up_to(one, stages), _up_to(other, stages)))
+
+
+def _up_to(config: RunConfig, stages: int) -> dict[str, Any]:
+    values = hashed_values(config, TRAINED)
+    training = values["training"]
+    return {**values, "training": {**training, "stages": training["stages"][:stages]}}
+
+
+def _differing(one: Any, other: Any, prefix: str = "") -> list[str]:
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        one, other = dict(enumerate(one)), dict(enumerate(other))
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return [prefix] if one != other else []
+    names = dict.fromkeys([*one, *other])
+    return [
+        found
+        for name in names
+        for found in _differing(one.get(name), other.get(name), f"{prefix}.{name}" if prefix else f"{name}")
+    ]
