@@ -38,6 +38,7 @@ def test_round_trip_and_frozen() -> None:
         ("model.width=50", "not divisible by heads"),
         ("training.stages.7.steps=1", "its entries are 0 to 1"),
         ("scoring", "write it as section.key=value"),
+        ("execution.precision=auto", "execution.precision: `auto` meant bfloat16 on a GPU and float32 on a CPU"),
     ],
 )
 def test_wrong_values_are_refused_with_their_place(override: str, message: str) -> None:
@@ -67,6 +68,7 @@ def test_hash_changes_when_and_only_when_results_can() -> None:
         "training.stages.1.train_temperature=0.9",
         "sampling.cfg=2",
         "evaluation.images=3000",
+        "execution.precision=bfloat16",
     ):
         assert config_hash(load_config("digits", [override])) != base, override
 
