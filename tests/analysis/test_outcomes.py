@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from analysis.report import Report, write_report
 from analysis.results import METRICS, load_results
+from analysis.samples import first_seeds, note
 from ear.store import Store
 from ear.store.uses import recorded_uses
 from sweeps.mlflow_client import open_client
@@ -101,6 +103,16 @@ def test_the_table_names_each_outcome(report: Report) -> None:
 
 def test_the_caption_counts_the_seeds_that_the_numbers_rest_on(report: Report) -> None:
     assert "; 1 to 2 seeds, mean ± 95% interval" in report.caption
+
+
+def test_the_sample_sheet_says_whose_numbers_it_shows(root: Path) -> None:
+    results = load_results("ends", root)
+    assert first_seeds(results)["fid"].tolist() == [10.0, 12.5, 20.0]  # not the means
+    words = "A row a class; the last row without a class label; samples, FID and recall of the first finished seed"
+    assert note(results) == f"{words}."
+    rows = pd.DataFrame({ALPHA: np.linspace(1, 2, 21), "outcome": "finished", "seed": 0})
+    many = replace(results, frame=rows)
+    assert note(many) == f"{words}; the 20 of 21 configurations with the best fid of that seed."
 
 
 def test_the_report_needs_the_results_that_it_shows(root: Path, report: Report) -> None:
