@@ -39,12 +39,12 @@ def write_report(name: str, root: Path) -> Report:
         UserError: the sweep is unknown or has no finished run, or the folder can't be written.
     """
     results = load_results(name, root)
-    record_use(Store(root), f"report {name}", [*results.frame["key"], *results.confirmations.get("key", ())])
+    record_use(Store(root), f"report {name}", [*results.finished["key"], *results.confirmations.get("key", ())])
     folder = root / name / "report"
     require_writable(folder)
     paper = paper_ablation(results.axes)
     summary = summarise(results.frame, results.axes, METRICS)
-    caption = describe(results.conditions, seed_range(summary["runs"]))
+    caption = describe(results.conditions, seed_range(summary["finished"][summary["finished"] > 0]))
     if results.searched:
         paper = None  # which ablates one parameter at a time
         table = display_table(best_rows(summary, results.objective), results.axes, paper)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.statistics import OUTCOMES
 from ear.errors import UserError
 from sweeps.mlflow_client import open_client, tracking_errors, tracking_uri
 from sweeps.records import CONFIRMATION, DIGEST, KEY, OBJECTIVE, OUTCOME, PARAMETERS, PARENT, ROLE, SEED, TRIAL
@@ -20,7 +21,7 @@ CONDITIONS = ("extractor", "extractor_hash", "reference", "images", "null_images
 class SweepResults:
     name: str
     axes: list[str]  # dotted parameters
-    frame: pd.DataFrame  # a row a run: the axes, seed, outcome, metrics, run_id
+    frame: pd.DataFrame  # a row for each run that has ended: the axes, seed, outcome, metrics, run_id
     conditions: dict[str, Any]  # of the measurement: extractor, reference, numbers of images, sampling settings
     client: Any  # MlflowClient, for artifacts
     confirmations: pd.DataFrame  # of a search: the runs that measured its best again, with `trial` and `searched`
@@ -58,7 +59,7 @@ def load_results(name: str, root: Path) -> SweepResults:
         if not parents:
             raise UserError(f"The experiment {name!r} holds no sweep of this program.")
         runs = children(client, experiment.experiment_id, parents[0].info.run_id)
-    ended = [run for run in runs if run.data.tags.get(OUTCOME) in ("finished", "diverged", "pruned")]
+    ended = [run for run in runs if has_ended(run)]
     rows = [row(run) for run in ended if run.data.tags.get(ROLE) != CONFIRMATION]
     if not any(each["outcome"] == "finished" for each in rows):
         raise UserError(f"No run of {name!r} has been evaluated yet: ear sweep run FILE goes on with it.")
@@ -66,15 +67,22 @@ def load_results(name: str, root: Path) -> SweepResults:
     objective = parents[0].data.tags.get(OBJECTIVE, "fid")
     frame = pd.DataFrame(rows).sort_values([*axes, "seed"], ignore_index=True)
     measured = [run for run in runs if run.data.tags.get(ROLE) != CONFIRMATION]
+    again = [run for run in ended if run.data.tags.get(ROLE) == CONFIRMATION and run.data.tags[OUTCOME] != "failed"]
     return SweepResults(
         name,
         axes,
         frame,
         common_conditions(measured, axes),
         client,
-        confirmations([run for run in ended if run.data.tags.get(ROLE) == CONFIRMATION], frame, objective),
+        confirmations(again, frame, objective),
         objective,
     )
+
+
+def has_ended(run: Any) -> bool:
+    """Whether a run has an outcome that stands: one that failed keeps its tag while a later call tries it again."""
+    outcome = run.data.tags.get(OUTCOME)
+    return outcome in OUTCOMES and (outcome != "failed" or run.info.status == "FAILED")
 
 
 def confirmations(runs: list[Any], frame: pd.DataFrame, objective: str) -> pd.DataFrame:

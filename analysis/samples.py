@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from numpy.typing import NDArray
@@ -21,8 +22,8 @@ MOST_PANELS = 20  # the best of more configurations
 
 
 def save_sample_sheet(path: Path, results: SweepResults, caption: str) -> None:
-    """One panel a configuration, its first seed's: a row of samples a class, and one without a class below."""
-    first = results.finished.groupby(results.axes, sort=True, dropna=False).first().reset_index()
+    """One panel a configuration, its first finished seed's: a row of samples a class, one without a class below."""
+    first = first_seeds(results)
     if len(first) > MOST_PANELS:
         first = first.sort_values(results.objective, ascending=better(results.objective) == "min").head(MOST_PANELS)
     columns = min(COLUMNS_OF_SHEET, len(first))
@@ -37,9 +38,23 @@ def save_sample_sheet(path: Path, results: SweepResults, caption: str) -> None:
             values = ", ".join(f"{figure_symbol(axis)} = {shown(configuration[axis])}" for axis in results.axes)
             fid, recall = configuration["fid"], configuration["recall"]
             panel.set_title(f"{values}\nFID {fid:.1f}, recall {recall:.2f}", fontsize=8)
-        note = f"A row a class; the last row without a class label. {caption}"
-        figure.supxlabel(wrap_caption(note, 40 * columns), fontsize=6, color="0.35")
+        figure.supxlabel(wrap_caption(f"{note(results)} {caption}", 40 * columns), fontsize=6, color="0.35")
         write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
+
+
+def first_seeds(results: SweepResults) -> pd.DataFrame:
+    """The run of each configuration's first finished seed."""
+    return results.finished.groupby(results.axes, sort=True, dropna=False).first().reset_index()
+
+
+def note(results: SweepResults) -> str:
+    """What the panels show, so that nobody takes one seed's numbers for the means that the caption speaks of."""
+    count = len(first_seeds(results))
+    which = f"; the {MOST_PANELS} of {count} configurations with the best {results.objective} of that seed"
+    return (
+        "A row a class; the last row without a class label; samples, FID and recall of the first finished seed"
+        f"{which if count > MOST_PANELS else ''}."
+    )
 
 
 def samples_of(results: SweepResults, run_id: str) -> NDArray[np.float32]:

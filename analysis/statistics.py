@@ -7,6 +7,7 @@ import pandas as pd
 from scipy import stats
 
 CONFIDENCE = 0.95
+OUTCOMES = ("finished", "diverged", "pruned", "failed")  # how a run ends
 
 
 def half_width(values: Sequence[float]) -> float | None:
@@ -33,13 +34,13 @@ def p_value(values: Sequence[float]) -> float | None:
 
 
 def seed_range(counts: Sequence[int]) -> str:
-    """How many seeds there are, from each one's count: `3`, or `1 to 3` where some have not all ended."""
+    """How many seeds there are, from each one's count: `3`, or `1 to 3` where some have not all finished."""
     least, most = min(counts), max(counts)
     return f"{most}" if least == most else f"{least} to {most}"
 
 
 def summarise(frame: pd.DataFrame, axes: list[str], metrics: Sequence[str]) -> pd.DataFrame:
-    """A row for each configuration: its axes, `runs`, `diverged`, METRIC and METRIC_ci.
+    """A row for each configuration: its axes, `runs`, how many of them had each outcome, METRIC and METRIC_ci.
 
     METRIC is NaN where no run finished, and METRIC_ci, the interval's half-width, where fewer than two did.
     """
@@ -47,7 +48,8 @@ def summarise(frame: pd.DataFrame, axes: list[str], metrics: Sequence[str]) -> p
     for values, group in frame.groupby(axes, sort=True, dropna=False):
         finished = group[group["outcome"] == "finished"]
         row: dict[str, object] = dict(zip(axes, values, strict=True))
-        row |= {"runs": len(group), "diverged": len(group) - len(finished), "diverged_at": group["diverged_at"].min()}
+        row |= {"runs": len(group), **{each: int((group["outcome"] == each).sum()) for each in OUTCOMES}}
+        row["diverged_at"] = group["diverged_at"].min()
         for metric in metrics:
             numbers = finished[metric].tolist()
             row[metric] = float(pd.Series(numbers).mean()) if numbers else None

@@ -4,6 +4,7 @@ import pandas as pd
 
 from analysis.notation import latex_symbol, symbol
 from analysis.paper import PaperAblation
+from analysis.statistics import OUTCOMES
 from sweeps.runs import shown
 
 # metric -> heading, decimals
@@ -32,18 +33,34 @@ def display_table(summary: pd.DataFrame, axes: list[str], paper: PaperAblation |
 
 
 def cell(configuration: pd.Series, metric: str, decimals: int) -> str:
-    """`12.34 ± 0.56`, without the interval for one seed; where nothing finished, when it diverged.
+    """`12.34 ± 0.56`, without the interval for one seed; where nothing finished, how it ended instead.
 
-    FID, the first column, also says how many of a configuration's seeds diverged: the mean is over the others.
+    FID, the first column, also says how many of a configuration's seeds did not finish, and how they ended: the mean is
+    over the others.
     """
     value, interval = configuration[metric], configuration[f"{metric}_ci"]
     if pd.isna(value):
-        diverged_at = configuration["diverged_at"]
-        return "not measured" if pd.isna(diverged_at) else f"diverged at step {diverged_at:.0f}"
+        return "not measured" if configuration["finished"] else how_it_ended(configuration)
     text = f"{value:.{decimals}f}" + ("" if pd.isna(interval) else f" ± {interval:.{decimals}f}")
-    if metric == "fid" and configuration["diverged"]:
-        text += f" ({configuration['diverged']:.0f} of {configuration['runs']:.0f} diverged)"
+    if metric == "fid" and (unfinished := unfinished_runs(configuration)):
+        counts = (f"{count} of {configuration['runs']} {outcome}" for outcome, count in unfinished.items())
+        text += f" ({', '.join(counts)})"
     return text
+
+
+def unfinished_runs(configuration: pd.Series) -> dict[str, int]:
+    """How many runs of a configuration had each of the outcomes that leave no numbers; only those that occurred."""
+    return {outcome: configuration[outcome] for outcome in OUTCOMES if outcome != "finished" and configuration[outcome]}
+
+
+def how_it_ended(configuration: pd.Series) -> str:
+    """Of a configuration without a finished run: `pruned`, or where its runs differ, `1 pruned, 2 failed`."""
+    words = {outcome: outcome for outcome in OUTCOMES}
+    words["diverged"] = f"diverged at step {configuration['diverged_at']:.0f}"  # of several, the first to
+    unfinished = unfinished_runs(configuration)
+    if len(unfinished) == 1:
+        return words[next(iter(unfinished))]
+    return ", ".join(f"{count} {words[outcome]}" for outcome, count in unfinished.items())
 
 
 def markdown(table: pd.DataFrame) -> str:

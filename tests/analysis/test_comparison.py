@@ -151,7 +151,7 @@ def test_a_pair_can_pass_alone_and_fail_among_others() -> None:
     third = second + TILT
     assert words(line(first, second, third), [CFG]).startswith(
         "Paired by seed over 3 seeds, FID tells none of 2 pairs of neighbours apart "
-        f"(95% confidence for all together; taken one by one, 1).{FEW} The best FID is"
+        f"(95% confidence for all together; taken one by one, 1).{FEW} The lowest mean FID is"
     )
 
 
@@ -162,7 +162,7 @@ def test_pairs_not_told_apart_are_named_where_they_are_few() -> None:
     # Four configurations, three comparisons with the best: only the second is surely above it.
     assert words(line(10 + LUCK, second, third, third + 1 + WOBBLE), [CFG]) == (
         "Paired by seed over 3 seeds, FID tells 2 of 3 pairs of neighbours apart (95% confidence for all together). "
-        f"It can't tell apart 2.0 and 3.0.{FEW} The best FID is 20.00 ± 24.84, at cfg 1.0; 2 of 3 other "
+        f"It can't tell apart 2.0 and 3.0.{FEW} The lowest mean FID is 20.00 ± 24.84, at cfg 1.0; 2 of 3 other "
         "configurations can't be told apart from it (95% confidence that the truly best is among these 3)."
     )
 
@@ -184,7 +184,7 @@ def test_many_pairs_are_counted_and_the_best_named() -> None:
     fid[(3.0, 16)] = fid[(2.0, 16)] + [-1.0, 0.0, 1.1]  # a seventh
     assert words(runs(fid, AXES), AXES).startswith(
         "Paired by seed over 3 seeds, FID tells 5 of 12 pairs of neighbours apart (95% confidence for all together)."
-        f"{FEW} The best FID is 21.00 ± "
+        f"{FEW} The lowest mean FID is 21.00 ± "
     )
 
 
@@ -193,7 +193,8 @@ def test_all_or_none_can_be_told_apart_from_the_best() -> None:
     # Two that are 1 above the best, not told apart from each other: 2 of 2 others are told apart.
     frame = line(best, best + 1 + WOBBLE, best + 1 - WOBBLE)
     assert words(frame, [CFG]).endswith(
-        "The best FID is 20.00 ± 24.84, at cfg 1.0; both other configurations are told apart from it (95% confidence)."
+        "The lowest mean FID is 20.00 ± 24.84, at cfg 1.0; "
+        "both other configurations are told apart from it (95% confidence)."
     )
     frame = line(best, best + 0.1 + TILT, best + 0.1 - TILT)
     assert words(frame, [CFG]).endswith(
@@ -269,7 +270,7 @@ def test_many_pairs_without_common_seeds_are_counted() -> None:
 def test_the_best_can_have_a_single_seed() -> None:
     close = 10 + LUCK
     assert words(line(close, close + TILT, [None, 5.0, None]), [CFG]).endswith(
-        "The best FID is 5.00, at cfg 3.0, where a single seed finished: nothing can be told apart from it."
+        "The lowest FID is 5.00, at cfg 3.0, where a single seed finished: nothing can be told apart from it."
     )
 
 

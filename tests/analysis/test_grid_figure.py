@@ -32,7 +32,10 @@ def grid(
         missing = math.isnan(mean)
         row = dict(zip(axes, values, strict=True)) | {
             "runs": runs,
+            "finished": 0 if missing else runs,
             "diverged": runs if missing else 0,
+            "pruned": 0,
+            "failed": 0,
             "diverged_at": 7.0 if missing else math.nan,
         }
         for metric in METRICS:

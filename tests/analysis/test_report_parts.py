@@ -1,6 +1,7 @@
 """Statistics, tables and findings on frames whose answers are known."""
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,31 +26,33 @@ PAPER_FACTS = {
 }
 
 
-def runs(fid: dict[float, list[float | None]], recall: dict[float, float] | None = None) -> pd.DataFrame:
-    """A frame of runs: alpha -> FID by seed, None for a diverged one."""
+End = float | str  # a run's FID, or how else it ended
+
+
+def runs(fid: Mapping[float, Sequence[End]], recall: dict[float, float] | None = None) -> pd.DataFrame:
+    """A frame of runs: alpha -> FID by seed, or its outcome where it did not finish."""
     rows = []
-    for alpha, values in fid.items():
-        for seed, value in enumerate(values):
-            diverged = value is None
-            metrics = dict.fromkeys(METRICS, math.nan if diverged else 1.0) | {
-                "fid": math.nan if diverged else value,
-                "fid_null": math.nan if diverged else value,
-                "recall": math.nan if diverged else (recall or {}).get(alpha, 0.7),
+    for alpha, ends in fid.items():
+        for seed, end in enumerate(ends):
+            finished = not isinstance(end, str)
+            metrics = dict.fromkeys(METRICS, 1.0 if finished else math.nan) | {
+                "fid": end if finished else math.nan,
+                "fid_null": end if finished else math.nan,
+                "recall": (recall or {}).get(alpha, 0.7) if finished else math.nan,
             }
-            outcome = "diverged" if diverged else "finished"
             rows.append(
                 {
                     ALPHA: alpha,
                     "seed": seed,
-                    "outcome": outcome,
-                    "diverged_at": 7.0 if diverged else math.nan,
+                    "outcome": "finished" if finished else end,
+                    "diverged_at": 7.0 if end == "diverged" else math.nan,
                     **metrics,
                 }
             )
     return pd.DataFrame(rows)
 
 
-def summary_of(fid: dict[float, list[float | None]], **more: dict[float, float]) -> pd.DataFrame:
+def summary_of(fid: Mapping[float, Sequence[End]], **more: dict[float, float]) -> pd.DataFrame:
     return summarise(runs(fid, **more), [ALPHA], METRICS)
 
 
@@ -74,10 +77,46 @@ def test_interval_covers_the_mean_as_often_as_it_says() -> None:
 
 
 def test_summary_averages_the_finished_runs_only() -> None:
-    row = summary_of({1.0: [10.0, 14.0, None]}).iloc[0]
+    row = summary_of({1.0: [10.0, 14.0, "diverged"]}).iloc[0]
     assert (row["runs"], row["diverged"], row["diverged_at"]) == (3, 1, 7)
     assert row["fid"] == 12
     assert row["fid_ci"] == pytest.approx(half_width([10.0, 14.0]))
+
+
+def test_outcomes_are_counted_by_name() -> None:
+    summary = summary_of({1.0: [10.0, "pruned", "failed", 14.0, "pruned"], 1.5: ["failed"], 2.0: ["diverged", 12.0]})
+    counts = summary[["runs", "finished", "diverged", "pruned", "failed"]]
+    assert counts.to_numpy().tolist() == [[5, 2, 0, 2, 1], [1, 0, 0, 0, 1], [2, 1, 1, 0, 0]]
+    assert summary["fid"].tolist()[::2] == [12.0, 12.0]
+    assert math.isnan(summary["fid"][1])
+
+
+def test_cells_name_what_did_not_finish() -> None:
+    ends: dict[float, list[End]] = {
+        1.0: [5.0, 5.0, "pruned"],
+        1.1: [5.0, "failed", "failed"],
+        1.2: [5.0, "pruned", "failed", "diverged"],
+        1.3: ["diverged", "diverged"],
+        1.4: ["pruned"],
+        1.5: ["failed", "failed"],
+        1.6: ["failed", "diverged", "pruned", "diverged"],
+        1.7: ["failed", "pruned"],
+    }
+    table = display_table(summary_of(ends), [ALPHA], None)
+    nothing = [
+        "diverged at step 7",
+        "pruned",
+        "failed",
+        "2 diverged at step 7, 1 pruned, 1 failed",
+        "1 pruned, 1 failed",
+    ]
+    assert list(table["FID"]) == [
+        "5.00 ± 0.00 (1 of 3 pruned)",
+        "5.00 (2 of 3 failed)",
+        "5.00 (1 of 4 diverged, 1 of 4 pruned, 1 of 4 failed)",
+        *nothing,
+    ]
+    assert list(table["recall"]) == ["0.700 ± 0.000", "0.700", "0.700", *nothing]
 
 
 def test_paper_numbers_are_the_papers(paper: PaperAblation) -> None:
@@ -90,7 +129,9 @@ def test_paper_numbers_are_the_papers(paper: PaperAblation) -> None:
 
 def test_table_shows_intervals_divergence_and_the_paper(paper: PaperAblation) -> None:
     table = display_table(
-        summary_of({1.0: [10.0, 14.0], 1.1: [5.0, None], 1.5: [6.0, 8.0], 2.0: [None, None]}), [ALPHA], paper
+        summary_of({1.0: [10.0, 14.0], 1.1: [5.0, "diverged"], 1.5: [6.0, 8.0], 2.0: ["diverged", "diverged"]}),
+        [ALPHA],
+        paper,
     )
     assert list(table["α"]) == ["1.0", "1.1", "1.5", "2.0"]
     width = half_width([10.0, 14.0])
@@ -107,19 +148,21 @@ def test_table_shows_intervals_divergence_and_the_paper(paper: PaperAblation) ->
     assert r"100\% of digits\_test" in text
 
 
-def test_findings_reproduce_order_and_collapse(paper: PaperAblation) -> None:
+def test_findings_reproduce_the_collapse_and_claim_no_order_from_one_seed(paper: PaperAblation) -> None:
     fid: dict[float, list[float | None]] = {1.0: [17], 1.25: [20], 1.5: [21], 1.75: [26], 2.0: [160]}
     text = findings(runs(fid, recall={2.0: 0.0}), [ALPHA], paper)
-    assert "order by FID reproduces" in text
-    assert "collapse at 2.0 reproduces: recall 0.000 against 0.70" in text
-    assert f"{160 / 17:.1f} times the best (paper: {188.1 / 3.55:.0f} times)" in text
+    assert "FIDs are in the paper's order, from one seed, which can't show it" in text
+    assert "order by FID reproduces" not in text
+    assert "collapse at 2.0 reproduces, from one seed: recall 0.000 against 0.70 elsewhere" in text
+    assert f"{160 / 17:.1f} times the lowest (paper: {188.1 / 3.55:.0f} times)" in text
     assert "With one seed there is no interval" in text
 
 
 def test_findings_say_what_does_not_reproduce(paper: PaperAblation) -> None:
     text = findings(runs({1.0: [30], 1.5: [20], 2.0: [10]}), [ALPHA], paper)
     assert "2.0, 1.5, 1.0 here and 1.0, 1.5, 2.0 in the paper (rank correlation -1.00)" in text
-    assert "collapse at 2.0 does not reproduce" in text
+    assert "from one seed, which contradicts nothing" in text
+    assert "collapse at 2.0 does not reproduce, from one seed: recall 0.700 against 0.70 elsewhere" in text
 
 
 def test_findings_without_a_value_of_the_papers(paper: PaperAblation) -> None:
@@ -141,7 +184,7 @@ def test_names_are_written_as_latex_and_matplotlib_read_them() -> None:
 
 
 def test_figure_is_drawn_with_and_without_the_paper(tmp_path: Path, paper: PaperAblation) -> None:
-    summary = summary_of({1.0: [10.0, 12.0], 1.5: [11.0, 13.0], 2.0: [80.0, None]})
+    summary = summary_of({1.0: [10.0, 12.0], 1.5: [11.0, 13.0], 2.0: [80.0, "diverged"]})
     for name, beside in (("with.png", paper), ("without.png", None)):
         save_ablation_figure(tmp_path / name, summary, ALPHA, beside, "caption")
         pixels = imread(tmp_path / name)

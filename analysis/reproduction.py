@@ -1,0 +1,171 @@
+"""What of a paper's ablation reproduces: claimed only where the seeds can show it, and said from how many.
+
+An order is a matter of degree, so each of its steps has to be told apart. A collapse is a difference of kind, which a
+single seed can show; where there are more, it has to be there in each.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pandas as pd
+from scipy import stats
+
+from analysis.comparison import Pair, by_seed, compare, differences
+from analysis.paper import PaperAblation
+from analysis.tables import how_it_ended
+from analysis.wording import in_seeds, listed, share, span
+from sweeps.runs import shown
+
+COLLAPSE = 5.0  # a configuration's FID over the best one's from which we speak of a collapse
+RECALL_GONE = 0.1  # of the best recall elsewhere, under which it is gone
+IS_FALLEN = 0.5  # of the lowest IS elsewhere, under which it has fallen with the paper's
+TEST = "paired, Holm, 95% confidence"
+
+
+def reproduction(frame: pd.DataFrame, summary: pd.DataFrame, paper: PaperAblation) -> list[str]:
+    """Sentences on the configurations that the paper has too; `summary` is `summarise`'s of the `frame` of runs."""
+    axis = paper.axis
+    shared = summary[summary[axis].isin(paper.values)]
+    if shared.empty:
+        return ["The sweep has none of the paper's values, so nothing can be compared."]
+    both = shared.dropna(subset=["fid"])
+    theirs = pd.Series([paper.value("fid", value) for value in both[axis]], index=both.index, dtype=float)
+    values = {metric: by_seed(frame, [axis], metric)[both.index] for metric in ("fid", "is", "recall")}
+    return [
+        *unfinished(shared[shared["fid"].isna()], axis),
+        *order(both, theirs, values["fid"], paper),
+        *collapse(both, axis, theirs, values["recall"]),
+        *inception_score(both, theirs, values["is"], paper),
+    ]
+
+
+def unfinished(rows: pd.DataFrame, axis: str) -> list[str]:
+    """Which of the paper's values have no numbers here, and why."""
+    if rows.empty:
+        return []
+    ends = [f"{shown(row[axis])} ({how_it_ended(row)})" for _, row in rows.astype(object).iterrows()]
+    return [f"No run finished at {', '.join(ends)}, so nothing is compared there."]
+
+
+def order(both: pd.DataFrame, theirs: pd.Series, fid: pd.DataFrame, paper: PaperAblation) -> list[str]:
+    """Whether configurations rank by FID as the paper's do; `fid` is of `by_seed`.
+
+    They do if each step from one to the next in the paper's order is told apart in the paper's direction. A step that
+    is told apart in the other one contradicts the paper; any other leaves the order open.
+    """
+    if len(both) < 3:
+        return []
+    axis = paper.axis
+    ranked = both.loc[theirs.sort_values().index]
+    in_order = bool(ranked["fid"].is_monotonic_increasing)
+    steps = judge_steps(ranked, fid)
+    where = "" if len(both) == len(paper.values) else f" at {len(both)} of its {len(paper.values)} values"
+    if in_order and len(steps.agree) == steps.count:
+        return [f"The order by FID reproduces{where}: {steps.told()} of it apart ({TEST})."]
+    one_seed = len(fid.dropna(how="all")) == 1
+    if in_order:
+        head = f"The {'FIDs' if one_seed else 'means'} are in the paper's order{where}"
+    else:
+        ours, papers = (", ".join(map(shown, rows[axis])) for rows in (both.sort_values("fid"), ranked))
+        head = f"The order by {'FID' if one_seed else 'mean FID'} is {ours} here and {papers} in the paper"
+        head += f" (rank correlation {stats.spearmanr(both['fid'], theirs).statistic:.2f})"
+    if one_seed:
+        verdict = "can't show it" if in_order else "contradicts nothing"
+        return [f"{head}, from one seed, which {verdict}: each FID has that seed's luck in it."]
+    return open_order(head, steps, in_order, axis)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of the paper's order of FID, from each configuration to the next, judged together."""
+
+    agree: list[Pair]  # told apart in the paper's direction
+    against: list[Pair]  # told apart in the other
+    open: list[Pair]  # not told apart
+    seeds: str  # that those which can be compared have in common; `0` where none can
+
+    @property
+    def count(self) -> int:
+        return len(self.agree) + len(self.against) + len(self.open)
+
+    def told(self) -> str:
+        return f"over {self.seeds} seeds, FID tells {share(len(self.agree), self.count)} steps"
+
+
+def judge_steps(ranked: pd.DataFrame, fid: pd.DataFrame) -> Steps:
+    """Of configurations in the paper's order, the lowest FID first; `fid` is of `by_seed`."""
+    compared = compare(list(pairwise(row for _, row in ranked.astype(object).iterrows())), fid)
+    risen = [sum(differences(fid, higher, lower)) > 0 for lower, higher in compared.apart]
+    return Steps(
+        agree=[step for step, up in zip(compared.apart, risen, strict=True) if up],
+        against=[step for step, up in zip(compared.apart, risen, strict=True) if not up],
+        open=[*compared.close, *compared.unknown],
+        seeds=compared.seeds,
+    )
+
+
+def open_order(head: str, steps: Steps, in_order: bool, axis: str) -> list[str]:
+    """What the seeds show of an order that they don't show as a whole, or contradict; `head` says how the means are."""
+    of_it = "of it" if in_order else "of the paper's order"
+    if steps.seeds == "0":
+        return [f"{head}; no step {of_it} has two finished seeds in common, so nothing shows it."]
+    direction = "" if in_order and not steps.against else " in its direction"
+    rest = listed(steps.open, [axis])
+    but = f", but not {rest}" if steps.agree and rest else ""
+    sentences = [f"{head}; {steps.told()} {of_it} apart{direction} ({TEST}){but}."]
+    if steps.against:
+        names = listed(steps.against, [axis]) or f"{len(steps.against)} steps"
+        sentences.append(f"This contradicts the paper: FID tells {names} apart the other way round.")
+    return sentences
+
+
+def collapse(both: pd.DataFrame, axis: str, theirs: pd.Series, recall: pd.DataFrame) -> list[str]:
+    """Whether what collapses in the paper collapses here, seed by seed, and by how much; `recall` is of `by_seed`."""
+    sentences = []
+    for index in theirs.index[theirs > COLLAPSE * theirs.min()]:
+        row, rest = both.loc[index], both.drop(index)
+        gone = below(recall, index, RECALL_GONE * recall.drop(columns=index).max(axis=1))
+        name = f"The collapse at {shown(row[axis])}"
+        if not gone:
+            sentences.append(f"{name} can't be judged: no seed finished both there and elsewhere.")
+            continue
+        verdict = in_seeds("reproduces", "does not reproduce", gone)
+        factor, paper_factor = row["fid"] / both["fid"].min(), theirs[index] / theirs.min()
+        sentences.append(
+            f"{name} {verdict}: "
+            f"{averaged(recall)}recall {row['recall']:.3f} against {span(rest['recall'], 2)} elsewhere, "
+            f"FID {factor:.1f} times the lowest (paper: {paper_factor:.0f} times), "
+            f"{row['fid_null'] / both['fid_null'].min():.1f} times without class labels."
+        )
+    return sentences
+
+
+def inception_score(both: pd.DataFrame, theirs: pd.Series, inception: pd.DataFrame, paper: PaperAblation) -> list[str]:
+    """Whether IS shows the paper's collapse too, seed by seed; `inception` is IS, of `by_seed`."""
+    if both.empty:
+        return []
+    worst = theirs.idxmax()
+    row, rest = both.loc[worst], both.drop(worst)
+    paper_rest = [value for value in (paper.value("is", each) for each in rest[paper.axis]) if value is not None]
+    paper_worst = paper.value("is", row[paper.axis])
+    if not paper_rest or paper_worst is None or paper_worst >= IS_FALLEN * min(paper_rest):
+        return []
+    fallen = below(inception, worst, IS_FALLEN * inception.drop(columns=worst).min(axis=1))
+    if not fallen:  # as of the collapse, which says so
+        return []
+    return [
+        f"The paper's IS at {shown(row[paper.axis])} is less than half of every other; ours, with class labels, "
+        f"{in_seeds('is', 'is not', fallen)}: {averaged(inception)}{row['is']:.2f} against {span(rest['is'], 2)} "
+        f"elsewhere; without a label it is {row['is_null']:.2f} against {span(rest['is_null'], 2)}."
+    ]
+
+
+def below(values: pd.DataFrame, column: int, bound: pd.Series) -> list[bool]:
+    """Whether a configuration's value is under that seed's bound, for each seed that has both."""
+    known = values[column].notna() & bound.notna()
+    return [bool(held) for held in (values[column] < bound)[known]]
+
+
+def averaged(values: pd.DataFrame) -> str:
+    """What to put before means, which a single seed has not; `values` is of `by_seed`."""
+    return "on average " if len(values.dropna(how="all")) > 1 else ""

@@ -1,0 +1,121 @@
+"""A report from MLflow on runs that ended in every way: each outcome is a row, counted under its name."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.report import Report, write_report
+from analysis.results import METRICS, load_results
+from analysis.samples import first_seeds, note
+from ear.store import Store
+from ear.store.uses import recorded_uses
+from sweeps.mlflow_client import open_client
+from sweeps.records import DIGEST, KEY, OUTCOME, PARAMETERS, PARENT, SEED
+
+ALPHA = "scoring.alpha"
+# alpha -> each seed's outcome and the run's status in MLflow.
+FINISHED, DIVERGED, PRUNED, FAILED = (
+    ("finished", "FINISHED"),
+    ("diverged", "FINISHED"),
+    ("pruned", "FINISHED"),
+    ("failed", "FAILED"),
+)
+RETRIED = ("failed", "RUNNING")  # it failed in an earlier call, and is at work again
+ENDS = {
+    1.0: [FINISHED, FINISHED, PRUNED],
+    1.25: [FINISHED, FINISHED, FAILED],
+    1.5: [FAILED],
+    1.75: [PRUNED, DIVERGED],
+    2.0: [FINISHED, RETRIED],
+}
+
+
+def track(client: Any, experiment: str, parent: str, alpha: float, seed: int, outcome: str, status: str) -> None:
+    """A run as a sweep leaves it in MLflow."""
+    tags = {PARENT: parent, PARAMETERS: json.dumps({ALPHA: alpha}), SEED: str(seed), KEY: f"{alpha}-{seed}"}
+    run = client.create_run(experiment, tags={**tags, OUTCOME: outcome}).info.run_id
+    for name in ("cfg", "steps", "infer_temperature"):
+        client.log_param(run, f"sampling.{name}", "1")
+    if outcome == "diverged":
+        client.log_metric(run, "diverged_at", 7)
+    if outcome == "finished":
+        for tag in ("extractor", "extractor_hash", "reference"):
+            client.set_tag(run, f"ear.{tag}", "x")
+        measured = dict.fromkeys(METRICS, 10 * alpha + seed) | {"images": 20, "null_images": 20}
+        for name, value in measured.items():
+            client.log_metric(run, name, value)
+    client.set_terminated(run, status) if status != "RUNNING" else client.update_run(run, status)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("runs")
+    client = open_client(root)
+    experiment = client.create_experiment("ends", (root / "artifacts").as_uri())
+    parent = client.create_run(experiment, tags={DIGEST: "x", PARAMETERS: json.dumps([ALPHA])}).info.run_id
+    for alpha, ends in ENDS.items():
+        for seed, (outcome, status) in enumerate(ends):
+            track(client, experiment, parent, alpha, seed, outcome, status)
+    return root
+
+
+@pytest.fixture(scope="module")
+def report(root: Path) -> Iterator[Report]:
+    """Written with white squares for samples, which the runs here have not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("analysis.samples.samples_of", lambda *_: np.ones((40, 40, 3), np.float32))
+        yield write_report("ends", root)
+
+
+def test_a_failed_run_is_a_row_without_numbers(root: Path) -> None:
+    frame = load_results("ends", root).frame
+    failed = frame[frame["outcome"] == "failed"]
+    assert failed[[ALPHA, "seed"]].to_numpy().tolist() == [[1.25, 2], [1.5, 0]]  # not the one at work again
+    assert failed[[*METRICS, "diverged_at", "train_seconds"]].isna().all(axis=None)
+
+
+def test_the_csv_counts_each_outcome(report: Report) -> None:
+    table = pd.read_csv(report.folder / "table.csv")
+    assert table[[ALPHA, "runs", "finished", "diverged", "pruned", "failed"]].to_numpy().tolist() == [
+        [1.0, 3, 2, 0, 1, 0],
+        [1.25, 3, 2, 0, 0, 1],
+        [1.5, 1, 0, 0, 0, 1],
+        [1.75, 2, 0, 1, 1, 0],
+        [2.0, 1, 1, 0, 0, 0],
+    ]
+
+
+def test_the_table_names_each_outcome(report: Report) -> None:
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in report.table.splitlines()]
+    fid = {row[0]: row[cells[0].index("FID")] for row in cells[2:]}
+    assert fid["1.0"].endswith("(1 of 3 pruned)")
+    assert fid["1.25"].endswith("(1 of 3 failed)")
+    assert fid["1.5"] == "failed"
+    assert fid["1.75"] == "1 diverged at step 7, 1 pruned"
+    assert fid["2.0"] == "20.00"
+
+
+def test_the_caption_counts_the_seeds_that_the_numbers_rest_on(report: Report) -> None:
+    assert "; 1 to 2 seeds, mean ± 95% interval" in report.caption
+
+
+def test_the_sample_sheet_says_whose_numbers_it_shows(root: Path) -> None:
+    results = load_results("ends", root)
+    assert first_seeds(results)["fid"].tolist() == [10.0, 12.5, 20.0]  # not the means
+    words = "A row a class; the last row without a class label; samples, FID and recall of the first finished seed"
+    assert note(results) == f"{words}."
+    rows = pd.DataFrame({ALPHA: np.linspace(1, 2, 21), "outcome": "finished", "seed": 0})
+    many = replace(results, frame=rows)
+    assert note(many) == f"{words}; the 20 of 21 configurations with the best fid of that seed."
+
+
+def test_the_report_needs_the_results_that_it_shows(root: Path, report: Report) -> None:
+    assert report.folder.exists()
+    (use,) = recorded_uses(Store(root))
+    assert sorted(use.keys) == ["1.0-0", "1.0-1", "1.25-0", "1.25-1", "2.0-0"]
