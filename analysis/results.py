@@ -14,7 +14,15 @@ from sweeps.records import CONFIRMATION, DIGEST, KEY, OBJECTIVE, OUTCOME, PARAME
 
 METRICS = ("fid", "is", "precision", "recall", "fid_null", "is_null", "precision_null", "recall_null")
 # What every number of a report has to agree in, and is labelled with.
-CONDITIONS = ("extractor", "extractor_hash", "reference", "images", "null_images", "reference_images")
+CONDITIONS = {  # condition -> the field of `evaluation` that decides it
+    "extractor": "extractor",
+    "extractor_hash": "extractor",
+    "reference": "reference",
+    "reference_hash": "reference",
+    "reference_images": "reference",
+    "images": "images",
+    "null_images": "null_images",
+}
 
 
 @dataclass(frozen=True)
@@ -131,10 +139,12 @@ def common_conditions(runs: list[Any], axes: list[str]) -> dict[str, Any]:
     """
     finished = [run for run in runs if run.data.tags.get(OUTCOME) == "finished"]
     conditions: dict[str, Any] = {}
-    for name in CONDITIONS:
+    for name, field in CONDITIONS.items():
         values = {run.data.tags.get(f"ear.{name}", run.data.metrics.get(name)) for run in finished}
-        if len(values) > 1 and f"evaluation.{name}" not in axes:
-            raise UserError(f"The sweep's runs were measured with different {name}s: {sorted(map(str, values))}.")
+        if name == "reference_hash" and len(values) > 1:
+            values.discard(None)  # results of earlier versions do not tell
+        if len(values) > 1 and f"evaluation.{field}" not in axes:
+            raise UserError(f"The sweep's runs differ in {name}: {', '.join(sorted(map(str, values)))}.")
         conditions[name] = values.pop()
     conditions["extractor_accuracy"] = finished[0].data.metrics.get("extractor_accuracy")
     for name in ("sampling.cfg", "sampling.steps", "sampling.infer_temperature"):

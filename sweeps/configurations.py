@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError, create_model
 
-from ear.config import RunConfig
+from ear.config import RunConfig, config_hash
 from ear.config.hashing import digest
 from ear.config.loading import read_config, set_dotted, validate
 from ear.config.schema import Section
@@ -113,5 +113,13 @@ class Configurations:
 
     @property
     def digest(self) -> str:
-        """Changes with everything in the base that can change a result."""
+        """Changes with everything in the base that can change a result, and with nothing else.
+
+        The seed is left out, which a sweep's own replace.
+        """
+        return config_hash(self.base.model_copy(update={"seed": 0}))[:32]
+
+    @property
+    def earlier_digest(self) -> str:
+        """What studies of earlier versions have instead: of all values, as they stand in the YAML."""
         return digest(self._values)[:32]

@@ -262,7 +262,7 @@ class SweepRecords:
                 "ear.extractor": evaluation.extractor,
                 "ear.extractor_hash": evaluation.extractor_hash,
                 "ear.reference": evaluation.reference,
-                "ear.reference_hash": evaluation.reference_hash,
+                **({"ear.reference_hash": evaluation.reference_hash} if evaluation.reference_hash else {}),
             }
             for name in ("samples.png", "samples_null.png", "evaluation.json"):
                 self.client.log_artifact(run_id, str(self.store.path(run.keys.evaluation) / name))

@@ -83,8 +83,6 @@ class SweepConfig(Section):
             section = parameter.split(".")[0]
             if section == "seed":
                 raise ValueError("seed is no axis; list the seeds under `seeds`, so that tables average over them")
-            if section == "execution":
-                raise ValueError(f"{parameter} says how a run is carried out and changes no result; put it under `set`")
         return space
 
     @model_validator(mode="after")

@@ -166,10 +166,14 @@ def migrate(
     from ear.cli.progress import progress_bar
     from ear.store import Store
     from ear.store.migrate import migrate as migrate_store
+    from ear.store.store import FORMAT_VERSION
 
     with progress_bar(disable=as_json) as progress:
-        total = len(Store(root, any_format=True).published())
-        task = progress.add_task("carrying over", total=total, note="")
+        store = Store(root, any_format=True)
+        if store.format == FORMAT_VERSION and not as_json:
+            print(f"{store.folder} is of this version's format already: there is nothing to carry over.")
+            return
+        task = progress.add_task("carrying over", total=len(store.published()), note="")
         done = migrate_store(root, configs, lambda: progress.advance(task))
     if as_json:
         print(json.dumps(asdict(done), indent=2))

@@ -79,8 +79,9 @@ def _up_to(config: RunConfig, stages: int) -> dict[str, Any]:
 def _differing(one: Any, other: Any, prefix: str = "") -> list[str]:
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         one, other = dict(enumerate(one)), dict(enumerate(other))
-    if not (isinstance(one, dict) and isinstance(other, dict)):
+    if not (isinstance(one, dict) or isinstance(other, dict)):
         return [prefix] if one != other else []
+    one, other = one or {}, other or {}  # a section in which nothing is set is left out
     names = dict.fromkeys([*one, *other])
     return [
         found

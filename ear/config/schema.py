@@ -194,7 +194,7 @@ class EnergyConfig(Section):
             )
         elif self.alpha < 1 and self.epsilon == 0:
             warnings.warn(
-                f"scoring.alpha = {self.alpha}: below 1 the gradient is infinite where two samples coincide, as they "
+                f"scoring.alpha = {self.alpha}: below 1 the gradient is NaN where two samples coincide, as they "
                 "all do at the first step, so training diverges; set scoring.epsilon (1e-6 works) to train anyway.",
                 stacklevel=2,
             )

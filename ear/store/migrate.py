@@ -19,6 +19,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,10 +79,12 @@ def migrate(root: Path, configs: Sequence[Path] = (), on_result: Callable[[], ob
     if store.format == FORMAT_VERSION:
         return migration
     _refuse_company(store)
-    entries = sorted(_entries(store, migration), key=lambda entry: entry.created)
+    entries = {entry.key: entry for entry in _entries(store, migration)}
     trainings: dict[str, _Training] = {}
     settings = list(_settings([root, *configs]))
-    for entry in [*(e for e in entries if e.kind != EVALUATION), *(e for e in entries if e.kind == EVALUATION)]:
+    for key in TopologicalSorter({key: entries[key].needs for key in entries}).static_order():
+        if (entry := entries.get(key)) is None:
+            continue  # needed, and not there
         migration.kinds[entry.key] = entry.kind
         try:
             with warnings.catch_warnings(action="ignore"):  # of settings that are long decided

@@ -97,6 +97,9 @@ class Store:
         require_writable(self.work)
         self.format = self._read_format()
         if self.format < FORMAT_VERSION and not any_format:
+            if not self.published() and not any(self.work.glob("*/*.safetensors")):
+                self.mark_format()
+                return
             # Its results would be computed again, each of them, without a word.
             raise UserError(
                 f"{self.folder} was written by an earlier version of this program, which named results otherwise: "

@@ -369,6 +369,7 @@ def search_identity(sweep: SweepConfig, configurations: Configurations) -> dict[
     """Searches that agree in it are the same one, whose trials are of use to one another."""
     assert sweep.search is not None
     decisive = {"objectives": sweep.objectives, "seeds": sweep.seeds, "base": configurations.digest}
+    decisive["earlier_base"] = configurations.earlier_digest
     return {**sweep.search.identity(), **decisive}
 
 

@@ -69,6 +69,7 @@ class Study:
         known = self._study.user_attrs.get("identity")
         if known is None:
             self._study.set_metric_names(list(identity["objectives"]))  # for dashboards
+            del identity["earlier_base"]
             self._study.set_user_attr("identity", identity)
         else:
             refuse_another(known, identity, self.path, name)
@@ -185,7 +186,8 @@ def refuse_another(known: dict[str, Any], identity: Any, path: Path, name: str) 
         UserError: the study at this path was begun as another search.
     """
     wanted = json.loads(json.dumps(identity))
-    if known != wanted:
+    earlier_base = wanted.pop("earlier_base")
+    if known not in (wanted, {**wanted, "base": earlier_base}):
         raise UserError(
             f"The study {path} was begun with other settings: {'; '.join(differences(known, wanted))}. Its "
             f"proposals can't be mixed with those of this search: give the sweep another name (say, {name}-2), or "

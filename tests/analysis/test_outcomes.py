@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from analysis.report import Report, write_report
-from analysis.results import METRICS, load_results
+from analysis.results import METRICS, common_conditions, load_results
 from analysis.samples import first_seeds, note
+from ear.errors import UserError
 from ear.store import Store
 from ear.store.uses import recorded_uses
 from sweeps.mlflow_client import open_client
@@ -119,3 +120,25 @@ def test_the_report_needs_the_results_that_it_shows(root: Path, report: Report) 
     assert report.folder.exists()
     (use,) = recorded_uses(Store(root))
     assert sorted(use.keys) == ["1.0-0", "1.0-1", "1.25-0", "1.25-1", "2.0-0"]
+
+
+def test_files_of_one_name_and_other_content_are_not_one_reference(root: Path) -> None:
+    client = open_client(root)
+    experiment = client.create_experiment("references", (root / "artifacts").as_uri())
+    parent = client.create_run(experiment, tags={DIGEST: "y", PARAMETERS: json.dumps([ALPHA])}).info.run_id
+
+    def runs(*hashes: str | None) -> list[Any]:
+        found = []
+        for seed, content in enumerate(hashes):
+            track(client, experiment, parent, 1.0, seed, *FINISHED)
+            run = client.search_runs([experiment])[0].info.run_id  # the newest
+            if content is not None:
+                client.set_tag(run, "ear.reference_hash", content)
+            found.append(client.get_run(run))
+        return found
+
+    assert common_conditions(runs("a", "a"), [ALPHA])["reference_hash"] == "a"
+    assert common_conditions(runs("a", None), [ALPHA])["reference_hash"] == "a"  # an earlier version's does not tell
+    with pytest.raises(UserError, match="differ in reference_hash: a, b"):
+        common_conditions(runs("a", "b"), [ALPHA])
+    assert common_conditions(runs("a", "b"), ["evaluation.reference"])["reference"] == "x"

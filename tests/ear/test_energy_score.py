@@ -94,8 +94,26 @@ def test_gradient_is_finite_where_samples_coincide(alpha: float, epsilon: float)
     assert torch.equal(x.grad, torch.zeros_like(x))
 
 
-def test_gradient_below_one_is_not_finite_without_epsilon() -> None:
-    x = torch.zeros(1, 2, requires_grad=True)
+def test_gradient_below_one_grows_towards_coincidence_and_is_nan_there() -> None:
+    """alpha |x|^(alpha - 1) at a distance of 1e-4; infinity times `vector_norm`'s subgradient of 0 at 0."""
+    x = torch.tensor([[1e-4, 0.0], [0.0, 0.0]], requires_grad=True)
     powered_distance(x, 0.5).sum().backward()
     assert x.grad is not None
-    assert not x.grad.isfinite().all()
+    assert x.grad[0].tolist() == pytest.approx([0.5 * 1e-4**-0.5, 0.0])
+    assert x.grad[1].isnan().all()
+
+
+def test_four_samples_are_the_mean_over_all_pairings_of_the_official_pairs() -> None:
+    """The official loss with `score_batch_mul` 2 is the mean of two pairs' losses. Averaged over the three ways to make
+    two pairs of four samples it is ours: so ours has its expectation, and by Rao and Blackwell no more variance."""
+    x = torch.randn(4, 5000, 3, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    y = torch.zeros(5000, 3, dtype=torch.float64)
+
+    def pair(one: int, other: int) -> Tensor:
+        accuracy = (x[one] - y).norm(dim=1) + (x[other] - y).norm(dim=1)
+        return accuracy - 0.99 * (x[one] - x[other]).norm(dim=1)
+
+    pairings = [(pair(0, 1) + pair(2, 3)) / 2, (pair(0, 2) + pair(1, 3)) / 2, (pair(0, 3) + pair(1, 2)) / 2]
+    ours = 2 * fair_energy_score(x, y, alpha=1.0, temperature=0.99)
+    torch.testing.assert_close(ours, torch.stack(pairings).mean(dim=0))
+    assert ours.var() < 0.95 * pairings[0].var()

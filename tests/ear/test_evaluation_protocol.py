@@ -1,5 +1,6 @@
 """References of real images and torch-fidelity's networks: what is read, and what a user can get wrong."""
 
+import hashlib
 from functools import partial
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def test_statistics_and_images_of_a_file(tmp_path: Path) -> None:
     path = statistics_file(tmp_path / "adm.npz", mu=mean, sigma=covariance, arr_0=real.permute(0, 2, 3, 1).numpy())
     reference = reference_of(path, tmp_path)
     assert reference.name == "adm.npz"
+    assert reference.content_hash == hashlib.sha256(Path(path).read_bytes()).hexdigest()  # as sha256sum prints it
     np.testing.assert_array_equal(reference.statistics.mean, mean)
     np.testing.assert_array_equal(reference.statistics.covariance, covariance)
     torch.testing.assert_close(reference.features, features)
@@ -72,6 +74,7 @@ def test_features_of_a_dataset_are_those_of_its_images(tmp_path: Path) -> None:
     features = classifier.extract(dataset.train.images).features
     torch.testing.assert_close(reference.features, features)
     assert (reference.images, reference.name) == (1297, "digits/train")
+    assert reference.content_hash == dataset.split_hash("train")
     np.testing.assert_allclose(reference.statistics.covariance, feature_statistics(features).covariance, rtol=1e-5)
 
 

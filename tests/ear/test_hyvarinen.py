@@ -305,10 +305,17 @@ def test_equal_noise_gives_equal_results() -> None:
 
 def test_training_after_sampling_in_inference_mode() -> None:
     """The tables that sampling made and kept serve backward passes, too."""
-    rule = make_rule()
+    rule, fresh = make_rule(), make_rule()
     with torch.inference_mode():
         sample_of(rule, 2, steps=20)
-    loss_of(rule, 2).sum().backward()
+    for each in (rule, fresh):
+        loss_of(each, 2).sum().backward()
+    gradients = [[parameter.grad for parameter in each.parameters()] for each in (rule, fresh)]
+    assert len(gradients[0]) > 0
+    for one, other in zip(*gradients, strict=True):
+        assert one is not None
+        assert other is not None
+        assert torch.equal(one, other)
 
 
 def test_bfloat16_products_give_float32_results() -> None:

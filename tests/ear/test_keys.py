@@ -138,9 +138,9 @@ def test_how_trainings_differ_is_named_up_to_a_stage() -> None:
     other = load_config(
         "digits", ["scoring.alpha=1.5", "training.stages.1.train_temperature=0.9", "execution.precision=bfloat16"]
     )
-    assert trained_differently(config, other, 1) == ["execution", "scoring.alpha"]
+    assert trained_differently(config, other, 1) == ["execution.precision", "scoring.alpha"]
     assert trained_differently(config, other, 2) == [
-        "execution",
+        "execution.precision",
         "scoring.alpha",
         "training.stages.1.train_temperature",
     ]

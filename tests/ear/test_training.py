@@ -1,6 +1,9 @@
 """The trainer: determinism, resuming, EMA, schedules, divergence, golden losses."""
 
 import json
+import os
+import re
+import stat
 from pathlib import Path
 
 import pytest
@@ -272,6 +275,58 @@ def test_periodic_checkpoints_by_the_clock(tmp_path: Path) -> None:
     assert load_header(path).step == 10
 
 
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("scoring.alpha=1.5", "scoring.alpha"),
+        ("optimizer.clip_norm=1", "optimizer.clip_norm"),
+        ("training.stages.0.steps=11", "training.stages.0.steps"),
+        ("execution.precision=bfloat16", "execution.precision"),
+        ("seed=1", "seed"),
+    ],
+)
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path, override: str, named: str) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    first = make_trainer(short())
+    first.advance()
+    first.save(path)
+    with pytest.raises(UserError, match=rf"by another configuration, with other values of {re.escape(named)}"):
+        make_trainer(short(override)).restore(path)
+
+
+def test_a_checkpoint_goes_on_under_what_differs_only_later(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    first = make_trainer(short())
+    first.advance()
+    first.save(path)
+    resumed = make_trainer(short("training.stages.1.train_temperature=0.8", "sampling.cfg=2", "execution.threads=2"))
+    resumed.restore(path)
+    assert resumed.step == 5
+    finish(first)
+    first.save(path)
+    with pytest.raises(UserError, match=r"training\.stages\.1\.train_temperature"):
+        make_trainer(short("training.stages.1.train_temperature=0.8")).restore(path)
+
+
+def test_a_checkpoint_of_another_autoencoder_s_latents_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    first, second = make_trainer(short()), make_trainer(short())
+    first.data.tokenizer_hash, second.data.tokenizer_hash = "one", "other"
+    first.save(path)
+    with pytest.raises(UserError, match=r"of another autoencoder \(one\) than those of data\.latents \(other\)"):
+        second.restore(path)
+
+
+def test_a_checkpoint_has_the_user_s_own_mode(tmp_path: Path) -> None:
+    """A store is shared by a group whose umask says so; safetensors makes files that only their owner can read."""
+    path, before = tmp_path / "checkpoint.safetensors", os.umask(0o027)
+    try:
+        make_trainer(short()).save(path)
+    finally:
+        os.umask(before)
+    assert stat.filemode(path.stat().st_mode) == "-rw-r-----"
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
 def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "checkpoint.safetensors"
@@ -300,15 +355,24 @@ def test_records_reach_callbacks_in_order() -> None:
 
 
 @pytest.mark.slow
-def test_compiled_equals_eager() -> None:
-    """Blocks and head through torch.compile, in training with groups of several ratios and in sampling."""
-    settings = ["training.mask_group=24", "execution.log_every=4"]
+@pytest.mark.parametrize(
+    ("overrides", "tolerance"),
+    [
+        ([], 1e-6),
+        (["model.projection_dropout=0.1", "model.attention_dropout=0.1"], 1e-6),
+        (["execution.precision=bfloat16"], 1e-3),  # as equal as one thread and two are; without our options 2e-3
+    ],
+)
+def test_compiled_equals_eager(overrides: list[str], tolerance: float) -> None:
+    """Blocks and head through torch.compile, in training with groups of several ratios and in sampling: compilation
+    changes the order of rounding alone, so that it enters no key."""
+    settings = ["training.mask_group=24", "execution.log_every=4", *overrides]
     eager, compiled = (make_trainer(short(*settings, f"execution.compile={on}")) for on in ("false", "true"))
     for trainer in (eager, compiled):
         for _ in range(3):
             trainer.advance()
     losses = [[record.loss for record in trainer.history] for trainer in (eager, compiled)]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert losses[0] == pytest.approx(losses[1], rel=tolerance)
     sampling = SamplingConfig(steps=8, cfg=2.0)
     orders, noise = image_randomness(eager.model, 16, 0, range(4), sampling)
     images = [
