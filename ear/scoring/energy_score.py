@@ -43,9 +43,9 @@ def fair_energy_score(
 def powered_distance(difference: Tensor, alpha: float, epsilon: float = 0.0) -> Tensor:
     """|x|^alpha along the last dimension, (|x|^2 + epsilon)^(alpha/2) where an epsilon is given.
 
-    In float32 at least. Of the gradient alpha |x|^(alpha - 1) x/|x| at x = 0, `vector_norm` gives the factor x/|x| as 0,
-    a subgradient, so for alpha >= 1 all of it is 0. For alpha < 1 it grows without bound as x goes to 0, and at 0 it is
-    NaN (infinity times that 0), which an epsilon avoids.
+    In float32 at least. Of the gradient alpha |x|^(alpha - 1) x/|x| at x = 0, `vector_norm` gives the factor x/|x| as
+    0, a subgradient, so for alpha >= 1 all of it is 0. For alpha < 1 it grows without bound as x goes to 0, and at 0
+    it is NaN (infinity times that 0), which an epsilon avoids.
     """
     difference = difference.to(torch.promote_types(difference.dtype, torch.float32))
     if epsilon > 0:

@@ -285,7 +285,7 @@ def test_no_classifier_for_other_datasets(bars: ImageDataset, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path(DEBIAN_FOLDER).exists(), reason="dataset-fashion-mnist is not installed")
+@pytest.mark.usefixtures("published")
 def test_one_command_trains_and_evaluates_in_minutes(tmp_path: Path) -> None:
     """At most 15 minutes on 2 cores, FID at most 45 with the configuration's own guidance."""
     started = time.monotonic()

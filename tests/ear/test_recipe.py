@@ -44,7 +44,7 @@ def test_two_pairs_of_samples_a_position(size: str) -> None:
 
 
 def test_stages_are_the_official_commands(size: str) -> None:
-    """--epochs 750 --blr 1e-4 --train_temperature 1.0, then up to --epochs 800 at --blr 7e-5 --train_temperature 0.99."""
+    """--epochs 750 --blr 1e-4 --train_temperature 1.0; then --epochs 800 --blr 7e-5 --train_temperature 0.99."""
     config = config_of(size)
     stages = [(stage.epochs, stage.learning_rate_per_256, stage.train_temperature) for stage in config.training.stages]
     assert stages == [(750, 1e-4, 1.0), (50, 7e-5, 0.99)]
