@@ -9,6 +9,7 @@ from typing import Any
 
 from ear.config import RunConfig
 from ear.config.loading import load_config
+from ear.config.schema import ExecutionConfig
 from ear.cost import SUSTAINED_FLOPS, cost
 from ear.errors import UserError
 from ear.provenance import provenance
@@ -32,12 +33,13 @@ class Pace:
     @classmethod
     def of(cls, config: RunConfig, gpus: float, store: Store) -> "Pace":
         """Of runs like this one."""
-        measured = list(_measured(store, config.execution.threads))
+        measured = list(_measured(store, config.execution))
         training = [pace for kind, pace in measured if kind == "training"]
         sampling = [pace for kind, pace in measured if kind == "evaluation"]
         assumed = SUSTAINED_FLOPS if gpus else CPU_FLOPS * config.execution.threads
         if not training:
-            where = "an H100 in bfloat16" if gpus else "a CPU thread" if config.execution.threads == 1 else "a CPU"
+            cpu = "a CPU thread" if config.execution.threads == 1 else "a CPU"
+            where = "an aim for an H100, not a measurement" if gpus else cpu
             return cls(assumed, assumed, f"at an assumed {assumed / 1e12:g} TFLOP/s ({where})")
         pace = median(training)
         return cls(
@@ -47,7 +49,7 @@ class Pace:
         )
 
 
-def _measured(store: Store, threads: int) -> Iterator[tuple[str, float]]:
+def _measured(store: Store, execution: ExecutionConfig) -> Iterator[tuple[str, float]]:
     """(kind, FLOPs a second) of the newest trainings and evaluations that a machine like this one published."""
     here = provenance()
     configs: dict[str, RunConfig] = {}
@@ -64,7 +66,7 @@ def _measured(store: Store, threads: int) -> Iterator[tuple[str, float]]:
             if key not in configs:
                 configs[key] = load_config(str(store.path(key) / "config.yaml"))
             config = configs[key]
-            if config.execution.threads != threads:
+            if (config.execution.threads, config.execution.precision) != (execution.threads, execution.precision):
                 continue
             if kind == "training":
                 done = cost(config).total_training_flops * entry["details"]["step"] / config.total_steps
