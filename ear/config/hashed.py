@@ -5,64 +5,73 @@ valid as the schema grows. In return the defaults are frozen: one that changes r
 (tests/ear/golden/defaults.json).
 """
 
-from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from ear.config.loading import models_in
 from ear.config.schema import Reach, RunConfig, Section
 
-TRAINED = (Reach.TRAINING, Reach.STAGE, Reach.EVERYTHING)
-EVALUATED = (Reach.EVALUATION, Reach.EVERYTHING)
+TRAINED = frozenset({Reach.TRAINING, Reach.STAGE, Reach.EVERYTHING})
+EVALUATED = frozenset({Reach.EVALUATION, Reach.EVERYTHING})
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """What of a section is wanted."""
+
+    reaches: frozenset[Reach]
+    rule: str  # the scoring rule; fields that another one reads are not wanted
+    above: Reach  # of the section itself
 
 
 @dataclass(frozen=True)
 class _Field:
     name: str
-    reach: Reach | None  # declared at the field itself; None where it is that of the section above
-    rule: str | None  # the one scoring rule that reads it; None where all do
+    scope: _Scope  # of what is below it
     names_a_kind: bool  # a union's member is told by it, so that it enters in any case
     default: Any  # PydanticUndefined, which equals nothing else, of a required field
 
 
 @cache
-def _fields(section: type[Section]) -> tuple[_Field, ...]:
+def _fields(section: type[Section], scope: _Scope) -> tuple[_Field, ...]:
+    """Those that are wanted, or have something wanted below them."""
     found = []
     for name, field in section.model_fields.items():
         extra: Any = field.json_schema_extra or {}
-        reach = Reach(extra["reach"]) if "reach" in extra else None
-        default = field.get_default(call_default_factory=True)
-        found.append(_Field(name, reach, extra.get("rule"), name == "name", default))
+        below = replace(scope, above=Reach(extra["reach"]) if "reach" in extra else scope.above)
+        sections = models_in(field.annotation)
+        wanted = any(_fields(each, below) for each in sections) if sections else below.above in scope.reaches
+        if wanted and extra.get("rule", scope.rule) == scope.rule:
+            default = field.get_default(call_default_factory=True)
+            found.append(_Field(name, below, name == "name", default))
     return tuple(found)
 
 
-def hashed_values(config: RunConfig, reaches: Container[Reach]) -> dict[str, Any]:
+def hashed_values(config: RunConfig, reaches: frozenset[Reach]) -> dict[str, Any]:
     """The values of these reaches that are not at their defaults, nested as in the configuration, as JSON values.
 
     Fields that another scoring rule reads are left out, and so are sections in which nothing is set.
     """
-    return _section(config, Reach.TRAINING, reaches, config.scoring.name)
+    return _section(config, _Scope(reaches, config.scoring.name, Reach.TRAINING))
 
 
-def _section(section: Section, above: Reach, reaches: Container[Reach], rule: str) -> dict[str, Any]:
+def _section(section: Section, scope: _Scope) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for field in _fields(type(section)):
-        reach = field.reach or above
+    for field in _fields(type(section), scope):
         value = getattr(section, field.name)
-        if field.rule not in (None, rule):
-            continue
         if isinstance(value, Section):
-            if inner := _section(value, reach, reaches, rule):
+            if inner := _section(value, field.scope):
                 found[field.name] = inner
-        elif reach in reaches and (field.names_a_kind or value != field.default):
-            found[field.name] = _plain(value, reach, reaches, rule)
+        elif field.names_a_kind or value != field.default:
+            found[field.name] = _plain(value, field.scope)
     return found
 
 
-def _plain(value: Any, reach: Reach, reaches: Container[Reach], rule: str) -> Any:
+def _plain(value: Any, scope: _Scope) -> Any:
     if not isinstance(value, tuple):
         return value
-    return [_section(each, reach, reaches, rule) if isinstance(each, Section) else each for each in value]
+    return [_section(each, scope) if isinstance(each, Section) else each for each in value]
 
 
 def trained_differently(one: RunConfig, other: RunConfig, stages: int) -> list[str]:

@@ -11,6 +11,7 @@ from ear.errors import UserError
 from ear.store import Store
 from sweeps.plan import compile_plan
 from sweeps.summary import show_plan
+from sweeps.tree import StageTree, Steps
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "sweep_schema.json"
@@ -33,6 +34,16 @@ def test_quickstart_is_the_papers_alpha_ablation() -> None:
     plan = compile_plan(ROOT / "sweeps" / "quickstart.yaml")
     assert [run.parameters for run in plan.runs] == [{"scoring.alpha": alpha} for alpha in (1.0, 1.25, 1.5, 1.75, 2.0)]
     assert len(plan.tree.trainings) == 5
+
+
+def test_the_paper_s_suite_shares_its_trainings() -> None:
+    """The README's figures: each run by itself; evaluations shared; stages, too."""
+    names = ("alpha", "temperatures", "generator_lr", "guidance")
+    runs = [run for name in names for run in compile_plan(ROOT / "sweeps" / "paper" / f"{name}.yaml").runs]
+    assert len(runs) == 126
+    assert sum(run.config.total_steps for run in runs) == 151_200
+    steps = Steps.of(StageTree(runs))
+    assert (steps.evaluation_sharing_only, steps.full_sharing) == (36_000, 29_250)
 
 
 def test_evaluation_parameters_share_their_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
