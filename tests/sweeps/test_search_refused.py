@@ -85,3 +85,20 @@ def test_another_space_under_the_same_name_is_refused_with_what_changed(tmp_path
     assert "space.scoring.alpha.uniform was [1.0, 1.9] and is [1.0, 1.5]" in str(error.value)
     assert "s-2" in str(error.value)
     searching(tmp_path, text(trials=PROPOSALS + 5))  # more of the same is no other search
+
+
+def test_a_search_is_bound_to_what_can_change_its_results_alone(tmp_path: Path) -> None:
+    searching(tmp_path, text())
+    searching(tmp_path, text(top="set: {execution.log_every: 50}\nresources: {cpus: 2}"))
+    with pytest.raises(UserError, match="base was"):
+        searching(tmp_path, text(top="set: {training.label_drop: 0.2}"))
+
+
+def test_a_study_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """Which knew the base by its YAML as it stands."""
+    search, _, _ = searching(tmp_path, text())
+    earlier = plan_of(tmp_path, text()).configurations.earlier_digest
+    search.study.note("identity", {**search.study.noted("identity"), "base": earlier})
+    searching(tmp_path, text())
+    with pytest.raises(UserError, match="base was"):
+        searching(tmp_path, text(top="set: {training.label_drop: 0.2}"))
