@@ -20,6 +20,7 @@ from sweeps.configurations import Configurations
 from sweeps.metric import better
 from sweeps.runs import PlannedRun, RunResult, is_done
 from sweeps.schema import SweepConfig
+from sweeps.search.best import undominated
 from sweeps.search.confirmation import confirmation_runs, confirmed
 from sweeps.search.space import POINTS_IN_VAIN, evaluation_only, starting_point
 from sweeps.search.study import CHOSEN, ENDS, UNFINISHED, Study
@@ -297,22 +298,17 @@ class Search:
         return {name: value for name, value in point.items() if name not in free}
 
     def _trained_once(self) -> list[FrozenTrial] | None:
-        """One trial for each training: the best of those that it was tried with, or its proposal while they go on.
+        """Of each training the evaluations that none of its others dominates, or its proposal while there are none.
 
         All of them would mislead a sampler that models densities or a surface: five values of one training look like
         five good trainings, and it proposes the same again. The genetic algorithm keeps its generations in the study.
         """
         if self._search.sampler in ("random", "nsga2"):
             return None
-        sign = 1 if better(self.objectives[0]) == "min" else -1
-        best: dict[int, FrozenTrial] = {}
+        trainings: dict[int, list[FrozenTrial]] = {}
         for trial in self.study.trials():
-            training = int(trial.user_attrs.get("extra_of", trial.number))
-            known = best.get(training)
-            comparable = known is not None and trial.values and known.values
-            if known is None or (comparable and sign * trial.values[0] < sign * known.values[0]):
-                best[training] = trial
-        return list(best.values())
+            trainings.setdefault(int(trial.user_attrs.get("extra_of", trial.number)), []).append(trial)
+        return [each for trials in trainings.values() for each in undominated(trials, self.objectives) or trials[:1]]
 
     # The end
 
