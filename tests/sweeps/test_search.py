@@ -146,9 +146,9 @@ def test_winner_and_runner_up_are_measured_again(tmp_path: Path) -> None:
     search, work, hands = searching(tmp_path, text(more=more), **lucky)
     work_through([work], hands)
     winner, runner_up = search.study.noted("confirmation")
-    assert winner["searched"] <= runner_up["searched"]
-    assert winner["mean"] == pytest.approx(winner["searched"] + 1)
-    assert winner["half_width"] == pytest.approx(4.302653 / 3**0.5)  # Student's t of 2 degrees of freedom, s = 1
+    assert winner["searched"]["fid"] <= runner_up["searched"]["fid"]
+    assert winner["mean"] == {"fid": pytest.approx(winner["searched"]["fid"] + 1)}
+    assert winner["half_width"]["fid"] == pytest.approx(4.302653 / 3**0.5)  # Student's t of 2 degrees of freedom, s = 1
     assert (winner["seeds"], winner["images"]) == ([1000, 1001, 1002], 4000)
     assert winner["parameters"]["scoring.alpha"] != runner_up["parameters"]["scoring.alpha"]
     _, work, _ = searching(tmp_path, text(more=more))
