@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from numpy.typing import NDArray
@@ -20,11 +21,9 @@ COLUMNS_OF_SHEET = 5
 MOST_PANELS = 20  # the best of more configurations
 
 
-def save_sample_sheet(path: Path, results: SweepResults, caption: str) -> None:
+def save_sample_sheet(path: Path, results: SweepResults, summary: pd.DataFrame, caption: str) -> None:
     """One panel a configuration, its first seed's: a row of samples a class, and one without a class below."""
-    first = results.finished.groupby(results.axes, sort=True, dropna=False).first().reset_index()
-    if len(first) > MOST_PANELS:
-        first = first.sort_values(results.objective, ascending=better(results.objective) == "min").head(MOST_PANELS)
+    first = panels_of(results, summary)
     columns = min(COLUMNS_OF_SHEET, len(first))
     rows = -(-len(first) // columns)
     with matplotlib.rc_context({"font.size": 8}):
@@ -40,6 +39,16 @@ def save_sample_sheet(path: Path, results: SweepResults, caption: str) -> None:
         note = f"A row a class; the last row without a class label. {caption}"
         figure.supxlabel(wrap_caption(note, 40 * columns), fontsize=6, color="0.35")
         write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
+
+
+def panels_of(results: SweepResults, summary: pd.DataFrame) -> pd.DataFrame:
+    """Each configuration's first finished run; of more than fit, the best, which lead the summary of a search."""
+    first = results.finished.groupby(results.axes, sort=True, dropna=False).first().reset_index()
+    if len(first) <= MOST_PANELS:
+        return first
+    if not results.searched:
+        summary = summary.sort_values(results.objective, ascending=better(results.objective) == "min")
+    return summary[results.axes].merge(first, on=results.axes).head(MOST_PANELS)
 
 
 def samples_of(results: SweepResults, run_id: str) -> NDArray[np.float32]:
