@@ -270,7 +270,7 @@ class Search:
 
     def _suggestion(self) -> dict[str, Any]:
         """The parameters of the next proposal; none where the sampler needs the study itself, its memory."""
-        history = self._trained_once()
+        history = self._history()
         if history is None:
             return {}
         point = self.study.suggest(history)
@@ -286,7 +286,7 @@ class Search:
         free = evaluation_only(self._search, self._configurations)
         return {name: value for name, value in point.items() if name not in free}
 
-    def _trained_once(self) -> list[FrozenTrial] | None:
+    def _history(self) -> list[FrozenTrial] | None:
         """Of each training the evaluations that none of its others dominates, or its proposal while there are none.
 
         All of them would mislead a sampler that models densities or a surface: five values of one training look like

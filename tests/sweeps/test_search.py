@@ -221,7 +221,7 @@ def test_more_trials_that_find_better_ones_have_them_measured_again(tmp_path: Pa
 def test_the_sampler_sees_each_training_once_at_its_best(tmp_path: Path) -> None:
     search, work, hands = searching(tmp_path, text())
     work_through([work], hands)
-    seen = search._trained_once()
+    seen = search._history()
     assert seen is not None
     assert len(seen) == PROPOSALS
     trials = search.study.trials()
