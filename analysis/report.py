@@ -12,7 +12,7 @@ from analysis.grid_figure import is_numeric_grid, save_grid_figure
 from analysis.paper import PaperAblation, paper_ablation
 from analysis.results import METRICS, SweepResults, load_results
 from analysis.samples import save_sample_sheet
-from analysis.search import best_rows, search_findings
+from analysis.search import ranked, search_findings, search_table
 from analysis.statistics import seed_range, summarise
 from analysis.tables import display_table, latex, markdown
 from ear.files import require_writable, write_text
@@ -47,8 +47,9 @@ def write_report(name: str, root: Path) -> Report:
     caption = describe(results.conditions, seed_range(summary["finished"][summary["finished"] > 0]))
     if results.searched:
         paper = None  # which ablates one parameter at a time
-        table = display_table(best_rows(summary, results.objective), results.axes, paper)
-        words = search_findings(results, summary, results.objective)
+        summary = ranked(summary, results)
+        table = search_table(summary, results)
+        words = search_findings(summary, results)
     else:
         table = display_table(summary, results.axes, paper)
         words = findings(results.frame, results.axes, paper)
@@ -60,7 +61,7 @@ def write_report(name: str, root: Path) -> Report:
     write_text(folder / "table.csv", summary.to_csv(index=False))
     files = [folder / "table.md", folder / "table.csv", folder / "table.tex"]
     files += save_figure(folder, results, summary, paper, caption)
-    save_sample_sheet(folder / "samples.png", results, caption)
+    save_sample_sheet(folder / "samples.png", results, summary, caption)
     files.append(folder / "samples.png")
     return Report(folder, text, caption, words, files)
 

@@ -1,7 +1,8 @@
 """A sweep's runs, read from MLflow into a table with a row a run."""
 
 import json
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,20 @@ import pandas as pd
 from analysis.statistics import OUTCOMES
 from ear.errors import UserError
 from sweeps.mlflow_client import open_client, tracking_errors, tracking_uri
-from sweeps.records import CONFIRMATION, DIGEST, KEY, OBJECTIVE, OUTCOME, PARAMETERS, PARENT, ROLE, SEED, TRIAL
+from sweeps.records import (
+    CONFIRMATION,
+    DIGEST,
+    KEY,
+    OBJECTIVE,
+    OBJECTIVES,
+    OUTCOME,
+    PARAMETERS,
+    PARENT,
+    ROLE,
+    SEED,
+    TRIAL,
+)
+from sweeps.search.schema import BoundConfig
 
 METRICS = ("fid", "is", "precision", "recall", "fid_null", "is_null", "precision_null", "recall_null")
 # What every number of a report has to agree in, and is labelled with.
@@ -32,8 +46,14 @@ class SweepResults:
     frame: pd.DataFrame  # a row for each run that has ended: the axes, seed, outcome, metrics, run_id
     conditions: dict[str, Any]  # of the measurement: extractor, reference, numbers of images, sampling settings
     client: Any  # MlflowClient, for artifacts
-    confirmations: pd.DataFrame  # of a search: the runs that measured its best again, with `trial` and `searched`
-    objective: str  # the metric that ranks
+    confirmations: pd.DataFrame  # of a search: the runs that measured its best again, with `trial` and `images`
+    objectives: list[str]  # the metrics that rank
+    constraints: dict[str, BoundConfig] = field(default_factory=dict)  # of a search, by metric
+
+    @property
+    def objective(self) -> str:
+        """The first of those that rank."""
+        return self.objectives[0]
 
     @property
     def searched(self) -> bool:
@@ -67,12 +87,14 @@ def load_results(name: str, root: Path) -> SweepResults:
         if not parents:
             raise UserError(f"The experiment {name!r} holds no sweep of this program.")
         runs = children(client, experiment.experiment_id, parents[0].info.run_id)
+        searched = any(TRIAL in run.data.tags for run in runs)
+        bounds = constraints(client, parents[0].info.run_id) if searched else {}
     ended = [run for run in runs if has_ended(run)]
     rows = [row(run) for run in ended if run.data.tags.get(ROLE) != CONFIRMATION]
     if not any(each["outcome"] == "finished" for each in rows):
         raise UserError(f"No run of {name!r} has been evaluated yet: ear sweep run FILE goes on with it.")
     axes = json.loads(parents[0].data.tags[PARAMETERS])
-    objective = parents[0].data.tags.get(OBJECTIVE, "fid")
+    objective = parents[0].data.tags.get(OBJECTIVE, "fid")  # an earlier version noted no others
     frame = pd.DataFrame(rows).sort_values([*axes, "seed"], ignore_index=True)
     measured = [run for run in runs if run.data.tags.get(ROLE) != CONFIRMATION]
     again = [run for run in ended if run.data.tags.get(ROLE) == CONFIRMATION and run.data.tags[OUTCOME] != "failed"]
@@ -82,8 +104,9 @@ def load_results(name: str, root: Path) -> SweepResults:
         frame,
         common_conditions(measured, axes),
         client,
-        confirmations(again, frame, objective),
-        objective,
+        confirmations(again),
+        json.loads(parents[0].data.tags.get(OBJECTIVES, json.dumps([objective]))),
+        bounds,
     )
 
 
@@ -93,13 +116,18 @@ def has_ended(run: Any) -> bool:
     return outcome in OUTCOMES and (outcome != "failed" or run.info.status == "FAILED")
 
 
-def confirmations(runs: list[Any], frame: pd.DataFrame, objective: str) -> pd.DataFrame:
-    """The runs that measured a search's best again, each with the value by which it was chosen."""
+def constraints(client: Any, parent: str) -> dict[str, BoundConfig]:
+    """A search's, from the settings that its parent run keeps."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = json.loads(Path(client.download_artifacts(parent, "sweep.json", folder)).read_text(encoding="utf-8"))
+    return {metric: BoundConfig(**bound) for metric, bound in settings["search"]["constraints"].items()}
+
+
+def confirmations(runs: list[Any]) -> pd.DataFrame:
+    """The runs that measured a search's best again."""
     if not runs:
         return pd.DataFrame()
-    searched = frame.groupby("trial")[objective].mean()
-    rows = [{**row(run), "images": run.data.metrics.get("images")} for run in runs]
-    found = pd.DataFrame([{**each, "searched": searched.get(each["trial"])} for each in rows])
+    found = pd.DataFrame([{**row(run), "images": run.data.metrics.get("images")} for run in runs])
     images = found["images"]  # none of those that diverged; fewer of those measured under earlier settings
     return found[(images == images.max()) | images.isna()].reset_index(drop=True)
 
@@ -139,11 +167,11 @@ def common_conditions(runs: list[Any], axes: list[str]) -> dict[str, Any]:
     """
     finished = [run for run in runs if run.data.tags.get(OUTCOME) == "finished"]
     conditions: dict[str, Any] = {}
-    for name, field in CONDITIONS.items():
+    for name, decided_by in CONDITIONS.items():
         values = {run.data.tags.get(f"ear.{name}", run.data.metrics.get(name)) for run in finished}
         if name == "reference_hash" and len(values) > 1:
             values.discard(None)  # results of earlier versions do not tell
-        if len(values) > 1 and f"evaluation.{field}" not in axes:
+        if len(values) > 1 and f"evaluation.{decided_by}" not in axes:
             raise UserError(f"The sweep's runs differ in {name}: {', '.join(sorted(map(str, values)))}.")
         conditions[name] = values.pop()
     conditions["extractor_accuracy"] = finished[0].data.metrics.get("extractor_accuracy")

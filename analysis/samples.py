@@ -21,11 +21,9 @@ COLUMNS_OF_SHEET = 5
 MOST_PANELS = 20  # the best of more configurations
 
 
-def save_sample_sheet(path: Path, results: SweepResults, caption: str) -> None:
+def save_sample_sheet(path: Path, results: SweepResults, summary: pd.DataFrame, caption: str) -> None:
     """One panel a configuration, its first finished seed's: a row of samples a class, one without a class below."""
-    first = first_seeds(results)
-    if len(first) > MOST_PANELS:
-        first = first.sort_values(results.objective, ascending=better(results.objective) == "min").head(MOST_PANELS)
+    first = panels_of(results, summary)
     columns = min(COLUMNS_OF_SHEET, len(first))
     rows = -(-len(first) // columns)
     with matplotlib.rc_context({"font.size": 8}):
@@ -47,10 +45,20 @@ def first_seeds(results: SweepResults) -> pd.DataFrame:
     return results.finished.groupby(results.axes, sort=True, dropna=False).first().reset_index()
 
 
+def panels_of(results: SweepResults, summary: pd.DataFrame) -> pd.DataFrame:
+    """Each configuration's first finished run; of more than fit, the best, which lead the summary of a search."""
+    first = first_seeds(results)
+    if len(first) <= MOST_PANELS:
+        return first
+    if not results.searched:
+        summary = summary.sort_values(results.objective, ascending=better(results.objective) == "min")
+    return summary[results.axes].merge(first, on=results.axes).head(MOST_PANELS)
+
+
 def note(results: SweepResults) -> str:
     """What the panels show, so that nobody takes one seed's numbers for the means that the caption speaks of."""
     count = len(first_seeds(results))
-    which = f"; the {MOST_PANELS} of {count} configurations with the best {results.objective} of that seed"
+    which = f"; the {MOST_PANELS} best of {count} configurations"
     return (
         "A row a class; the last row without a class label; samples, FID and recall of the first finished seed"
         f"{which if count > MOST_PANELS else ''}."

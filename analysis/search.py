@@ -1,43 +1,120 @@
 """What a search's report says instead of an ablation's: its best configurations, and how they did once more."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from analysis.results import SweepResults
 from analysis.statistics import half_width
-from sweeps.metric import better
+from analysis.tables import COLUMNS, cell, display_table
+from sweeps.metric import better, written
+from sweeps.search.domination import front, outcome
+from sweeps.search.schema import BoundConfig
 
 BEST_SHOWN = 10
+BEYOND = {"at_least": "below", "at_most": "above"}  # side of a bound -> where what breaks it lies
 
 
-def best_rows(summary: pd.DataFrame, metric: str, most: int = BEST_SHOWN) -> pd.DataFrame:
-    """The best configurations by their mean, best first; those without a value come last."""
-    return summary.sort_values(metric, ascending=better(metric) == "min", na_position="last").head(most)
+def ranked(summary: pd.DataFrame, results: SweepResults) -> pd.DataFrame:
+    """A search's configurations, best first, with their `trial`, and in words which bounds are `broken`.
+
+    With several objectives also whether they are on the `pareto_front`: those come first, by the first objective, as
+    do the others after them. What breaks a bound comes behind what holds all, and last what has no value.
+    """
+    found = summary.copy()
+    found["trial"] = results.frame.groupby(results.axes, sort=True, dropna=False)["trial"].min().tolist()  # as summary
+    missing = found[results.objective].isna()
+    found["broken"] = [broken(row, results.constraints) for _, row in found.iterrows()]
+    found.loc[missing, "broken"] = ""
+    found["behind"] = missing * 2 + (found["broken"] != "")
+    if len(results.objectives) > 1:
+        found["pareto_front"] = on_front(found, results.objectives)
+        found["behind"] -= found["pareto_front"]
+    found["loss"] = found[results.objective] * (1 if better(results.objective) == "min" else -1)
+    return found.sort_values(["behind", "loss"]).drop(columns=["behind", "loss"])
 
 
-def search_findings(results: SweepResults, summary: pd.DataFrame, metric: str) -> str:
-    """How many configurations, and what winner and runner-up came to with fresh seeds, told apart or not."""
-    finished = summary[metric].notna().sum()
-    sentences = [
-        f"{len(summary)} configurations, {finished} with a value; the {min(BEST_SHOWN, len(summary))} best above."
-    ]
-    again = results.confirmations
-    if again.empty:
-        return sentences[0]
-    ranked = sorted(
-        again.groupby("trial"), key=lambda group: group[1]["searched"].iloc[0], reverse=better(metric) == "max"
+def broken(configuration: Mapping[str, float], constraints: Mapping[str, BoundConfig]) -> str:
+    """The bounds that a configuration does not hold: `recall below 0.5`."""
+    return ", ".join(
+        f"{metric} {BEYOND[side]} {getattr(bound, side):g}"
+        for metric, bound in constraints.items()
+        for side, violation in bound.violations(configuration[metric]).items()
+        if violation > 0
     )
-    values = []
-    for title, (trial, group) in zip(("winner", "runner-up"), ranked, strict=False):
-        numbers = group[metric].dropna().tolist()
-        width = half_width(numbers)
-        mean = float(pd.Series(numbers).mean()) if numbers else float("nan")
-        values.append((mean, width))
-        interval = f" ± {width:.2f}" if width is not None else ""
-        sentences.append(
-            f"The {title}, trial {trial}, had {metric} {group['searched'].iloc[0]:.2f} in the search; over "
-            f"{len(group)} fresh seeds and {group['images'].iloc[0]:.0f} images each it has {mean:.2f}{interval}."
-        )
+
+
+def on_front(found: pd.DataFrame, objectives: list[str]) -> pd.Series:
+    """Whether none that holds all bounds dominates a configuration, which does so too, with all of its seeds."""
+    whole = (found["broken"] == "") & (found["diverged"] == 0) & (found["runs"] == found["runs"].max())
+    able = found[whole].dropna(subset=objectives).sort_values("trial")
+    outcomes = [outcome(values, objectives) for values in able[objectives].itertuples(index=False)]
+    return pd.Series(found.index.isin(able.index[front(outcomes)]), found.index)
+
+
+def search_table(found: pd.DataFrame, results: SweepResults) -> pd.DataFrame:
+    """The best of those that are `ranked`, as text cells; all of a Pareto front."""
+    several = len(results.objectives) > 1
+    rows = found.head(max(BEST_SHOWN, found["pareto_front"].sum() if several else 0))
+    table = display_table(rows, results.axes, None)
+    for metric in (*results.objectives, *results.constraints):
+        if metric not in COLUMNS:
+            table[metric] = [cell(row, metric, 3) for _, row in rows.iterrows()]
+    if several:
+        table["Pareto front"] = [
+            f"trial {trial}" if member else ""
+            for trial, member in zip(rows["trial"], rows["pareto_front"], strict=True)
+        ]
+    if results.constraints:
+        unknown = rows[results.objective].isna()
+        table["constraints"] = [
+            "" if nothing else words or "held" for words, nothing in zip(rows["broken"], unknown, strict=True)
+        ]
+    return table
+
+
+def search_findings(found: pd.DataFrame, results: SweepResults) -> str:
+    """How many configurations, and what the best came to with fresh seeds: winner and runner-up, or the front."""
+    line = f"{len(found)} configurations, {found[results.objective].notna().sum()} with a value"
+    if results.constraints:
+        line += f", {(found['broken'] != '').sum()} outside the constraints"
+    if len(results.objectives) > 1:
+        best = found[found["pareto_front"]]
+        sentences = [f"{line}; {len(best)} on the Pareto front of {listed(results.objectives)}, above."]
+    else:
+        best = found
+        sentences = [f"{line}; the {min(BEST_SHOWN, len(found))} best above."]
+    if results.confirmations.empty:
+        return sentences[0]
+    groups = dict(iter(results.confirmations.groupby("trial")))
+    confirmed = [row for _, row in best.iterrows() if row["trial"] in groups]
+    titles = [f"Trial {row['trial']}" for row in confirmed]
+    if len(results.objectives) == 1:
+        titles = [
+            f"The {place}, {title.lower()}," for place, title in zip(("winner", "runner-up"), titles, strict=False)
+        ]
+    for title, row in zip(titles, confirmed, strict=False):
+        searched = listed([f"{metric} {written(metric, row[metric])}" for metric in results.objectives])
+        sentences.append(f"{title} had {searched} in the search; {again(groups[row['trial']], results.objectives)}.")
     sentences.append(
-        "What a search chose looks better than it is, since luck helped to choose it: print the second figure."
+        "What a search chose looks better than it is, since luck helped to choose it: print what fresh seeds gave."
     )
     return " ".join(sentences)
+
+
+def again(runs: pd.DataFrame, metrics: list[str]) -> str:
+    """What a configuration came to with fresh seeds."""
+    values = []
+    for metric in metrics:
+        numbers = runs[metric].dropna().tolist()
+        if not numbers:
+            return f"all of its {len(runs)} fresh seeds diverged"
+        width = half_width(numbers)
+        interval = f" ± {written(metric, width)}" if width is not None else ""
+        values.append(f"{metric} {written(metric, float(pd.Series(numbers).mean()))}{interval}")
+    return f"over {len(runs)} fresh seeds and {runs['images'].max():.0f} images each it has {listed(values)}"
+
+
+def listed(words: list[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -15,6 +15,12 @@ def better(metric: str) -> Literal["min", "max"]:
     return "max" if metric.removesuffix("_null") in ("is", "precision", "recall") else "min"
 
 
+def written(metric: str, value: float) -> str:
+    """For people: precision and recall, between 0 and 1, with a digit more than the others."""
+    digits = 3 if metric.removesuffix("_null") in ("precision", "recall") else 2
+    return f"{value:.{digits}f}"
+
+
 class MetricConfig(Section):
     name: MetricName = "fid"
     """What configurations are ranked by; `_null` is measured on samples without a class label."""

@@ -72,7 +72,7 @@ class Plan:
             name=self.sweep.name,
             digest=digest([self.sweep.name, computed])[:32],
             axes=tuple(self.sweep.search.space if self.sweep.search else self.sweep.space),
-            objective=self.sweep.objective,
+            objectives=tuple(self.sweep.objectives),
             source=self.source,
             resolved=self.sweep.model_dump(mode="json"),
         )

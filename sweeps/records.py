@@ -21,7 +21,8 @@ from sweeps.runs import PlannedRun
 
 KEY, DIGEST, PARAMETERS, SEED, OUTCOME = "ear.key", "ear.sweep", "ear.parameters", "ear.seed", "ear.outcome"
 PARENT = "mlflow.parentRunId"
-OBJECTIVE, TRIAL, ROLE, CONFIRMATION = "ear.objective", "ear.trial", "ear.role", "confirmation"
+OBJECTIVE, OBJECTIVES = "ear.objective", "ear.objectives"  # the first of them, and all as a JSON list
+TRIAL, ROLE, CONFIRMATION = "ear.trial", "ear.role", "confirmation"
 STAGES = "ear.stage_keys"  # set last: a run that lacks it was left half made
 METRICS_PER_CALL = 999  # MLflow takes 1000; a point of the curve has 3, and stays in one piece
 PARAMETERS_PER_CALL = 100
@@ -34,7 +35,7 @@ class SweepIdentity:
     name: str
     digest: str
     axes: tuple[str, ...]  # dotted parameters
-    objective: str  # the metric that ranks
+    objectives: tuple[str, ...]  # the metrics that rank
     source: Path  # its YAML
     resolved: dict[str, Any]  # all of its settings
 
@@ -53,6 +54,7 @@ class SweepRecords:
         self.experiment = self._experiment(root)
         self.parent = self._find_parent() or self._create_parent()
         self.touch()
+        self.client.set_tag(self.parent, OBJECTIVES, json.dumps(identity.objectives))  # earlier versions did not
         if identity.source.exists():
             self.client.log_artifact(self.parent, str(identity.source))
         self.client.update_run(self.parent, status="RUNNING")
@@ -115,7 +117,7 @@ class SweepRecords:
             DIGEST: self.identity.digest,
             "ear.kind": "sweep",
             PARAMETERS: json.dumps(self.identity.axes),
-            OBJECTIVE: self.identity.objective,
+            OBJECTIVE: self.identity.objectives[0],
         }
         return str(self.client.create_run(self.experiment, run_name=self.identity.name, tags=tags).info.run_id)
 

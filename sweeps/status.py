@@ -100,7 +100,7 @@ def show_status(plan: Plan, root: Path, as_json: bool) -> None:
     if plan.sweep.search is not None:
         from sweeps.search.outcome import describe
 
-        for line in describe(plan.sweep.name, folder.path, plan.sweep.objective):
+        for line in describe(plan.sweep.name, folder.path, plan.sweep.objectives):
             console.print(line, highlight=False, soft_wrap=True)
     if not drivers:
         console.print("Nobody works on it now.", highlight=False)

@@ -11,9 +11,18 @@ from optuna.trial import TrialState
 
 from ear.errors import UserError
 from sweeps.configurations import Configurations
+from sweeps.metric import written
 from sweeps.runs import PlannedRun, short_name, shown
 from sweeps.schema import SweepConfig
-from sweeps.search.confirmation import confirmation_runs
+from sweeps.search.best import pareto_front
+from sweeps.search.confirmation import (
+    CONFIRMATION,
+    MOST_CONFIRMED,
+    WINNER_AND_RUNNER_UP,
+    Confirmed,
+    confirmation_runs,
+    read_confirmed,
+)
 from sweeps.search.space import evaluation_only, random_points
 from sweeps.search.study import ENDS, JOURNAL
 
@@ -31,7 +40,9 @@ def drawn_runs(sweep: SweepConfig, configurations: Configurations) -> list[Plann
         points.append({**point, **{name: value for name, value in other.items() if name in free and name in point}})
     runs = [run for point in points for run in valid_runs(point, sweep.seeds, configurations)]
     if search.confirmation is not None:
-        for point in proposed[:2]:
+        # As many as can be confirmed: how large a Pareto front will be, and on how many trainings, nobody knows.
+        alone = len(sweep.objectives) == 1
+        for point in proposed[:WINNER_AND_RUNNER_UP] if alone else points[:MOST_CONFIRMED]:
             runs += confirmation_runs(search.confirmation, point, sweep.seeds, configurations)
     return list({repr((run.parameters, run.seed)): run for run in runs}.values())
 
@@ -51,7 +62,7 @@ def studied_runs(sweep: SweepConfig, configurations: Configurations, folder: Pat
         return []
     runs = [run for trial in study.trials for run in valid_runs(trial.params, sweep.seeds, configurations)]
     settings = sweep.search.confirmation if sweep.search else None
-    for each in study.user_attrs.get("confirmation", ()):
+    for each in study.user_attrs.get(CONFIRMATION, ()):
         if settings is not None:
             runs += confirmation_runs(settings, each["parameters"], sweep.seeds, configurations)
     return list({run.keys.evaluation: run for run in runs}.values())
@@ -84,18 +95,24 @@ def load_study(name: str, folder: Path) -> "optuna.Study | None":
         return None
 
 
-def describe(name: str, folder: Path, metric: str) -> list[str]:
-    """Lines: what was proposed, and what winner and runner-up came to when they were measured again."""
+def describe(name: str, folder: Path, objectives: Sequence[str]) -> list[str]:
+    """Lines: what was proposed, and what the best came to when they were measured again."""
     study = load_study(name, folder)
     if study is None:
         return []
     states: dict[str, int] = {}
     for trial in study.trials:
         states[trial.state.name.lower()] = states.get(trial.state.name.lower(), 0) + 1
-    lines = [f"{len(study.trials)} trials: {', '.join(f'{count} {state}' for state, count in states.items())}."]
-    for title, each in zip(("Winner", "Runner-up"), study.user_attrs.get("confirmation", ()), strict=False):
-        lines.append(f"{title}, trial {each['trial']}: {point(each['parameters'])}")
-        lines.append(f"    {metric} {each['searched']:.2f} in the search, {again(metric, each)}")
+    line = f"{len(study.trials)} trials: {', '.join(f'{count} {state}' for state, count in states.items())}"
+    titles = ["Winner", "Runner-up"]
+    if len(objectives) > 1:
+        titles = ["Pareto front"] * MOST_CONFIRMED
+        line += f"; {len(pareto_front(study.trials, objectives))} on the Pareto front"
+    lines = [f"{line}."]
+    for title, each in zip(titles, read_confirmed(study.user_attrs, objectives), strict=False):
+        lines.append(f"{title}, trial {each.trial}: {point(each.parameters)}")
+        searched = ", ".join(f"{metric} {written(metric, value)}" for metric, value in each.searched.items())
+        lines.append(f"    {searched} in the search; {again(each)}")
     return lines
 
 
@@ -103,11 +120,15 @@ def point(parameters: Mapping[str, Any]) -> str:
     return ", ".join(f"{short_name(parameter)} {shown(value)}" for parameter, value in parameters.items())
 
 
-def again(metric: str, each: Mapping[str, Any]) -> str:
-    """What a confirmed configuration came to with fresh seeds."""
-    seeds, images = len(each["seeds"]), each["images"]
-    if each["mean"] is None:
-        return f"and nothing again: all of {seeds} fresh seeds diverged"
-    interval = f" ± {each['half_width']:.2f} (95%)" if each["half_width"] is not None else ""
-    diverged = f", {each['diverged']} diverged" if each["diverged"] else ""
-    return f"{metric} {each['mean']:.2f}{interval} over {seeds} fresh seeds and {images} images each{diverged}"
+def again(each: Confirmed) -> str:
+    """What a configuration came to with fresh seeds."""
+    if not each.mean:
+        return f"and nothing again: all of {len(each.seeds)} fresh seeds diverged"
+    values = []
+    for metric, mean in each.mean.items():
+        interval = f" ± {written(metric, each.half_width[metric])}" if metric in each.half_width else ""
+        values.append(f"{metric} {written(metric, mean)}{interval}")
+    confidence = " (95%)" if each.half_width else ""
+    diverged = f", {each.diverged} diverged" if each.diverged else ""
+    seeds = f"over {len(each.seeds)} fresh seeds and {each.images} images each"
+    return f"{', '.join(values)}{confidence} {seeds}{diverged}"

@@ -17,9 +17,10 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 
 
 def sampler_for(search: SearchConfig, number: int, fixed: dict[str, Any]) -> BaseSampler:
-    """The sampler of one proposal, seeded by its number, so that a search that goes on proposes what it would have.
+    """The sampler of one proposal, seeded by its number: the same number and the same trials give the same point.
 
-    `fixed` parameters keep their values.
+    After a kill other trials may have ended by then than would have, unless one is worked on at a time. `fixed`
+    parameters keep their values.
     """
     sampler = _sampler(search, stream_seed(search.seed, "proposal", number) % 2**32)
     return PartialFixedSampler(fixed, sampler) if fixed else sampler

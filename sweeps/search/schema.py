@@ -94,7 +94,8 @@ class EarlyStoppingConfig(Section):
 
 
 class ConfirmationConfig(Section):
-    """How the winner and the runner-up are measured again at the end, free of the luck that made them win."""
+    """How the best are measured again at the end, free of the luck that made them the best: winner and runner-up, or
+    with several objectives up to eight members of the Pareto front."""
 
     seeds: Count = 3
     """Fresh seeds of training, each evaluated with fresh noise as well."""

@@ -2,7 +2,7 @@
 
 Each proposal is a trial of the study, with a run for each of the sweep's seeds; its value is their mean. Where it is
 COMPLETE, some more values of the evaluation-only parameters are tried on the models that it trained, each a trial of
-its own at the price of an evaluation. At the end the winner and the runner-up are measured again.
+its own at the price of an evaluation. At the end the best are measured again.
 """
 
 import math
@@ -17,10 +17,11 @@ from optuna.trial import FrozenTrial, TrialState
 from ear.errors import UserError
 from ear.store import Store
 from sweeps.configurations import Configurations
-from sweeps.metric import better
+from sweeps.metric import written
 from sweeps.runs import PlannedRun, RunResult, is_done
 from sweeps.schema import SweepConfig
-from sweeps.search.confirmation import confirmation_runs, confirmed
+from sweeps.search.best import best_trainings, pareto_front, undominated
+from sweeps.search.confirmation import CONFIRMATION, Candidate, chosen, confirmation_runs, confirmed
 from sweeps.search.space import POINTS_IN_VAIN, evaluation_only, starting_point
 from sweeps.search.study import CHOSEN, ENDS, UNFINISHED, Study
 
@@ -37,19 +38,6 @@ class OpenTrial:
     def ordered(self) -> list[RunResult]:
         """The results that are there, in the order of the seeds."""
         return [self.results[run.keys.evaluation] for run in self.runs if run.keys.evaluation in self.results]
-
-
-@dataclass
-class Candidate:
-    """A configuration that is measured again at the end."""
-
-    trial: FrozenTrial
-    runs: list[PlannedRun]
-    results: dict[str, RunResult] = field(default_factory=dict)
-
-    @property
-    def keys(self) -> list[str]:
-        return [run.keys.evaluation for run in self.runs]
 
 
 class Search:
@@ -121,7 +109,7 @@ class Search:
                     self.study.note_end(trial.number, key, result.state, result.traceback)
                 more += self._advance(trial)
             for candidate in self._candidates or ():
-                if any(key == each.keys.evaluation for each in candidate.runs):
+                if key in candidate.keys:
                     candidate.results[key] = result
                     self._conclude()
         return more
@@ -143,8 +131,10 @@ class Search:
 
     def standing(self) -> str:
         words = f"{len(self._kept())} of {self._search.trials} proposed"
-        best = self.best()[:1]
-        return f"{words}, best {self.objectives[0]} {best[0].values[0]:.2f}" if best else words
+        best = self.best()
+        if len(self.objectives) > 1:
+            return f"{words}, {len(best)} on the Pareto front"
+        return f"{words}, best {self.objectives[0]} {written(self.objectives[0], best[0].values[0])}" if best else words
 
     def close(self) -> None:
         with self.study.locked():
@@ -280,7 +270,7 @@ class Search:
 
     def _suggestion(self) -> dict[str, Any]:
         """The parameters of the next proposal; none where the sampler needs the study itself, its memory."""
-        history = self._trained_once()
+        history = self._history()
         if history is None:
             return {}
         point = self.study.suggest(history)
@@ -296,73 +286,52 @@ class Search:
         free = evaluation_only(self._search, self._configurations)
         return {name: value for name, value in point.items() if name not in free}
 
-    def _trained_once(self) -> list[FrozenTrial] | None:
-        """One trial for each training: the best of those that it was tried with, or its proposal while they go on.
+    def _history(self) -> list[FrozenTrial] | None:
+        """Of each training the evaluations that none of its others dominates, or its proposal while there are none.
 
         All of them would mislead a sampler that models densities or a surface: five values of one training look like
         five good trainings, and it proposes the same again. The genetic algorithm keeps its generations in the study.
         """
         if self._search.sampler in ("random", "nsga2"):
             return None
-        sign = 1 if better(self.objectives[0]) == "min" else -1
-        best: dict[int, FrozenTrial] = {}
+        trainings: dict[int, list[FrozenTrial]] = {}
         for trial in self.study.trials():
-            training = int(trial.user_attrs.get("extra_of", trial.number))
-            known = best.get(training)
-            comparable = known is not None and trial.values and known.values
-            if known is None or (comparable and sign * trial.values[0] < sign * known.values[0]):
-                best[training] = trial
-        return list(best.values())
+            trainings.setdefault(int(trial.user_attrs.get("extra_of", trial.number)), []).append(trial)
+        return [each for trials in trainings.values() for each in undominated(trials, self.objectives) or trials[:1]]
 
     # The end
 
     def best(self) -> list[FrozenTrial]:
-        """The best configurations by the first objective, none of them trained like one before; feasible ones only."""
-        sign = 1 if better(self.objectives[0]) == "min" else -1
-        complete = [trial for trial in self.study.trials() if trial.state is TrialState.COMPLETE]
-        feasible = [t for t in complete if all(each <= 0 for each in self._violations(t.user_attrs).values())]
-        found: dict[str, FrozenTrial] = {}
-        for trial in sorted(feasible, key=lambda trial: sign * trial.values[0]):
-            found.setdefault(repr(sorted(self._training_of(trial.params).items())), trial)
-        return list(found.values())
+        """The best configurations, by the first objective: the Pareto front where there are several objectives."""
+        trials = self.study.trials()
+        if len(self.objectives) > 1:
+            return pareto_front(trials, self.objectives)
+        return best_trainings(trials, self.objectives, self._training_of)
 
     def _confirm(self) -> Sequence[PlannedRun]:
-        """The runs that measure winner and runner-up again, once."""
+        """The runs that measure the best again, once."""
         if self._search.confirmation is None:
             return ()
-        chosen = [Candidate(trial, self._confirmation_of(trial)) for trial in self.best()[:2]]
-        if [candidate.keys for candidate in chosen] == [each.keys for each in self._candidates or ()]:
+        candidates = [Candidate(each, self._confirmation_of(each)) for each in chosen(self.best(), self.objectives)]
+        if [candidate.keys for candidate in candidates] == [each.keys for each in self._candidates or ()]:
             return ()
-        self._candidates = chosen
+        self._candidates = candidates
         known = self.study.noted(CHOSEN) or []
-        if new := [each.trial.number for each in chosen if each.trial.number not in known]:
+        if new := [each.trial.number for each in candidates if each.trial.number not in known]:
             self.study.note(CHOSEN, known + new)
-        runs = [run for candidate in self._candidates for run in candidate.runs]
-        for candidate in self._candidates:
-            for run in candidate.runs:
-                self._roles[run.keys.evaluation] = (candidate.trial.number, "confirmation")
-        return runs
+        for candidate in candidates:
+            for key in candidate.keys:
+                self._roles[key] = (candidate.trial.number, "confirmation")
+        return [run for candidate in candidates for run in candidate.runs]
 
     def _conclude(self) -> None:
         """Keeps what the confirmation showed, when all of it is there."""
         candidates = self._candidates or []
-        results = [result for candidate in candidates for result in candidate.results.values()]
-        whole = len(results) == sum(len(candidate.runs) for candidate in candidates)
-        if not whole or any(result.state == "failed" for result in results):  # tried again by the next driver
+        if not all(candidate.done for candidate in candidates):
             return
-        found = [
-            confirmed(
-                candidate.trial.number,
-                candidate.trial.params,
-                candidate.trial.values[0],
-                self.objectives[0],
-                candidate.runs,
-                list(candidate.results.values()),
-            )
-            for candidate in candidates
-        ]
-        if found != self.study.noted("confirmation"):  # which may be of fewer trials, or under other settings
-            self.study.note("confirmation", found)
+        found = [confirmed(candidate, self.objectives) for candidate in candidates]
+        if found != self.study.noted(CONFIRMATION):  # which may be of fewer trials, or under other settings
+            self.study.note(CONFIRMATION, found)
 
 
 def search_identity(sweep: SweepConfig, configurations: Configurations) -> dict[str, Any]:

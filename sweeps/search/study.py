@@ -110,7 +110,7 @@ class Study:
         """An unfinished trial is worked on again, with the parameters that it has. To be called locked."""
         if trial.state is TrialState.WAITING:
             self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
-        # A driver that was killed while asking left a part of the parameters; the rest is drawn as it would have been.
+        # A driver that was killed while asking left a part of the parameters; the rest is drawn now.
         self._study.sampler = sampler_for(self._search, trial.number, trial.user_attrs.get("fixed", {}))
         draw(self._search, optuna.Trial(self._study, trial._trial_id))
         return self.trial(trial.number)

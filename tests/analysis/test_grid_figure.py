@@ -196,7 +196,7 @@ def test_numeric_grids_have_two_axes(guidance: pd.DataFrame) -> None:
 def results(axes: list[str], **columns: object) -> SweepResults:
     """Of which the figure asks for the axes, and whether the columns are a search's."""
     frame = pd.DataFrame({axis: [] for axis in axes}).assign(**columns)
-    return SweepResults("name", axes, frame, {}, None, pd.DataFrame(), "fid")
+    return SweepResults("name", axes, frame, {}, None, pd.DataFrame(), ["fid"])
 
 
 def test_the_report_names_the_figure_after_its_axes(tmp_path: Path, guidance: pd.DataFrame) -> None:

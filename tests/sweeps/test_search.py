@@ -146,9 +146,9 @@ def test_winner_and_runner_up_are_measured_again(tmp_path: Path) -> None:
     search, work, hands = searching(tmp_path, text(more=more), **lucky)
     work_through([work], hands)
     winner, runner_up = search.study.noted("confirmation")
-    assert winner["searched"] <= runner_up["searched"]
-    assert winner["mean"] == pytest.approx(winner["searched"] + 1)
-    assert winner["half_width"] == pytest.approx(4.302653 / 3**0.5)  # Student's t of 2 degrees of freedom, s = 1
+    assert winner["searched"]["fid"] <= runner_up["searched"]["fid"]
+    assert winner["mean"] == {"fid": pytest.approx(winner["searched"]["fid"] + 1)}
+    assert winner["half_width"]["fid"] == pytest.approx(4.302653 / 3**0.5)  # Student's t of 2 degrees of freedom, s = 1
     assert (winner["seeds"], winner["images"]) == ([1000, 1001, 1002], 4000)
     assert winner["parameters"]["scoring.alpha"] != runner_up["parameters"]["scoring.alpha"]
     _, work, _ = searching(tmp_path, text(more=more))
@@ -221,7 +221,7 @@ def test_more_trials_that_find_better_ones_have_them_measured_again(tmp_path: Pa
 def test_the_sampler_sees_each_training_once_at_its_best(tmp_path: Path) -> None:
     search, work, hands = searching(tmp_path, text())
     work_through([work], hands)
-    seen = search._trained_once()
+    seen = search._history()
     assert seen is not None
     assert len(seen) == PROPOSALS
     trials = search.study.trials()
