@@ -34,6 +34,7 @@ class CheckpointHeader:
     tokenizer_hash: str = (
         ""  # of the autoencoder behind cached latents; "" where the tokenizer is saved here or unknown
     )
+    initial_hash: str = ""  # of the file that it was fine-tuned from; "" where there was none, or it is unknown
 
 
 def save_checkpoint(path: Path, header: CheckpointHeader, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -49,6 +50,7 @@ def save_checkpoint(path: Path, header: CheckpointHeader, parts: Mapping[str, Ma
         "step": str(header.step),
         "dataset_hash": header.dataset_hash,
         "tokenizer_hash": header.tokenizer_hash,
+        "initial_hash": header.initial_hash,
     }
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
 
@@ -62,7 +64,13 @@ def load_header(path: Path) -> CheckpointHeader:
     metadata = load_metadata(path)
     values = resolve_auto_precision(json.loads(metadata["config"]), "float32")
     config = validate(RunConfig, values, source=f"{path} (its configuration)")
-    return CheckpointHeader(config, int(metadata["step"]), metadata["dataset_hash"], metadata.get("tokenizer_hash", ""))
+    return CheckpointHeader(
+        config,
+        int(metadata["step"]),
+        metadata["dataset_hash"],
+        metadata.get("tokenizer_hash", ""),
+        metadata.get("initial_hash", ""),
+    )
 
 
 def load_metadata(path: Path) -> dict[str, str]:

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ear.config import RunConfig
 from ear.config.hashed import trained_differently
+from ear.config.hashing import file_digest
 from ear.distributed import ALONE, Processes
 from ear.errors import UserError
 from ear.execution import autocast, to_device
@@ -73,8 +74,10 @@ class Trainer:
         self.processes = processes
         self.tokenizer: Tokenizer = data.tokenizer
         self.model: ImageModel = build_model(config, self.tokenizer.tokens, self.tokenizer.token_dim, data.classes)
+        self._initial_hash = ""
         if config.training.initial_checkpoint is not None:
             load_weights(self.model, Path(config.training.initial_checkpoint), "ema")
+            self._initial_hash = file_digest(Path(config.training.initial_checkpoint))
         self.model.to(self.device).train()
         self.model.trunk.recompute = config.execution.activation_checkpointing
         if config.execution.compile:
@@ -196,7 +199,9 @@ class Trainer:
             return
         save_checkpoint(
             path,
-            CheckpointHeader(self.config, self.step, self.data.content_hash, self.data.tokenizer_hash),
+            CheckpointHeader(
+                self.config, self.step, self.data.content_hash, self.data.tokenizer_hash, self._initial_hash
+            ),
             {
                 "model": self.model.state_dict(),
                 "ema": self.ema.averages,
@@ -240,4 +245,9 @@ class Trainer:
             raise UserError(
                 f"{path} was trained on latents of another autoencoder ({header.tokenizer_hash[:12]}) than those of "
                 f"data.latents ({self.data.tokenizer_hash[:12]}): give the cache that it was trained on."
+            )
+        if header.initial_hash not in ("", self._initial_hash):
+            raise UserError(
+                f"{path} was fine-tuned from another file than {self.config.training.initial_checkpoint} is now: "
+                "restore that one (training.initial_checkpoint)."
             )

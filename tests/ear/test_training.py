@@ -317,6 +317,18 @@ def test_a_checkpoint_of_another_autoencoder_s_latents_is_refused(tmp_path: Path
         second.restore(path)
 
 
+def test_a_checkpoint_fine_tuned_from_another_file_is_refused(tmp_path: Path) -> None:
+    initial, path = tmp_path / "initial.safetensors", tmp_path / "checkpoint.safetensors"
+    make_trainer(short()).save(initial)
+    config = short(f"training.initial_checkpoint={initial}")
+    tuned = make_trainer(config)
+    tuned.save(path)
+    make_trainer(config).restore(path)
+    make_trainer(short("seed=1")).save(initial)
+    with pytest.raises(UserError, match=r"fine-tuned from another file than .*initial\.safetensors is now"):
+        make_trainer(config).restore(path)
+
+
 def test_a_checkpoint_has_the_user_s_own_mode(tmp_path: Path) -> None:
     """A store is shared by a group whose umask says so; safetensors makes files that only their owner can read."""
     path, before = tmp_path / "checkpoint.safetensors", os.umask(0o027)
