@@ -218,6 +218,11 @@ def _args(config: RunConfig) -> dict[str, Any]:
     assert isinstance(config.scoring, EnergyConfig)
     assert isinstance(config.tokenizer, KLTokenizerConfig)
     last = config.training.stages[-1]
+    batch_size = config.training.batch_size
+    group = config.training.mask_group or batch_size
+    warmup_epochs = config.optimizer.warmup_epochs
+    if warmup_epochs is None:
+        warmup_epochs = config.warmup_steps * batch_size / config.data.images
     return {
         "img_size": config.data.image_shape[1],
         "vae_stride": config.tokenizer.stride,
@@ -237,18 +242,18 @@ def _args(config: RunConfig) -> dict[str, Any]:
         "score_batch_mul": config.scoring.samples / SAMPLES_A_PAIR,  # the official code has whole ones only
         "weight_decay": config.optimizer.weight_decay,
         "score_lrscale": config.optimizer.generator_lr_scale,
-        "warmup_epochs": config.warmup_steps * config.training.batch_size / config.data.images,
+        "warmup_epochs": warmup_epochs,
         "grad_clip": config.optimizer.clip_norm,
         "ema_rate": config.optimizer.ema_decay,
         "label_drop_prob": config.training.label_drop,
         "mask_ratio_min": config.training.mask_ratio_min,
         "lr_schedule": config.training.schedule,
-        "batch_size": config.training.mask_group or config.training.batch_size,
+        "batch_size": group,
         "world_size": 1,
-        "accumulation_steps": config.training.batch_size / (config.training.mask_group or config.training.batch_size),
+        "accumulation_steps": batch_size / group,
         "train_temperature": last.train_temperature,
-        "blr": config.peak_learning_rate(last) * 256 / config.training.batch_size,
-        "epochs": round(config.total_steps * config.training.batch_size / config.data.images),
+        "blr": config.peak_learning_rate(last) * 256 / batch_size,
+        "epochs": round(config.total_steps * batch_size / config.data.images),
         "num_iter": config.sampling.steps,
         "cfg": config.sampling.cfg,
         "cfg_schedule": config.sampling.cfg_schedule,

@@ -11,7 +11,8 @@ from test_kl_tokenizer import as_ldm, small_autoencoder
 from torch import Tensor
 
 from ear.config import RunConfig, load_config
-from ear.config.loading import validate
+from ear.config.loading import apply_overrides, validate
+from ear.config.schema import EnergyConfig
 from ear.convert import from_official, to_official
 from ear.cost import cost
 from ear.errors import UserError
@@ -109,6 +110,54 @@ def test_the_official_file_comes_back_key_by_key(tmp_path: Path) -> None:
         assert_same(other, one)
     args = vars(first["args"])  # type: ignore[arg-type]
     assert {name: vars(again["args"])[name] for name in args} == args  # type: ignore[arg-type]
+
+
+def test_the_official_command_s_args_are_our_recipe(tmp_path: Path) -> None:
+    """Those of the second training command with the defaults of main_ear.py, as its checkpoints hold them."""
+    checkpoint, path = official_file(TINY), tmp_path / "x.pth"
+    args = vars(checkpoint["args"])  # type: ignore[arg-type]
+    args |= {"batch_size": 32, "world_size": 32, "accumulation_steps": 2, "score_batch_mul": 2, "blr": 7e-5}
+    args |= {"train_temperature": 0.99, "epochs": 800, "warmup_epochs": 100, "lr_schedule": "constant"}
+    args |= {"weight_decay": 0.02, "score_lrscale": 0.25, "grad_clip": 3.0, "ema_rate": 0.9999}
+    args |= {"label_drop_prob": 0.1, "mask_ratio_min": 0.7, "attn_dropout": 0.1, "proj_dropout": 0.1}
+    torch.save(checkpoint, path)
+    found, ours = load_official(path).config, load_config("imagenet256_base")
+    assert isinstance(found.scoring, EnergyConfig)
+    assert found.scoring.samples == 4
+    assert found.optimizer == ours.optimizer
+    assert found.training.model_copy(update={"stages": ()}) == ours.training.model_copy(update={"stages": ()})
+    last = found.training.stages[0]
+    assert (last.learning_rate_per_256, last.train_temperature) == (7e-5, 0.99)
+    assert found.sampling == ours.sampling
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "override"),
+    [
+        ("score_batch_mul", 3, "scoring.samples=6"),
+        ("label_drop_prob", 0.2, "training.label_drop=0.2"),
+        ("mask_ratio_min", 0.5, "training.mask_ratio_min=0.5"),
+        ("grad_clip", 1.0, "optimizer.clip_norm=1"),
+        ("ema_rate", 0.999, "optimizer.ema_decay=0.999"),
+        ("weight_decay", 0.1, "optimizer.weight_decay=0.1"),
+        ("score_lrscale", 1.0, "optimizer.generator_lr_scale=1"),
+        ("warmup_epochs", 5.0, "optimizer.warmup_epochs=5"),
+        ("lr_schedule", "cosine", "training.schedule=cosine"),
+        ("batch_size", 16, "training.mask_group=16"),
+    ],
+)
+def test_each_arg_comes_and_goes(tmp_path: Path, name: str, value: object, override: str) -> None:
+    checkpoint, path = official_file(TINY), tmp_path / "x.pth"
+    vars(checkpoint["args"])[name] = value  # type: ignore[arg-type]
+    torch.save(checkpoint, path)
+    plain, found = load_official(TINY).config, load_official(path).config
+    values = plain.model_dump()
+    apply_overrides(values, [override])
+    if name == "batch_size":
+        values["training"]["batch_size"] = 16 * 32 * 2
+    assert found == validate(RunConfig, values, "expected")
+    to_official(from_official(path, tmp_path / "ours"), tmp_path / "again.pth")
+    assert vars(official_file(tmp_path / "again.pth")["args"])[name] == pytest.approx(value)  # type: ignore[arg-type]
 
 
 def test_a_converted_model_samples_and_fine_tunes(tmp_path: Path) -> None:
