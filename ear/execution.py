@@ -10,20 +10,20 @@ from ear.errors import UserError
 
 
 def set_up(config: ExecutionConfig) -> torch.device:
-    """Sets torch's threads, turns TF32 off, and returns the device.
+    """Sets torch's threads and returns the device.
 
     Raises:
         UserError: a GPU is asked for and there is none.
     """
     torch.set_num_threads(config.threads)
-    # Unless told otherwise, torch rounds a GPU's float32 convolutions, the autoencoder's and Inception's, to TF32.
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
     return choose_device(config)
 
 
 def choose_device(config: ExecutionConfig) -> torch.device:
-    """The configured device; `auto` is the GPU where there is one."""
+    """The configured device, on which float32 means float32; `auto` is the GPU where there is one."""
+    # Unless told otherwise, torch rounds a GPU's float32 convolutions, the autoencoder's and Inception's, to TF32.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("execution.device: cuda, but torch sees no GPU here; use auto or cpu.")
     return torch.device("cpu" if config.device == "cpu" or not torch.cuda.is_available() else "cuda")

@@ -37,7 +37,8 @@ class Configurations:
             raise UserError(f"{source}: base: {error}") from error
         for parameter, value in sweep.set.items():
             set_dotted(self._values, parameter, value)  # its message names the parameter
-        set_dotted(self._values, "execution.threads", sweep.resources.cpus)
+        threads = max(1, sweep.resources.cpus // sweep.resources.processes)
+        set_dotted(self._values, "execution.threads", threads)
         self.base = validate(RunConfig, self._values, source=f"{source}: {'set' if sweep.set else 'base'}")
         self._sections: dict[str, Any] = {}  # a section's parameters, as JSON -> the section
 

@@ -23,7 +23,7 @@ class ResourcesConfig(Section):
     """What one trial gets."""
 
     cpus: Count = 1
-    """CPUs, which are also torch's threads."""
+    """CPUs, which are also torch's threads; several processes of a trial share them."""
     gpus: Annotated[Number, Field(ge=0)] = 0
     """GPUs, all of one node. Below 1, trials share one; with 2 or more, a trial has a process for each."""
 
@@ -61,7 +61,7 @@ class SweepConfig(Section):
     search: SearchConfig | None = None
     """Points of a space that Optuna proposes one after another, instead of a grid."""
     seeds: Seeds = [0]
-    """Every combination is trained once with each seed."""
+    """Every combination is run once with each seed; those that differ in evaluation only share a training."""
     metric: MetricConfig = MetricConfig()
     resources: ResourcesConfig = ResourcesConfig()
     concurrency: Count | None = None

@@ -18,7 +18,7 @@ def info(
 ) -> None:
     """Print what a configuration is and costs: parameters, FLOPs, memory, steps, hours. Allocates and trains nothing.
 
-    Example:  ear info imagenet256_huge --set execution.micro_batch=16
+    Example:  ear info imagenet256_huge --tflops 400
     """
     from dataclasses import asdict
 
@@ -40,7 +40,7 @@ def info(
         f"({resolved.sampling.steps} steps, CFG {resolved.sampling.cfg:g})",
         "training memory": f"{gigabytes(counted.training_bytes)} for weights, gradients, optimizer and average, and "
         f"{gigabytes(counted.activation_bytes)} for each image trained on at once (execution.micro_batch); "
-        "about half of the latter in bfloat16",
+        "less of the latter in bfloat16, which is not counted",
         "device hours": f"{hours(counted.training_hours(flops))} of training, "
         f"{hours(counted.sampling_hours(images, flops))} of sampling {images:,} images, "
         f"if the device sustains {tflops:g} TFLOP/s",

@@ -85,7 +85,7 @@ def fail(message: str, code: int, debug: bool) -> None:
 
 
 OUT_OF_MEMORY = (
-    "Out of memory. In training, lower execution.micro_batch (the result stays the same) or set "
+    "Out of memory. In training, lower execution.micro_batch (the result is as good) or set "
     "execution.activation_checkpointing=true; in sampling and evaluation, lower execution.batch_size."
 )
 

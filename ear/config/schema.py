@@ -179,7 +179,8 @@ class EnergyConfig(Section):
     alpha: Annotated[Number, Field(gt=0, le=2)] = 1.0
     """Exponent of the distance. Strictly proper for 0 < alpha < 2 (energy score, Gneiting & Raftery 2007)."""
     samples: Annotated[Count, Field(ge=2)] = 2
-    """Samples drawn at each position for the unbiased estimate; the paper draws 2."""
+    """Samples drawn at each position for the unbiased estimate. The paper's formula has one pair, 2; the official
+    commands draw two pairs, which is 4."""
     epsilon: Annotated[Number, Field(ge=0)] = 0.0
     """Added under the root of every distance: sqrt(|x|^2 + epsilon). Needed below alpha = 1, 0 otherwise."""
     generator: Annotated[GeneratorConfig, Field(json_schema_extra={"defines_loss": False})]
@@ -343,20 +344,20 @@ class ExecutionConfig(Section):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Count = 1
-    """CPU threads of torch. Results are bit for bit reproducible at an equal number of threads."""
+    """CPU threads of torch. At an equal number of them, on one kind of CPU, results are reproducible bit for bit."""
     precision: Annotated[
         Literal["float32", "bfloat16"], BeforeValidator(_refuse_auto), Field(json_schema_extra={"reach": "everything"})
     ] = "float32"
-    """Of matrix products in training and sampling. bfloat16 (autocast) is several times faster on a GPU and slower on
-    most CPUs. It gives other numbers, so it enters the keys of trainings and of evaluations. float32 means float32 on a
-    GPU too: TF32 is off."""
+    """Of matrix products in training and sampling. bfloat16 (autocast) is meant for GPUs; most CPUs are slower at it.
+    It gives other numbers, so it enters the keys of trainings and of evaluations. float32 means float32 on a GPU too:
+    TF32 is off."""
     micro_batch: Count | None = None
     """Images that a process trains on at once; gradients of the rest of its share of a step are accumulated. Its whole
     share where not given."""
     compile: bool = False
     """torch.compile the model's blocks and head."""
     activation_checkpointing: bool = False
-    """Recompute the blocks' activations in the backward pass: less memory for a third more work."""
+    """Recompute the blocks' activations in the backward pass: less memory for up to a third more FLOPs."""
     workers: NonNegative = 0
     """Processes that decode images."""
     batch_size: Count = 500
@@ -368,7 +369,7 @@ class ExecutionConfig(Section):
 
 
 class RunConfig(Section):
-    """Everything that a run is: the same RunConfig gives the same result."""
+    """Everything that a run is. How equal two runs of the same one are: docs/reproducibility.md."""
 
     seed: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0, json_schema_extra={"reach": "training"})] = 0
     data: Annotated[DataConfig, Field(json_schema_extra={"reach": "training", "defines_loss": True})] = DigitsData()

@@ -46,7 +46,7 @@ class Trainer:
     """Trains one configuration, in as many pieces as the caller likes, in one process or as one of several.
 
     Equal configurations give equal weights on a CPU, whether or not the training was interrupted in between; several
-    processes, or gradients accumulated over parts of a batch, give the same up to rounding.
+    processes, or gradients accumulated over parts of a batch, give the same up to rounding, but for dropout's masks.
     """
 
     def __init__(

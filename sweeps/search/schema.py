@@ -98,7 +98,7 @@ class ConfirmationConfig(Section):
     with several objectives up to eight members of the Pareto front."""
 
     seeds: Count = 3
-    """Fresh seeds of training, each evaluated with fresh noise as well."""
+    """Fresh seeds of training, all evaluated with one noise that the search has not used."""
     images: Annotated[Count, Field(ge=20)] | None = None
     """Images with class labels; twice as many as in the search where not given."""
 

@@ -133,8 +133,11 @@ def test_run_trains_and_evaluates_once(tmp_path: Path) -> None:
     run = Run(load_config("digits", TINY), Store(tmp_path))
     outcome = run.train()
     assert outcome is not None
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     with pytest.warns(UserWarning, match=r"comes from 200 images of 64 features each.*too high, here by about"):
         evaluation = run.evaluate()
+    assert not torch.backends.cudnn.allow_tf32  # float32 means float32
+    assert not torch.backends.cuda.matmul.allow_tf32
     assert evaluation.extractor_accuracy is not None
     assert evaluation.extractor_accuracy >= 0.985
     assert (evaluation.reference, evaluation.images) == ("digits/train", 200)

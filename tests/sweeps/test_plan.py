@@ -104,3 +104,9 @@ def test_bad_sweeps_are_refused(case: str, tmp_path: Path) -> None:
         compile_plan(write_sweep(tmp_path, text)).tree  # noqa: B018 (what only the keys show)
     assert message in str(error.value)
     assert "sweep.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize(("cpus", "gpus", "threads"), [(8, 4, 2), (8, 0.5, 8), (2, 4, 1)])
+def test_processes_of_a_trial_share_its_cpus(tmp_path: Path, cpus: int, gpus: float, threads: int) -> None:
+    text = f"name: a\nresources: {{cpus: {cpus}, gpus: {gpus}}}\nspace: {{scoring.alpha: [1.0]}}\n"
+    assert compile_plan(write_sweep(tmp_path, text)).runs[0].config.execution.threads == threads
