@@ -18,6 +18,7 @@ import shutil
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -81,7 +82,7 @@ def migrate(root: Path, configs: Sequence[Path] = (), on_result: Callable[[], ob
     _refuse_company(store)
     entries = {entry.key: entry for entry in _entries(store, migration)}
     trainings: dict[str, _Training] = {}
-    settings = list(_settings([root, *configs]))
+    settings = _Settings([root, *configs])
     for key in TopologicalSorter({key: entries[key].needs for key in entries}).static_order():
         if (entry := entries.get(key)) is None:
             continue  # needed, and not there
@@ -118,26 +119,38 @@ def _entries(store: Store, migration: Migration) -> Iterator[Entry]:
             migration.left[key] = str(error)
 
 
-def _settings(folders: Iterable[Path]) -> Iterator[Values]:
-    """Every configuration below these folders, each sampling and evaluation of them once."""
-    seen: set[str] = set()
-    for folder in folders:
-        for path in sorted(folder.rglob(CONFIG)):
+class _Settings:
+    """The configurations that evaluations may have been made by, by the keys that they give."""
+
+    def __init__(self, folders: Iterable[Path]) -> None:
+        """Reads every config.yaml below these folders; each sampling and evaluation counts once."""
+        found: dict[str, Values] = {}
+        for path in (path for folder in folders for path in sorted(folder.rglob(CONFIG))):
             try:
                 values = read_yaml(path)
                 known = digest([values[section] for section in (*SETTINGS, "tokenizer", "execution")])
             except (UserError, KeyError):
                 continue  # some other program's config.yaml
-            if known not in seen:
-                seen.add(known)
-                yield values
+            found.setdefault(known, values)
+        self._known = list(found.values())
+        self._keys: dict[tuple[str, str], dict[str, list[Values]]] = {}  # (training, reference) -> key -> settings
+
+    def find(self, key: str, training: str, reference: str) -> list[Values]:
+        """Those by which this training's evaluation against this reference has this key in format 1."""
+        if (training, reference) not in self._keys:
+            keys: dict[str, list[Values]] = {}
+            for values in self._known:
+                with suppress(UserError, KeyError):  # another dataset's, or its autoencoder is gone
+                    keys.setdefault(earlier_evaluation_key(training, values, reference), []).append(values)
+            self._keys[training, reference] = keys
+        return self._keys[training, reference].get(key, [])
 
 
 def _carry(
     store: Store,
     entry: Entry,
     trainings: dict[str, _Training],
-    settings: Sequence[Values],
+    settings: _Settings,
     migration: Migration,
 ) -> None:
     """
@@ -217,7 +230,7 @@ def _computed_in(values: Values, entry: Entry) -> Precision:
 
 
 def _evaluation(
-    store: Store, entry: Entry, trainings: Mapping[str, _Training], settings: Sequence[Values]
+    store: Store, entry: Entry, trainings: Mapping[str, _Training], settings: _Settings
 ) -> tuple[RunConfig, str]:
     """An evaluation's configuration and today's key.
 
@@ -233,19 +246,20 @@ def _evaluation(
     training = trainings.get(old)
     if training is None and old in store:
         raise UserError("its training can't be carried over")
-    for values in settings:
-        try:
-            if earlier_evaluation_key(old, values, reference) != entry.key:
-                continue
-        except (UserError, KeyError):
-            continue
-        resolved = resolve_auto_precision(dict(values), _computed_in(values, entry))
-        if training is not None:
-            trained = training.config.model_dump(mode="json")
-            resolved = {**trained, **{name: resolved[name] for name in (*SETTINGS, "tokenizer", "execution")}}
-        config = validate(RunConfig, resolved, source="its configuration")
-        return config, evaluation_key(training.key if training else old, config, reference)
-    raise UserError("its settings are recorded nowhere")
+    found = [
+        resolve_auto_precision(dict(values), _computed_in(values, entry))
+        for values in settings.find(entry.key, old, reference)
+    ]
+    if not found:
+        raise UserError("its settings are recorded nowhere")
+    if len({values["execution"]["precision"] for values in found}) > 1:
+        raise UserError("its settings are recorded with two precisions, and its key was the same in both")
+    resolved = found[0]
+    if training is not None:
+        trained = training.config.model_dump(mode="json")
+        resolved = {**trained, **{name: resolved[name] for name in (*SETTINGS, "tokenizer", "execution")}}
+    config = validate(RunConfig, resolved, source="its configuration")
+    return config, evaluation_key(training.key if training else old, config, reference)
 
 
 def _republish(store: Store, entry: Entry, new: Entry, change: Callable[[Path], object]) -> None:

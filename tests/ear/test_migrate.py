@@ -174,6 +174,18 @@ def test_stages_of_different_precisions_are_left(root: Path) -> None:
     assert list(done.carried) == [FIRST]
 
 
+def test_an_evaluation_of_either_precision_is_left(root: Path) -> None:
+    """Both had one key, so that nothing tells which of them was served for both."""
+    path = root / "mlartifacts" / "s" / "abc" / "artifacts" / "config.yaml"
+    (path.parent / "other").mkdir()
+    (path.parent / "other" / "config.yaml").write_text(
+        path.read_text().replace("precision: auto", "precision: bfloat16")
+    )
+    done = migrate(root)
+    assert "two precisions" in done.left[GUIDED]
+    assert EVALUATED in done.carried
+
+
 @pytest.mark.parametrize("name", [CHECKPOINT, "config.yaml", "entry.json"])
 def test_damage_is_not_passed_on(root: Path, name: str) -> None:
     path = root / "store" / LAST / name
