@@ -126,6 +126,9 @@ def collapse(both: pd.DataFrame, axis: str, theirs: pd.Series, recall: pd.DataFr
         row, rest = both.loc[index], both.drop(index)
         gone = below(recall, index, RECALL_GONE * recall.drop(columns=index).max(axis=1))
         name = f"The collapse at {shown(row[axis])}"
+        if recall.isna().all(axis=None):
+            sentences.append(f"{name} can't be judged: recall was not measured.")
+            continue
         if not gone:
             sentences.append(f"{name} can't be judged: no seed finished both there and elsewhere.")
             continue
@@ -134,10 +137,15 @@ def collapse(both: pd.DataFrame, axis: str, theirs: pd.Series, recall: pd.DataFr
         sentences.append(
             f"{name} {verdict}: "
             f"{averaged(recall)}recall {row['recall']:.3f} against {span(rest['recall'], 2)} elsewhere, "
-            f"FID {factor:.1f} times the lowest (paper: {paper_factor:.0f} times), "
-            f"{row['fid_null'] / both['fid_null'].min():.1f} times without class labels."
+            f"FID {factor:.1f} times the lowest (paper: {paper_factor:.0f} times)"
+            f"{unlabelled(row['fid_null'] / both['fid_null'].min())}."
         )
     return sentences
+
+
+def unlabelled(factor: float) -> str:
+    """The same without class labels, where that was measured."""
+    return "" if pd.isna(factor) else f", {factor:.1f} times without class labels"
 
 
 def inception_score(both: pd.DataFrame, theirs: pd.Series, inception: pd.DataFrame, paper: PaperAblation) -> list[str]:

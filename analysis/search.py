@@ -46,7 +46,7 @@ def broken(configuration: Mapping[str, float], constraints: Mapping[str, BoundCo
 
 def on_front(found: pd.DataFrame, objectives: list[str]) -> pd.Series:
     """Whether none that holds all bounds dominates a configuration, which does so too, with all of its seeds."""
-    whole = (found["broken"] == "") & (found["diverged"] == 0) & (found["runs"] == found["runs"].max())
+    whole = (found["broken"] == "") & (found["finished"] == found["runs"]) & (found["runs"] == found["runs"].max())
     able = found[whole].dropna(subset=objectives).sort_values("trial")
     outcomes = [outcome(values, objectives) for values in able[objectives].itertuples(index=False)]
     return pd.Series(found.index.isin(able.index[front(outcomes)]), found.index)
@@ -105,14 +105,16 @@ def search_findings(found: pd.DataFrame, results: SweepResults) -> str:
 def again(runs: pd.DataFrame, metrics: list[str]) -> str:
     """What a configuration came to with fresh seeds."""
     values = []
+    finished = runs[runs["outcome"] == "finished"]
+    if finished.empty:
+        return f"none of its {len(runs)} fresh seeds finished"
     for metric in metrics:
-        numbers = runs[metric].dropna().tolist()
-        if not numbers:
-            return f"all of its {len(runs)} fresh seeds diverged"
+        numbers = finished[metric].dropna().tolist()
         width = half_width(numbers)
         interval = f" ± {written(metric, width)}" if width is not None else ""
         values.append(f"{metric} {written(metric, float(pd.Series(numbers).mean()))}{interval}")
-    return f"over {len(runs)} fresh seeds and {runs['images'].max():.0f} images each it has {listed(values)}"
+    seeds = f"{len(finished)}" if len(finished) == len(runs) else f"{len(finished)} of {len(runs)}"
+    return f"over {seeds} fresh seeds and {runs['images'].max():.0f} images each it has {listed(values)}"
 
 
 def listed(words: list[str]) -> str:

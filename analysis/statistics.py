@@ -13,6 +13,7 @@ OUTCOMES = ("finished", "diverged", "pruned", "failed")  # how a run ends
 def half_width(values: Sequence[float]) -> float | None:
     """Half of Student's 95% interval of the mean; None for a single value, of which nothing can be said."""
     count = len(values)
+    assert not pd.isna(list(values)).any(), "what was not measured has to be left out"
     if count < 2:
         return None
     deviation = float(pd.Series(values).std(ddof=1))
@@ -51,7 +52,7 @@ def summarise(frame: pd.DataFrame, axes: list[str], metrics: Sequence[str]) -> p
         row |= {"runs": len(group), **{each: int((group["outcome"] == each).sum()) for each in OUTCOMES}}
         row["diverged_at"] = group["diverged_at"].min()
         for metric in metrics:
-            numbers = finished[metric].tolist()
+            numbers = finished[metric].dropna().tolist()  # without what was not measured
             row[metric] = float(pd.Series(numbers).mean()) if numbers else None
             row[f"{metric}_ci"] = half_width(numbers)
         rows.append(row)

@@ -19,7 +19,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.touch()  # with the user's own umask, which some writers (safetensors) know nothing of
         mode = temporary.stat().st_mode
         write(temporary)
-        temporary.chmod(mode)
+        if temporary.stat().st_mode != mode:
+            temporary.chmod(mode)
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)

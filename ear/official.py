@@ -4,6 +4,7 @@ Source: the authors' public code (ICML 2025, arXiv 2505.07812); its checkpoint h
 """
 
 import argparse
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,6 +147,10 @@ def _config(args: Mapping[str, Any], weights: Mapping[str, Tensor]) -> RunConfig
     sizes = {**sizes, **args}
     width = sizes["decoder_embed_dim"]
     group = args.get("batch_size", 32)  # images of one forward pass, which share a mask ratio
+    batch_size = round(group * args.get("world_size", 32) * args.get("accumulation_steps", 2))
+    rate = args.get("blr", 1e-4)
+    if args.get("lr") is not None and not math.isclose(args["lr"], rate * batch_size / 256):  # --lr overrides --blr
+        rate = args["lr"] * 256 / batch_size
     return RunConfig(
         data=ImageFolderData(size=args["img_size"], classes=sizes["class_num"], images=IMAGENET_IMAGES),
         tokenizer=KLTokenizerConfig(
@@ -175,7 +180,7 @@ def _config(args: Mapping[str, Any], weights: Mapping[str, Tensor]) -> RunConfig
             ema_decay=args.get("ema_rate", 0.9999),
         ),
         training=TrainingConfig(
-            batch_size=round(group * args.get("world_size", 32) * args.get("accumulation_steps", 2)),
+            batch_size=batch_size,
             label_drop=args.get("label_drop_prob", 0.1),
             mask_ratio_min=args.get("mask_ratio_min", 0.7),
             mask_group=group,
@@ -183,7 +188,7 @@ def _config(args: Mapping[str, Any], weights: Mapping[str, Tensor]) -> RunConfig
             stages=(
                 StageConfig(
                     epochs=args.get("epochs", 800),
-                    learning_rate_per_256=args.get("blr", 1e-4),
+                    learning_rate_per_256=rate,
                     train_temperature=args["train_temperature"],
                 ),
             ),
@@ -214,7 +219,7 @@ def _sizes(weights: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def _args(config: RunConfig) -> dict[str, Any]:
-    """The inverse of `_config`."""
+    """What the official args can say of a configuration; `_config` reads it back."""
     assert isinstance(config.scoring, EnergyConfig)
     assert isinstance(config.tokenizer, KLTokenizerConfig)
     last = config.training.stages[-1]
@@ -239,7 +244,7 @@ def _args(config: RunConfig) -> dict[str, Any]:
         "scoreloss_d": config.scoring.generator.depth,
         "noise_channels": config.scoring.generator.noise_channels,
         "alpha": config.scoring.alpha,
-        "score_batch_mul": config.scoring.samples / SAMPLES_A_PAIR,  # the official code has whole ones only
+        "score_batch_mul": _whole(config.scoring.samples / SAMPLES_A_PAIR),  # the official code has whole ones only
         "weight_decay": config.optimizer.weight_decay,
         "score_lrscale": config.optimizer.generator_lr_scale,
         "warmup_epochs": warmup_epochs,
@@ -250,7 +255,7 @@ def _args(config: RunConfig) -> dict[str, Any]:
         "lr_schedule": config.training.schedule,
         "batch_size": group,
         "world_size": 1,
-        "accumulation_steps": batch_size / group,
+        "accumulation_steps": _whole(batch_size / group),
         "train_temperature": last.train_temperature,
         "blr": config.peak_learning_rate(last) * 256 / batch_size,
         "epochs": round(config.total_steps * batch_size / config.data.images),
@@ -259,6 +264,10 @@ def _args(config: RunConfig) -> dict[str, Any]:
         "cfg_schedule": config.sampling.cfg_schedule,
         "infer_temperature": config.sampling.infer_temperature,
     }
+
+
+def _whole(number: float) -> float | int:
+    return int(number) if number.is_integer() else number
 
 
 def translate(official: Mapping[str, Tensor], ours: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:

@@ -140,6 +140,7 @@ class Run:
         outcome = self.training_outcome()
         assert outcome is not None, "only a finished training can be evaluated"
         assert outcome.diverged_at is None, "a diverged training has nothing to evaluate"
+        set_up(self.config.execution)
         return evaluate(
             outcome.checkpoint,
             self.config,

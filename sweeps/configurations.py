@@ -114,11 +114,14 @@ class Configurations:
 
     @property
     def digest(self) -> str:
-        """Changes with everything in the base that can change a result, and with nothing else.
+        """Changes with everything in the base that can change a result, and with where the files lie that it names.
 
-        The seed is left out, which a sweep's own replace.
+        The seed is left out, which a sweep's own replace. Files count by their place, since a search is also looked at
+        where they can't be read.
         """
-        return config_hash(self.base.model_copy(update={"seed": 0}))[:32]
+        base = self.base.model_copy(update={"seed": 0})
+        files = base.training.initial_checkpoint, base.evaluation.statistics, base.evaluation.extractor_weights
+        return digest([config_hash(base), files])[:32]
 
     @property
     def earlier_digest(self) -> str:

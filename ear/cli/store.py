@@ -146,7 +146,13 @@ def verify(root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
 def migrate(
     configs: Annotated[
         list[Path],
-        typer.Option("--configs", metavar="DIR", help="Look for evaluations' settings here too; may be repeated."),
+        typer.Option(
+            "--configs",
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Look for evaluations' settings here too; may be repeated.",
+        ),
     ] = [],  # noqa: B006 (typer copies it)
     root: Root = DEFAULT_ROOT,
     as_json: Json = False,
@@ -154,7 +160,8 @@ def migrate(
     """Carry the results of an earlier version over to the names by which this one finds them; computes nothing.
 
     Every result is compared with the hashes that it was published with. What can't be carried over stays where it is,
-    and is named with the reason. Stop what works on the store first; killed, the same command goes on.
+    and is named with the reason; call it again with --configs where settings lie elsewhere. Stop what works on the
+    store first; killed, the same command goes on.
 
     \b
     Examples:
@@ -166,17 +173,16 @@ def migrate(
     from ear.cli.progress import progress_bar
     from ear.store import Store
     from ear.store.migrate import migrate as migrate_store
-    from ear.store.store import FORMAT_VERSION
 
     with progress_bar(disable=as_json) as progress:
         store = Store(root, any_format=True)
-        if store.format == FORMAT_VERSION and not as_json:
-            print(f"{store.folder} is of this version's format already: there is nothing to carry over.")
-            return
         task = progress.add_task("carrying over", total=len(store.published()), note="")
         done = migrate_store(root, configs, lambda: progress.advance(task))
     if as_json:
         print(json.dumps(asdict(done), indent=2))
+        return
+    if not done.kinds:
+        print(f"{store.folder} is of this version's format already: there is nothing to carry over.")
         return
     kinds = [done.kinds[key] for key in done.carried]
     print(
@@ -189,6 +195,11 @@ def migrate(
         print("These stay where they are, and no command finds them any more: what needs them computes them anew.")
     if done.carried:
         print("Next:  ear sweep run FILE for each sweep, which trains nothing and brings MLflow up to the new names.")
+    if done.lower:
+        print(
+            f"{done.lower} of these were made in bfloat16, as `precision: auto` was on a GPU: say so first, by "
+            "`set: {execution.precision: bfloat16}` in FILE or --set execution.precision=bfloat16."
+        )
 
 
 def what(kind: str, details: dict[str, object]) -> str:

@@ -43,7 +43,7 @@ def train(
     from threading import Event
 
     from ear.cli.progress import TrainingBar
-    from ear.config import config_hash, load_config
+    from ear.config import load_config
     from ear.config.loading import yaml_files
     from ear.distributed import joined_processes
     from ear.interrupt import on_interrupt
@@ -63,7 +63,7 @@ def train(
             run = Run(resolved, Store(root), bars, processes)
             known = run.training_outcome() is not None
             if processes.is_main:
-                record_use(run.store, f"train {Path(config).stem} {config_hash(resolved)[:8]}", run.keys.stages)
+                record_use(run.store, f"train {Path(config).stem} {run.keys.training[:8]}", run.keys.stages)
             outcome = run.train(stop.is_set)
         if outcome is None:
             raise KeyboardInterrupt

@@ -55,5 +55,5 @@ def _sha256(path: Path, _size: int, _time: int) -> str:
 
 
 def config_hash(config: RunConfig) -> str:
-    """Changes when, and only when, something changes that can change the run's result."""
+    """Changes when, and only when, a value changes that can change the run's result; those of files that it names don't."""
     return digest([hashed_values(config, TRAINED), hashed_values(config, EVALUATED)])

@@ -22,7 +22,7 @@ def earlier_stage_keys(values: Mapping[str, Any], dataset_hash: str) -> tuple[st
     Raises:
         UserError: the initial checkpoint is not there any more.
     """
-    shared = {section: _without_locations(values[section]) for section in TRAINING}
+    shared = {section: without_locations(values[section]) for section in TRAINING}
     stages = shared["training"].pop("stages")
     if (initial := values["training"].get("initial_checkpoint")) is not None:
         shared["initial_checkpoint"] = file_digest(Path(initial))
@@ -39,11 +39,12 @@ def earlier_evaluation_key(training: str, values: Mapping[str, Any], reference: 
     """
     checkpoint = values["tokenizer"].get("checkpoint") if values["tokenizer"]["name"] == "kl" else None
     decoder = None if checkpoint is None else file_digest(Path(checkpoint))
-    settings = {section: _without_locations(values[section]) for section in SETTINGS}
+    settings = {section: without_locations(values[section]) for section in SETTINGS}
     return _key("evaluation", training, settings, reference, decoder)
 
 
-def _without_locations(section: Any) -> Any:
+def without_locations(section: Any) -> Any:
+    """A section's values that were hashed."""
     if not isinstance(section, Mapping):
         return section
     return {name: value for name, value in section.items() if name not in LOCATIONS}

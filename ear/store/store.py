@@ -97,7 +97,7 @@ class Store:
         require_writable(self.work)
         self.format = self._read_format()
         if self.format < FORMAT_VERSION and not any_format:
-            if not self.published() and not any(self.work.glob("*/*.safetensors")):
+            if not self._has_results():
                 self.mark_format()
                 return
             # Its results would be computed again, each of them, without a word.
@@ -110,6 +110,8 @@ class Store:
     def _read_format(self) -> int:
         path = self.folder / "format.json"
         if not path.exists():
+            if self._has_results():
+                return 1  # before there was such a file
             self.mark_format()
         try:
             version = int(json.loads(path.read_text(encoding="utf-8"))["version"])
@@ -121,6 +123,10 @@ class Store:
                 f"this one knows {FORMAT_VERSION}): update the program, or give another folder with --root."
             )
         return version
+
+    def _has_results(self) -> bool:
+        """Finished or unfinished ones."""
+        return bool(self.published()) or any(self.work.glob("*/*.safetensors"))
 
     def mark_format(self) -> None:
         """Says that everything in it is of today's format."""

@@ -78,7 +78,9 @@ def ends_without_result(sweep: SweepConfig, configurations: Configurations, fold
             runs = valid_runs(trial.params, sweep.seeds, configurations)
             end = "pruned" if trial.state is TrialState.PRUNED else "failed"
             first = {run.keys.evaluation: end for run in runs[:1]}
-            known = trial.user_attrs.get(ENDS, first)  # versions before did not say which
+            known = trial.user_attrs.get(ENDS, first)  # versions before did not say which, or under other keys
+            if not known.keys() & {run.keys.evaluation for run in runs}:
+                known = first
             ends |= {run.keys.evaluation: known.get(run.keys.evaluation, "not begun") for run in runs}
     return ends
 

@@ -200,3 +200,11 @@ def test_captions_break_after_clauses_only() -> None:
     assert lines("two words; CFG 1.0; end", 19) == ["two words; CFG 1.0;", "end"]
     assert lines("two words; CFG 1.0; end", 5) == ["two words;", "CFG 1.0;", "end"]
     assert lines("one clause-with hyphens", 3) == ["one clause-with hyphens"]
+
+
+def test_what_was_not_measured_is_no_seed() -> None:
+    frame = runs({1.0: [10.0, 14.0, 30.0]})
+    frame.loc[2, "fid"] = math.nan  # finished, by an evaluation without it
+    (row,) = summarise(frame, ["scoring.alpha"], ["fid"]).to_dict("records")
+    assert row["fid"] == 12
+    assert row["fid_ci"] == pytest.approx(half_width([10.0, 14.0]))

@@ -5,6 +5,8 @@ settings nobody recorded, and an unfinished training of another seed.
 """
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -33,6 +35,7 @@ FIRST, LAST, UNFINISHED = (
     "bb0453d1d015bc2942953dda6e25c0de",
     "097c5e039ac1a42dae5292ddb6b47d6d",
 )
+NOWHERE = "its settings are recorded nowhere, or the autoencoder that they name is gone"
 EVALUATED, GUIDED, UNRECORDED = (
     "95c958353feb1e42153f58c44c1e0f89",
     "033e43cb2a6a0856393e07e70b73a196",
@@ -72,7 +75,7 @@ def test_everything_that_says_what_it_is_is_carried_over(root: Path) -> None:
     done = migrate(root)
     assert set(done.carried) == set(before)
     assert list(done.unfinished) == [UNFINISHED]
-    assert done.left == {UNRECORDED: "its settings are recorded nowhere"}
+    assert done.left == {UNRECORDED: NOWHERE}
     store = Store(root)
     run = Run(config, store)
     assert list(run.keys.stages) == [done.carried[FIRST], done.carried[LAST]]
@@ -134,9 +137,9 @@ def test_an_earlier_store_is_not_passed_over_in_silence(root: Path) -> None:
     assert f"ear store migrate --root {root}" in trained.stderr
     said = subprocess.run([EAR, "store", "migrate", "--root", str(root)], capture_output=True, text=True, check=True)
     assert "Carried over: 2 training stages, 2 evaluations and 1 unfinished stages." in said.stdout
-    assert "Not carried over: evaluation eb07f3b7bcd0: its settings are recorded nowhere." in said.stdout
+    assert f"Not carried over: evaluation eb07f3b7bcd0: {NOWHERE}." in said.stdout
     again = subprocess.run([EAR, "store", "migrate", "--root", str(root)], capture_output=True, text=True, check=True)
-    assert "of this version's format already" in again.stdout
+    assert "Carried over: 0 training stages, 0 evaluations and 0 unfinished stages." in again.stdout
 
 
 def test_an_empty_one_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -170,7 +173,7 @@ def test_stages_of_different_precisions_are_left(root: Path) -> None:
     on_a_gpu(root, LAST)
     done = migrate(root)
     assert "different precisions" in done.left[LAST]
-    assert done.left[EVALUATED] == "its training can't be carried over"
+    assert "can't be carried over" in done.left[EVALUATED]
     assert list(done.carried) == [FIRST]
 
 
@@ -238,3 +241,66 @@ def migrated_config(root: Path) -> RunConfig:
         if Entry.load(path.with_name("entry.json")).kind == "training"
     )
     return load_config(str(path), ["execution.precision=float32"])
+
+
+def test_what_was_left_is_carried_by_a_later_call(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The first call knew too few settings, and the trainings have gone to their new keys since."""
+    elsewhere = tmp_path_factory.mktemp("mlflow") / "artifacts"
+    (root / "mlartifacts").rename(elsewhere)
+    expected = Run(config_of(root, "sampling.cfg=2", "sampling.infer_temperature=0.8"), Store(root, any_format=True))
+    first = migrate(root)
+    assert set(first.left) == {GUIDED, UNRECORDED}
+    assert not (root / "store" / LAST).exists()
+    second = migrate(root, [elsewhere])
+    assert second.carried == {GUIDED: expected.keys.evaluation}
+    assert set(second.left) == {UNRECORDED}
+    assert Run(expected.config, Store(root)).evaluation() is not None
+
+
+def test_settings_of_another_training_decide_no_precision(root: Path) -> None:
+    path = root / "mlartifacts" / "s" / "abc" / "artifacts" / "config.yaml"
+    (path.parent / "other").mkdir()
+    other = path.read_text().replace("precision: auto", "precision: bfloat16").replace("seed: 3", "seed: 99", 1)
+    (path.parent / "other" / "config.yaml").write_text(other)
+    (path.parent / "config.yaml").write_text(path.read_text())
+    assert set(migrate(root).left) == {UNRECORDED}
+
+
+def test_an_evaluation_of_what_is_gone_is_left(root: Path) -> None:
+    shutil.rmtree(root / "store" / LAST)
+    done = migrate(root)
+    assert "is not in this store" in done.left[EVALUATED]
+    assert list(done.carried) == [FIRST]
+
+
+def test_odd_files_are_passed_over(root: Path) -> None:
+    (root / "mlartifacts" / "config.yaml").write_text(
+        "seed: 1\ndata: x\ntokenizer: gpt2\nmodel: 2\nscoring: 1\noptimizer: 1\ntraining: 1\n"
+        "sampling: {}\nevaluation: {}\nexecution: {precision: auto, device: cpu}\n"
+    )
+    assert set(migrate(root).left) == {UNRECORDED}
+
+
+def test_a_store_without_a_format_is_an_earlier_one(root: Path) -> None:
+    (root / "store" / "format.json").unlink()
+    with pytest.raises(UserError, match=r"ear store migrate --root"):
+        Store(root)
+    assert FIRST in migrate(root).carried
+
+
+def test_a_lost_machine_s_lease_blocks_nothing(root: Path) -> None:
+    lease = root / "store" / ".work" / "leases" / f"{LAST}.lease"
+    lease.parent.mkdir()
+    lease.write_text("")
+    os.utime(lease, (1, 1))
+    assert LAST in migrate(root).carried
+
+
+def test_what_another_training_started_from_stays(root: Path) -> None:
+    """Its key holds that file's content, and its configuration the path."""
+    initial = root / "store" / LAST / CHECKPOINT
+    store = Store(root, any_format=True)
+    tuned = Run(config_of(root, f"training.initial_checkpoint={initial}", "seed=9"), store)
+    assert tuned.train() is not None
+    migrate(root)
+    assert Run(tuned.config, Store(root)).training_outcome() is not None
