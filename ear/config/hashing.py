@@ -55,5 +55,5 @@ def _sha256(path: Path, _size: int, _time: int) -> str:
 
 
 def config_hash(config: RunConfig) -> str:
-    """Changes when, and only when, a value changes that can change the result. Files count by neither name nor content."""
+    """Changes when, and only when, a value changes that can change the result; files that it names are not read."""
     return digest([hashed_values(config, TRAINED), hashed_values(config, EVALUATED)])
