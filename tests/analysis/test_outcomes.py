@@ -113,7 +113,7 @@ def test_the_sample_sheet_says_whose_numbers_it_shows(root: Path) -> None:
     assert note(results) == f"{words}."
     rows = pd.DataFrame({ALPHA: np.linspace(1, 2, 21), "outcome": "finished", "seed": 0})
     many = replace(results, frame=rows)
-    assert note(many) == f"{words}; the 20 of 21 configurations with the best fid of that seed."
+    assert note(many) == f"{words}; the 20 best of 21 configurations."
 
 
 def test_the_report_needs_the_results_that_it_shows(root: Path, report: Report) -> None:
