@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from ear.run import Run
 from ear.store import Store
 from ear.store import lease as lease_module
 from ear.store.collect import SETTLED_SECONDS, collect, entries, find_garbage, reachable
+from ear.store.store import FORMAT_VERSION
 from ear.store.uses import record_use, recorded_uses
 from ear.store.verify import verify
 
@@ -128,8 +130,9 @@ def test_a_newer_store_is_refused(tmp_path: Path) -> None:
     (store.path("key") / "entry.json").write_text(json.dumps({**entry, "recipe_version": 99}))
     with pytest.raises(UserError, match="newer version"):
         store.entry("key")
-    (store.folder / "format.json").write_text('{"version": 2}')
-    with pytest.raises(UserError, match=r"layout has version 2, this one knows 1\): update"):
+    (store.folder / "format.json").write_text(json.dumps({"version": FORMAT_VERSION + 1}))
+    knows = f"layout has version {FORMAT_VERSION + 1}, this one knows {FORMAT_VERSION}): update"
+    with pytest.raises(UserError, match=re.escape(knows)):
         Store(tmp_path)
 
 
