@@ -25,7 +25,7 @@ from jobs import (
     write_sweep,
 )
 
-STEPS = 700  # long enough for the second node to have joined before the first has done everything
+STEPS = 700  # long enough for the second node or trial to have begun before the first has done everything
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -84,7 +84,7 @@ def test_cancelled_and_submitted_again(profile: str, tmp_path: Path) -> None:
 )
 def test_trials_see_the_gpus_that_are_theirs(gpus: float, shares: set[str], tmp_path: Path) -> None:
     """Two devices stand for GPUs, which torch does not see: one each, both on the same, both for each."""
-    sweep = write_sweep(tmp_path, 100)
+    sweep = write_sweep(tmp_path, STEPS)  # the trials must overlap: one that ends early frees its GPU for the other
     sweep.write_text(f"{sweep.read_text()}resources: {{gpus: {gpus}}}\n")
     profile = write_profile(tmp_path, "cpus_per_node: 2\ngpus_per_node: test:2\nhours: 0.5\n")
     record = submit("sweep", "run", sweep, "--slurm", profile, root=tmp_path)
