@@ -21,6 +21,7 @@ from typing import Literal
 import submitit
 from submitit.core.utils import DelayedSubmission
 
+from ear.code import code_environment
 from ear.errors import UserError
 from ear.files import write_text
 from ear.interrupt import end_with_parent
@@ -170,8 +171,8 @@ class EarJob:
     def _run(self, environment: dict[str, str]) -> int:
         """The command's exit code, negative for a signal."""
         self._command = subprocess.Popen(
-            [sys.executable, "-u", "-m", "ear", *self.arguments],
-            env={**os.environ, SUPERVISED: "1", SUBMITTED: str(self.submitted), **environment},
+            [sys.executable, "-P", "-u", "-m", "ear", *self.arguments],
+            env={**os.environ, **code_environment(), SUPERVISED: "1", SUBMITTED: str(self.submitted), **environment},
             preexec_fn=become_a_command,
         )
         if self._told_to_end:  # before there was a command

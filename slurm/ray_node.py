@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ear.code import code_environment
 from ear.temporary import temporary_folder
 from slurm.allocation import Allocation
 
@@ -53,11 +54,11 @@ class RayNode:
             "object-store-memory": OBJECT_STORE_BYTES,
         }
         given = [f"--{name}={value}" for name, value in options.items() if value is not None]
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
+        command = [sys.executable, "-P", "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
         with signals_kept_from_children():
             self._process = subprocess.Popen(
                 [*command, *given],
-                env={**os.environ, **RAY_SETTINGS, "RAY_AUTH_TOKEN_PATH": head.token_file},
+                env={**os.environ, **code_environment(), **RAY_SETTINGS, "RAY_AUTH_TOKEN_PATH": head.token_file},
                 start_new_session=True,
             )
 

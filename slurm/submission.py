@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any, Literal
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
+from ear.code import search_path
 from ear.errors import UserError
 from ear.files import require_writable, write_json
 from slurm.inputs import keep
@@ -133,7 +135,7 @@ class Submission:
             UserError: there is no SLURM here.
         """
         try:
-            executor = submitit.SlurmExecutor(self.folder, max_num_timeout=UNLIMITED)
+            executor = submitit.SlurmExecutor(self.folder, max_num_timeout=UNLIMITED, python=python())
         except RuntimeError as error:
             raise UserError("There is no SLURM here (no srun): call this on a cluster's login node.") from error
         given = {name: value for name, value in self._parameters().items() if value is not None}
@@ -212,6 +214,16 @@ class Submission:
         )
         record.save()
         return record
+
+
+def python() -> str:
+    """The words that start Python in a task, where it finds this code, and nothing in the working directory."""
+    interpreter = f"{shlex.quote(sys.executable)} -P"
+    folders = ":".join(search_path())
+    # Here, not in the script's environment: a profile's setup may give PYTHONPATH anew.
+    return (
+        f"env PYTHONPATH={shlex.quote(folders)}${{PYTHONPATH:+:$PYTHONPATH}} {interpreter}" if folders else interpreter
+    )
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from sweeps.task_messages import Report
 from sweeps.tracking import Tracker
 from sweeps.work import Task, Work
 
+NOT_BEGUN = "raised in its creation task"  # in Ray's words, of an error before the first task
 RUNS_FOLLOWED = 8  # of those that a task is done for
 SECONDS_FOR_THE_NEW = 1.0  # that a stop waits for trials which have not reported yet: most of them are still importing
 
@@ -85,9 +86,11 @@ class Conductor:
         return hopeless
 
     def lost(self, trial: str, reason: str) -> None:
-        """The trial's process is gone; `reason` is what Ray says of it."""
-        words = "The trial's process died: killed, out of memory, or crashed in native code."
-        self._fail(trial, self.tasks[trial], Report("failed", traceback=f"{reason}\n{words}".strip()))
+        """The trial's process is gone, or never came to be; `reason` is what Ray says of it."""
+        began = NOT_BEGUN not in reason
+        how = "died: killed, out of memory, or crashed in native code" if began else "could not begin, see above"
+        words = f"{reason}\nThe trial's process {how}."
+        self._fail(trial, self.tasks[trial], Report("failed", traceback=words.strip()))
 
     def ended(self, trial: str) -> None:
         """The trial ended, in whatever way."""
@@ -121,8 +124,10 @@ class Conductor:
         return any(self._source.tags(run).get("ear.role") == "confirmation" for run in self._concerned(task))
 
     def _fail(self, trial: str, task: Task, report: Report) -> None:
-        if report.fault == "place":
-            self.stop(f"nothing can be written any more ({report.traceback.strip().splitlines()[-1]})")
+        if report.fault in ("place", "code"):
+            *_, last = report.traceback.strip().splitlines()
+            whole = {"place": f"nothing can be written any more ({last})", "code": last.partition(": ")[2]}
+            self.stop(whole[report.fault])
             self._show(trial, "failed", report.step)
             return
         again = self.work.failed(task, report.traceback, report.evaluation, final=report.fault == "input")

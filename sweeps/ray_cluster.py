@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 
+from ear.code import search_path
 from ear.errors import import_extra
 from ear.temporary import temporary_folder
 from slurm.allocation import Allocation
@@ -34,10 +35,15 @@ def ray_cluster(cpus: int, gpus: int) -> Iterator[Path]:
         set_environment(token)
         ray: ModuleType = import_extra("ray", "sweeps")
         import_extra("ray.tune", "sweeps")
+        from ray.job_config import JobConfig
+
         try:
             with signals_kept_from_children() if allocation else nullcontext():
                 ray.init(
                     address="local",
+                    # As of a client's job, for which Ray does not put the driver's working directory first in the
+                    # workers' `sys.path`: there may be another checkout there, or a `sweeps.py` of the user's.
+                    job_config=JobConfig(_client_job=True, _py_driver_sys_path=search_path()),
                     num_cpus=cpus,
                     num_gpus=gpus,
                     include_dashboard=False,

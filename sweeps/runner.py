@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+from ear.code import code_digest
 from ear.data import load_dataset
 from ear.evaluation import prepare
 from ear.interrupt import on_interrupt, undisturbed
@@ -45,6 +46,7 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
     Raises:
         UserError: the root can't be written, the resources are not there, or MLflow can't be opened.
     """
+    code_digest()  # of what this process runs: it may be changed before the first trial is told
     store = Store(root)
     places = trials_at_a_time(plan.sweep)
     source = open_source(plan, root, store)

@@ -5,11 +5,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ear.code import code_digest
 from ear.config import RunConfig
 from ear.training import TrainingRecord
 
 if TYPE_CHECKING:  # a trial knows nothing of the driver
     from sweeps.work import Task
+
+
+Fault = Literal["task", "input", "place", "code"]
+"""Whose it is: the task's, which may try again; the input's, which always fails; or that of the place where results are
+kept, or of a process that runs other code than the driver: there every other task would fail as well."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,7 @@ class IntermediateConfig:
 class Order:
     """A task, as a trial gets it."""
 
+    code: str  # digest of the driver's, which names the results
     root: Path  # of outputs
     log: Path  # file that the trial's output goes to
     stop: Path  # a file that appears when everything is to stop
@@ -39,6 +46,7 @@ class Order:
         cls, task: "Task", root: Path, log: Path, stop: Path, processes: int, intermediate: IntermediateConfig | None
     ) -> "Order":
         return cls(
+            code=code_digest(),
             root=root,
             log=log,
             stop=stop,
@@ -52,6 +60,7 @@ class Order:
     def dumps(self) -> str:
         return json.dumps(
             {
+                "code": self.code,
                 "root": str(self.root),
                 "log": str(self.log),
                 "stop": str(self.stop),
@@ -67,6 +76,7 @@ class Order:
     def loads(cls, text: str) -> "Order":
         values = json.loads(text)
         return cls(
+            code=values["code"],
             root=Path(values["root"]),
             log=Path(values["log"]),
             stop=Path(values["stop"]),
@@ -88,9 +98,7 @@ class Report:
     intermediate: list[tuple[int, float]] = field(default_factory=list)  # (step, value)
     traceback: str = ""  # of a fault
     evaluation: str | None = None  # the key of the evaluation that it happened in
-    fault: Literal["task", "input", "place"] = "task"
-    """Whose it is: the task's, which may try again; the input's, which always fails; or that of the place where results
-    are kept, where every other task would fail as well."""
+    fault: Fault = "task"
 
     def as_result(self) -> dict[str, Any]:
         """As Tune wants a trial's result."""

@@ -5,10 +5,11 @@ import re
 import signal
 import time
 from traceback import format_exc
-from typing import Any, Literal
+from typing import Any
 
 from ray.tune import Trainable
 
+from ear.code import OtherCodeError, code_digest, require_same_code
 from ear.config import RunConfig
 from ear.errors import UserError
 from ear.evaluation.intermediate import few_image_fid
@@ -19,7 +20,7 @@ from ear.training import Trainer
 from ear.training.checkpoint import CHECKPOINT
 from sweeps.output import output_to, say
 from sweeps.places import this_place
-from sweeps.task_messages import Order, Report
+from sweeps.task_messages import Fault, Order, Report
 from sweeps.trial_processes import TrialProcesses
 
 REPORT_SECONDS = 1.0  # of training between two reports
@@ -37,6 +38,7 @@ class StageTrial(Trainable):
     """
 
     def setup(self, config: dict[str, Any]) -> None:
+        code_digest()  # of the sources that were just imported, whatever they become while this process lives
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
         self._processes = TrialProcesses(Order.loads(config["order"]).processes)
         self._begin(config)
@@ -66,6 +68,7 @@ class StageTrial(Trainable):
         return report.as_result()
 
     def _advance(self) -> Report:
+        require_same_code(self._order.code)
         store = self._store = self._store or Store(self._order.root, on_wait=self._check_stop)
         if self._order.stage is not None:
             run = self._run = self._run or self._run_of(self._order.training, store)
@@ -152,14 +155,16 @@ class StageTrial(Trainable):
         self._trainer = None
 
 
-def whose(error: BaseException | None) -> Literal["task", "input", "place"]:
-    """Whose fault it is, of `Report`'s choices."""
+def whose(error: BaseException | None) -> Fault:
+    """Whose fault it is."""
     while error is not None:
         # safetensors has errors of its own, which quote the system's number.
         quoted = re.search(r"\(os error (\d+)\)", str(error))
         number = error.errno if isinstance(error, OSError) else int(quoted[1]) if quoted else None
         if number in PLACE_ERRORS:
             return "place"
+        if isinstance(error, OtherCodeError):
+            return "code"
         if isinstance(error, UserError):
             return "input"
         error = error.__cause__ or error.__context__

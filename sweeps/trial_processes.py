@@ -24,6 +24,7 @@ from traceback import print_exc
 
 import torch.distributed as dist
 
+from ear.code import code_environment, require_same_code
 from ear.distributed import Processes, joined_processes
 from ear.interrupt import end_with_parent
 from ear.run import Run
@@ -86,7 +87,7 @@ class TrialProcesses:
         for rank in range(1, self.own.count):
             helper = subprocess.Popen(
                 [sys.executable, "-P", "-m", "sweeps.trial_processes", str(os.getpid())],
-                env={**os.environ, **meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                env={**os.environ, **code_environment(), **meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -152,6 +153,7 @@ def help_out(orders: Iterable[str], processes: Processes) -> None:
             store = Store(order.root)
         with output_to(order.log):
             try:
+                require_same_code(order.code)
                 match words:
                     case ["train", _]:
                         trainer = Run(order.training, store, processes=processes).trainer()

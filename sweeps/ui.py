@@ -66,7 +66,7 @@ def find_study(root: Path, name: str | None) -> Path | None:
 def mlflow_command(tracking_uri: str, port: int) -> list[str]:
     import sys
 
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking_uri]
+    command = [sys.executable, "-P", "-m", "mlflow", "server", "--backend-store-uri", tracking_uri]
     return [*command, "--host", "127.0.0.1", "--port", str(port)]
 
 
@@ -74,7 +74,7 @@ def optuna_command(journal: Path, port: int) -> list[str]:
     import sys
 
     run = "from optuna_dashboard._cli import main; main()"
-    return [sys.executable, "-c", run, str(journal), "--host", "127.0.0.1", "--port", str(port)]
+    return [sys.executable, "-P", "-c", run, str(journal), "--host", "127.0.0.1", "--port", str(port)]
 
 
 def serve(servers: dict[str, list[str]]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from faked import FakedSlurm, fake_slurm
 from submitit.core.utils import DelayedSubmission
 
+from ear.code import FOLDER
 from ear.errors import UserError
 from slurm.profile import Profile
 from slurm.submission import HEAL, RECORD, JobRecord, Request, Submission
@@ -60,6 +61,7 @@ def submission(kind: str, profile: dict[str, object], root: Path) -> Submission:
 def test_the_script_is_the_golden_one(case: str, tmp_path: Path) -> None:
     asked = submission(*CASES[case], tmp_path)
     script = asked.script().replace(str(asked.folder), "FOLDER").replace(sys.executable, "PYTHON")
+    script = script.replace(str(FOLDER), "CODE")
     golden = GOLDEN / f"{case}.sh"
     if not golden.exists():
         golden.parent.mkdir(exist_ok=True)

@@ -18,7 +18,7 @@ elif [ -e "$pickle.save_tmp" ]; then mv "$pickle.save_tmp" "$pickle"; fi
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output FOLDER/%j_%t_log.out --cpus-per-task=1 --kill-on-bad-exit=1 PYTHON -u -m submitit.core._submit FOLDER
+srun --unbuffered --output FOLDER/%j_%t_log.out --cpus-per-task=1 --kill-on-bad-exit=1 env PYTHONPATH=CODE${PYTHONPATH:+:$PYTHONPATH} PYTHON -P -u -m submitit.core._submit FOLDER
 
 
 # teardown

@@ -1,0 +1,62 @@
+"""Which code a process runs, and how it makes others run the same."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ear
+from ear import code
+from ear.code import OtherCodeError, code_digest, code_environment, require_same_code
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Another folder with the packages, as if this process ran them."""
+    for package in code.PACKAGES:
+        (tmp_path / package / "part").mkdir(parents=True)
+        (tmp_path / package / "part" / "module.py").write_text(f"# {package}")
+    monkeypatch.setattr(code, "FOLDER", tmp_path)
+    code_digest.cache_clear()
+    yield tmp_path
+    code_digest.cache_clear()
+
+
+def test_any_source_that_changes_is_other_code(checkout: Path) -> None:
+    known = code_digest()
+    (checkout / "sweeps" / "part" / "module.py").write_text("# changed")
+    require_same_code(known)  # what this process runs is what it has imported
+    digests = {known}
+    for change in ("changed", "more"):
+        (checkout / "slurm" / f"{change}.py").touch()
+        code_digest.cache_clear()
+        digests.add(code_digest())
+        with pytest.raises(OtherCodeError, match=f"The code in {checkout} is not what this sweep was begun with"):
+            require_same_code(known)
+    assert len(digests) == 3
+    (checkout / "notes.py").touch()
+    (checkout / "ear" / "notes.txt").touch()
+    code_digest.cache_clear()
+    assert code_digest() in digests
+
+
+def test_other_processes_find_this_code_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = str(Path(ear.__file__).parents[1])
+    monkeypatch.setenv("PYTHONPATH", "/of/the/user")
+    assert code_environment() == {"PYTHONPATH": f"{folder}:/of/the/user"}
+    monkeypatch.delenv("PYTHONPATH")
+    assert code_environment() == {"PYTHONPATH": folder}
+    # An installed copy is found anyway, and put first its neighbours could take the standard library's place.
+    monkeypatch.setattr("sysconfig.get_path", lambda _: folder)
+    assert code_environment() == {}
+
+
+def test_python_m_ear_takes_no_file_of_the_user_for_a_module(tmp_path: Path) -> None:
+    for name in ("sweeps", "slurm", "analysis", "typer"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('a file of the user')")
+    command = [sys.executable, "-m", "ear", "sweep", "--help"]
+    asked = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert asked.returncode == 0, asked.stderr
+    assert "Plan and run the sweeps" in asked.stdout
