@@ -8,10 +8,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt, field_validator
 
 from ear.config.loading import read_yaml, validate
-from ear.config.schema import Count, NonNegative, Number, Section
+from ear.config.schema import Count, Flag, NonNegative, Number, Section
 from ear.errors import UserError
 
 SBATCH_OPTION = re.compile(r"--([a-z][a-z0-9-]+)")
@@ -56,7 +56,7 @@ class Profile(Section):
     """On each node."""
     hours: Annotated[Number, Field(gt=0)]
     """Time limit. What is not done by then is saved, queued again and goes on."""
-    exclusive: bool = False
+    exclusive: Flag = False
     """Whether nodes are shared with nobody."""
     sweep: Literal["gang", "array"] = "gang"
     """How `ear sweep run` is carried out: by one driver over all nodes of one job, or by an array of drivers."""
@@ -72,17 +72,26 @@ class Profile(Section):
     """Shell commands before anything is started, e.g. `module load cuda`."""
     scratch: str | None = None
     """Folder on the node for temporary files; the shell's variables are replaced. TMPDIR where it is left out."""
-    sbatch: dict[str, str | int | bool] = {}
+    sbatch: dict[str, str | StrictInt | StrictBool] = {}
     """Any further option of sbatch, by its long name without the dashes, verbatim."""
 
-    @field_validator("sbatch")
+    @field_validator("hours", mode="before")
     @classmethod
-    def _no_second_words(cls, options: dict[str, str | int | bool]) -> dict[str, str | int | bool]:
-        for name, value in options.items():
+    def _no_clock_time(cls, hours: object) -> object:
+        if isinstance(hours, str) and (":" in hours or "-" in hours):
+            raise ValueError("give the time limit as a number of hours: 36 for 1-12:00:00, 1.5 for 1:30:00")
+        return hours
+
+    @field_validator("sbatch", mode="before")
+    @classmethod
+    def _no_second_words(cls, options: object) -> object:
+        for name, value in options.items() if isinstance(options, dict) else ():
             if name in OURS:
                 raise ValueError(f"{name} has a word of its own in a profile: {OURS[name]}")
             if value is False:
                 raise ValueError(f"{name}: leave an option out that is not to be given")
+            if value is None or isinstance(value, list | dict):
+                raise ValueError(f"{name}: give a number or text, or true for an option without a value")
         return options
 
     @property
@@ -115,7 +124,7 @@ def load_profile(name_or_path: str) -> Profile:
                 f"There is no profile {name_or_path!r}: give a YAML file or one of the shipped names, "
                 f"{', '.join(shipped_profiles())}."
             )
-    profile = validate(Profile, read_yaml(path), source=str(path))
+    profile = validate(Profile, read_yaml(path, verbatim="sbatch"), source=str(path))
     if profile.sweep == "array" and profile.nodes != 1:
         raise UserError(f"{path}: nodes: an array's drivers have one node each; use sweep: gang for {profile.nodes}.")
     if profile.minutes * 60 <= profile.signal_delay:

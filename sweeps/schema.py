@@ -16,7 +16,7 @@ def _differ(seeds: list[int]) -> list[int]:
     return seeds
 
 
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_differ)]
+Seeds = Annotated[list[NonNegative], Field(min_length=1), AfterValidator(_differ)]
 
 
 class ResourcesConfig(Section):

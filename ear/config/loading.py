@@ -1,18 +1,17 @@
 """YAML and dotted overrides to a validated `RunConfig`, with errors that say where and how to mend."""
 
 import difflib
-import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ear.config.schema import RunConfig
+from ear.config.yaml_text import parse_yaml
 from ear.errors import UserError
 
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -67,8 +66,8 @@ def read_config(name_or_path: str) -> dict[str, Any]:
     return read_yaml(path)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
+def read_yaml(path: Path, verbatim: str | None = None) -> dict[str, Any]:
+    """The mapping in a YAML file; numbers in the section `verbatim` stay text, as they are written.
 
     Raises:
         UserError: the file is missing, unreadable, not YAML, or holds no mapping.
@@ -78,43 +77,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UserError(f"{path} can't be read: {reason}. Check the path.") from error
-    return as_mapping(parse_yaml(text, str(path)), str(path))
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 numbers (PyYAML reads 1e-6 as text), and no key twice (PyYAML keeps the last in silence)."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key_node.value!r} stands here twice", key_node.start_mark
-                )
-            seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:float"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.inf$|^\.nan$"),
-    list("-+0123456789."),
-)
-
-
-def parse_yaml(text: str, source: str) -> Any:
-    """The value of a YAML text; `source` names it in the error."""
-    try:
-        return yaml.load(text, Loader=_Loader)  # a SafeLoader
-    except yaml.YAMLError as error:
-        place = getattr(error, "problem_mark", None)
-        where = f", line {place.line + 1}, column {place.column + 1}" if place else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise UserError(f"{source}{where}: this is not valid YAML: {problem}.") from error
+    return as_mapping(parse_yaml(text, str(path), verbatim), str(path))
 
 
 def as_mapping(value: Any, source: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
 
 
 class Reach(Enum):
@@ -26,15 +26,29 @@ class Reach(Enum):
 
 
 def _refuse_bool(value: Any) -> Any:
-    # Pydantic reads YAML's `yes` as 1.0; a number field that was given a boolean is a mistake.
     if isinstance(value, bool):
         raise ValueError("a number is needed, not a boolean")
     return value
 
 
-Number = Annotated[float, BeforeValidator(_refuse_bool), Field(allow_inf_nan=False)]
-Count = Annotated[int, BeforeValidator(_refuse_bool), Field(gt=0)]
-NonNegative = Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0)]
+def _refuse_fraction(value: Any) -> Any:
+    if isinstance(value, float):
+        raise ValueError("a whole number is needed, written without a point or an exponent")
+    return _refuse_bool(value)
+
+
+def _refuse_words(value: Any) -> Any:
+    if not isinstance(value, bool):
+        raise ValueError("write true or false")
+    return value
+
+
+# Strict, or Pydantic reads true as 1, "yes" as true and "1.5" as 1.5: two values of an axis could be one.
+Number = Annotated[float, Strict(), BeforeValidator(_refuse_bool), Field(allow_inf_nan=False)]
+Whole = Annotated[int, Strict(), BeforeValidator(_refuse_fraction)]
+Count = Annotated[Whole, Field(gt=0)]
+NonNegative = Annotated[Whole, Field(ge=0)]
+Flag = Annotated[bool, Strict(), BeforeValidator(_refuse_words)]
 Probability = Annotated[Number, Field(ge=0, le=1)]
 
 
@@ -354,9 +368,9 @@ class ExecutionConfig(Section):
     micro_batch: Count | None = None
     """Images that a process trains on at once; gradients of the rest of its share of a step are accumulated. Its whole
     share where not given."""
-    compile: bool = False
+    compile: Flag = False
     """torch.compile the model's blocks and head."""
-    activation_checkpointing: bool = False
+    activation_checkpointing: Flag = False
     """Recompute the blocks' activations in the backward pass: less memory for up to a third more FLOPs."""
     workers: NonNegative = 0
     """Processes that decode images."""
@@ -371,7 +385,7 @@ class ExecutionConfig(Section):
 class RunConfig(Section):
     """Everything that a run is. How equal two runs of the same one are: docs/reproducibility.md."""
 
-    seed: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0, json_schema_extra={"reach": "training"})] = 0
+    seed: Annotated[NonNegative, Field(json_schema_extra={"reach": "training"})] = 0
     data: Annotated[DataConfig, Field(json_schema_extra={"reach": "training", "defines_loss": True})] = DigitsData()
     tokenizer: Annotated[TokenizerConfig, Field(json_schema_extra={"reach": "training", "defines_loss": True})] = (
         PatchTokenizerConfig()

@@ -3,13 +3,20 @@
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, model_validator
 
-from ear.config.schema import Count, NonNegative, Number, Section
+from ear.config.schema import Count, NonNegative, Number, Section, Whole
 from sweeps.metric import MetricName
 
-Scalar = bool | int | float | str
-WholeNumbers = tuple[int, int]  # named here: in Dimension, `int` is a field
+
+def _refuse_nested(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        raise ValueError("a number, text, true, false or null is needed")
+    return value
+
+
+Scalar = Annotated[StrictBool | StrictInt | StrictFloat | str | None, BeforeValidator(_refuse_nested)]
+WholeNumbers = tuple[Whole, Whole]  # named here: in Dimension, `int` is a field
 
 
 class Dimension(Section):
@@ -36,8 +43,10 @@ class Dimension(Section):
             raise ValueError(f"{given[0]} needs its lower end first, and above it another one (given: {list(ends)})")
         if self.log_uniform is not None and self.log_uniform[0] <= 0:
             raise ValueError("log_uniform needs ends above 0")
-        if self.choice is not None and len({repr(value) for value in self.choice}) < len(self.choice):
-            raise ValueError("choice has a value twice")
+        choices = self.choice or []
+        for index, value in enumerate(choices):
+            if value in choices[:index]:
+                raise ValueError(f"choice has a value twice: {choices[choices.index(value)]!r} and {value!r}")
         return self
 
     @property

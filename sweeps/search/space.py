@@ -61,7 +61,7 @@ def random_points(search: SearchConfig, configurations: Configurations, count: i
     import optuna  # takes a second, and only searches need it
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(search.seed))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(search.seed % 2**32))
     points: list[dict[str, Any]] = []
     in_vain = 0
     while len(points) < count:
@@ -103,7 +103,7 @@ def starting_point(search: SearchConfig, point: Mapping[str, Any], configuration
 
 def applies(search: SearchConfig, name: str, values: Mapping[str, Any]) -> bool:
     """Whether a parameter is drawn, given those above it."""
-    return all(values.get(other) in wanted for other, wanted in search.space[name].when.items())
+    return all(other in values and values[other] in wanted for other, wanted in search.space[name].when.items())
 
 
 def evaluation_only(search: SearchConfig, configurations: Configurations) -> list[str]:

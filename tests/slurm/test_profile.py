@@ -9,6 +9,7 @@ from faked import FakedSlurm, fake_slurm
 
 from ear.errors import UserError
 from slurm.profile import Profile, load_profile, shipped_profiles
+from slurm.submission import Request, Submission
 
 
 @pytest.fixture
@@ -61,6 +62,14 @@ def test_hours_are_whole_minutes_rounded_up(hours: str, minutes: int, tmp_path: 
         ("nodes: 2\n", "hours is missing"),
         ("hours: 0\n", "hours"),
         ("hours: .inf\n", "hours"),
+        ("hours: 24:00:00\n", "hours: give the time limit as a number of hours: 36 for 1-12:00:00"),
+        ("hours: 20:30\n", "hours: give the time limit as a number of hours"),
+        ("hours: 1-12\n", "hours: give the time limit as a number of hours"),
+        ("hours: '24'\n", "hours: input should be a valid number (given: '24')"),
+        ("hours: 1\nnodes: true\n", "nodes: a number is needed, not a boolean"),
+        ("hours: 1\nexclusive: yes\n", "exclusive: write true or false (given: 'yes')"),
+        ("hours: 1\nsbatch: {comment: }\n", "comment: give a number or text, or true for an option without a value"),
+        ("hours: 1\nsbatch: {comment: [a]}\n", "comment: give a number or text"),
         ("hours: 1\ngpus_per_node: a100\n", "gpus_per_node"),
         ("hours: 1\ngpus_per_node: yes\n", "gpus_per_node"),
         ("hours: 1\nnodes: 0\n", "nodes"),
@@ -96,4 +105,27 @@ def test_where_sbatch_can_t_be_asked_its_options_are_taken_as_they_are(tmp_path:
     assert "sbatch" not in os.listdir(slurm.folder)
     path = tmp_path / "profile.yaml"
     path.write_text("hours: 1\nsbatch: {anything: 1}\n")
-    assert load_profile(str(path)).sbatch == {"anything": 1}
+    assert load_profile(str(path)).sbatch == {"anything": "1"}
+
+
+def test_options_of_sbatch_reach_it_as_they_are_written(tmp_path: Path, slurm: FakedSlurm) -> None:
+    """A begin of 20:30 was 1230, a comment `yes` no comment but a flag, and a project's number lost its zero."""
+    slurm.says("srun")
+    path = tmp_path / "profile.yaml"
+    path.write_text(
+        "hours: 1\npartition: no\n"
+        "sbatch: {begin: 20:30, comment: yes, wckey: 0123, nice: 1e2, deadline: 2026-11-27, spread-job: true}\n"
+    )
+    profile = load_profile(str(path))
+    script = Submission(Request("train", "digits", ("train", "digits"), tmp_path), profile, "mine.yaml").script()
+    given = {line for line in script.splitlines() if line.startswith("#SBATCH")}
+    expected = (
+        "partition=no",
+        "begin=20:30",
+        "comment=yes",
+        "wckey=0123",
+        "nice=1e2",
+        "deadline=2026-11-27",
+        "spread-job",
+    )
+    assert {f"#SBATCH --{option}" for option in expected} <= given

@@ -11,6 +11,7 @@ from simulated import plan_of, work_through
 
 from sweeps.runs import RunResult
 from sweeps.search.outcome import studied_runs
+from sweeps.search.space import random_points
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
@@ -242,3 +243,36 @@ def test_nothing_is_proposed_twice(tmp_path: Path) -> None:
     ]
     assert len(set(trainings)) == 18
     assert len(hands.trained) == 2 * (18 + 2 * 3)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_null_is_a_choice_like_any_other(sampler: str, tmp_path: Path) -> None:
+    space = """
+  space:
+    training.mask_group: {choice: [null, 16, 32]}
+    sampling.infer_temperature: {uniform: [0.5, 1.0]}
+"""
+    more = "  confirmation: null\n  start: [{training.mask_group: null}, {training.mask_group: 16}]\n"
+    search, work, hands = searching(tmp_path, text(sampler, more=more, space=space, trials=5))
+    work_through([work], hands)
+    drawn = [trial.params["training.mask_group"] for trial in search.study.trials()]
+    assert drawn[:2] == [None, 16]
+    assert set(drawn) <= {None, 16, 32}
+    assert set(states(search)) == {"COMPLETE"}
+
+
+def test_what_hangs_on_null_is_not_drawn_where_there_is_nothing(tmp_path: Path) -> None:
+    """A parameter that is not drawn has no value, which is not the value null."""
+    space = """
+  space:
+    training.schedule: {choice: [constant, cosine]}
+    training.mask_group: {choice: [null, 16], when: {training.schedule: [cosine]}}
+    sampling.cfg: {uniform: [1.0, 2.0], when: {training.mask_group: [null]}}
+"""
+    plan = plan_of(tmp_path, text("random", space=space))
+    assert plan.sweep.search is not None
+    points = random_points(plan.sweep.search, plan.configurations, 40)
+    assert all(("training.mask_group" in point) == (point["training.schedule"] == "cosine") for point in points)
+    hangs = [point for point in points if "sampling.cfg" in point]
+    assert hangs == [point for point in points if point.get("training.mask_group", 16) is None]
+    assert 0 < len(hangs) < 20

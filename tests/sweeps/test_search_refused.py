@@ -53,6 +53,19 @@ REFUSED = {
     "upside down": (text(space="  space: {scoring.alpha: {uniform: [1.5, 1.0]}}\n"), "lower end first"),
     "log of 0": (text(space="  space: {scoring.epsilon: {log_uniform: [0.0, 1.0]}}\n"), "ends above 0"),
     "twice": (text(space="  space: {scoring.alpha: {choice: [1.0, 1.0]}}\n"), "choice has a value twice"),
+    "one to Optuna": (
+        text(space="  space: {sampling.cfg: {choice: [1, 1.0]}}\n"),
+        "choice has a value twice: 1 and 1.0",
+    ),
+    "a list as choice": (
+        text(space="  space: {optimizer.betas: {choice: [[0.9, 0.95]]}}\n"),
+        "search.space.optimizer.betas.choice.0: a number, text, true, false or null is needed",
+    ),
+    "true for 1": (
+        text(space="  space: {model.depth: {int: [true, 4]}}\n"),
+        "int.0: a number is needed, not a boolean",
+    ),
+    "null without a meaning": (text(space="  space: {model.depth: {choice: [null, 2]}}\n"), "model.depth: "),
     "no trials": (text(trials=0), "greater than 0"),
     "no metric": (text(more="  objectives: [loss]\n"), "objectives"),
     "point outside": (text(more="  start: [{scoring.alpha: 0.5}]\n"), "point 1: scoring.alpha = 0.5 is not in"),
@@ -75,6 +88,10 @@ def test_bad_searches_are_refused(case: str, tmp_path: Path, monkeypatch: pytest
         plan_of(tmp_path, yaml)
     assert message in str(error.value)
     assert "sweep.yaml" in str(error.value)
+
+
+def test_a_seed_may_be_as_large_as_it_likes(tmp_path: Path) -> None:
+    plan_of(tmp_path, text(more="  seed: 1099511627776\n"))
 
 
 def test_another_space_under_the_same_name_is_refused_with_what_changed(tmp_path: Path) -> None:

@@ -1,0 +1,169 @@
+"""YAML to plain values, by the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2, 10.3.2).
+
+PyYAML reads YAML 1.1, where 016 is 14, 20:30 is 1230, yes is true and 1e-6 is text. Its parser is kept and the meaning
+of plain scalars replaced: numbers, true, false and null are what 1.2 says, all else is text. Two more things differ: an
+alias is a copy of what it names, so that a value changed in one place stays what it was in the other, and a key is text
+and stands once. The merge key `<<` of YAML 1.1 is kept: it means nothing else in 1.2, and stages are often written so.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import yaml
+
+from ear.errors import UserError
+
+COPIED = 100_000  # values that aliases may repeat: a few lines of aliases of aliases can stand for billions
+TAG = "tag:yaml.org,2002:"
+MERGE = f"{TAG}merge"
+
+
+def _integer(text: str) -> int:
+    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+
+
+def _float(text: str) -> float:
+    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+# name -> how a plain scalar of it is written, the characters that it may begin with, its value
+CORE: dict[str, tuple[str, str, Callable[[str], Any]]] = {
+    "null": (r"(?:null|Null|NULL|~)?", "nN~", lambda _: None),
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF", lambda text: text.lower() == "true"),
+    "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789", _integer),
+    "float": (
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+        _float,
+    ),
+}
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers = {}
+    yaml_constructors = {
+        f"{TAG}map": yaml.SafeLoader.construct_yaml_map,
+        f"{TAG}seq": yaml.SafeLoader.construct_yaml_seq,
+    }
+    copied = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if not self.check_event(yaml.AliasEvent):
+            return super().compose_node(parent, index)
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        named = super().compose_node(parent, index)
+        if named is None or named.end_mark is None:  # not read to its end yet
+            raise _fault("an alias stands inside of what it names", mark)
+        return self._copy(named, mark)
+
+    def _copy(self, node: yaml.Node, mark: yaml.Mark) -> yaml.Node:
+        self.copied += 1
+        if self.copied > COPIED:
+            raise _fault(f"aliases repeat more than {COPIED:,} values", mark)
+        if isinstance(node, yaml.MappingNode):
+            pairs = [(self._copy(key, mark), self._copy(value, mark)) for key, value in node.value]
+            return yaml.MappingNode(node.tag, pairs, node.start_mark, node.end_mark)
+        if isinstance(node, yaml.SequenceNode):
+            items = [self._copy(item, mark) for item in node.value]
+            return yaml.SequenceNode(node.tag, items, node.start_mark, node.end_mark)
+        return yaml.ScalarNode(node.tag, node.value, node.start_mark, node.end_mark)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Merges what `<<` names; before that, looks at the keys as they are written."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _fault(
+                    "a mapping or a list stands where a key belongs; fill in the {{ }} of a template, or put the text "
+                    "into quotes",
+                    key.start_mark,
+                )
+            if key.tag not in (f"{TAG}str", MERGE):
+                raise _fault(f"a key is text: put {key.value or 'the empty one'} into quotes", key.start_mark)
+            if key.value in seen:
+                raise _fault(f"the key {key.value!r} stands here twice", key.start_mark)
+            seen.add(key.value)
+        super().flatten_mapping(node)
+
+    def construct_undefined(self, node: yaml.Node) -> NoReturn:
+        raise _fault(f"the tag {node.tag.replace(TAG, '!!')} is not known here; take it out", node.start_mark)
+
+    def construct_yaml_str(self, node: Any) -> str:
+        text = str(self.construct_scalar(node))
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise _fault("half of a surrogate pair is no character; write the character itself", node.start_mark)
+        return text
+
+
+def _fault(problem: str, mark: yaml.Mark) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, mark)
+
+
+def _constructor(name: str, pattern: re.Pattern[str], value: Callable[[str], Any]) -> Callable[[_Loader, Any], Any]:
+    def construct(loader: _Loader, node: Any) -> Any:
+        text = str(loader.construct_scalar(node))
+        try:
+            if pattern.fullmatch(text):  # not where a tag says so: !!int one
+                return value(text)
+        except ValueError:  # more digits than Python reads
+            pass
+        raise _fault(f"{text[:20]!r} is no {name}", node.start_mark)
+
+    return construct
+
+
+for _name, (_written, _first, _value) in CORE.items():
+    _pattern = re.compile(_written)
+    _Loader.add_implicit_resolver(
+        TAG + _name, re.compile(f"(?:{_written})$"), [*_first, *([""] if _name == "null" else [])]
+    )
+    _Loader.add_constructor(TAG + _name, _constructor(_name, _pattern, _value))
+_Loader.add_implicit_resolver(MERGE, re.compile("<<$"), ["<"])
+_Loader.add_constructor(None, _Loader.construct_undefined)
+for _tag in (f"{TAG}str", MERGE):  # `<<` is text where it is no key
+    _Loader.add_constructor(_tag, _Loader.construct_yaml_str)
+
+
+def parse_yaml(text: str, source: str, verbatim: str | None = None) -> Any:
+    """The value of a YAML text; `source` names it in the error.
+
+    Numbers in the section `verbatim` stay text, as they are written.
+
+    Raises:
+        UserError: it is not valid YAML, with the line and column.
+    """
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == verbatim:
+                    _keep_text(value)
+        return loader.construct_document(node)
+    except RecursionError:
+        raise UserError(f"{source}: this is not valid YAML: it is nested too deeply.") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise UserError(
+            f"{source}, line {line}: this is not valid YAML: the character U+{ord(text[error.position]):04X} is not "
+            "allowed; take it out."
+        ) from error
+    except yaml.YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        where = f", line {place.line + 1}, column {place.column + 1}" if place else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise UserError(f"{source}{where}: this is not valid YAML: {problem}.") from error
+
+
+def _keep_text(node: yaml.Node) -> None:
+    """Makes text of all numbers at this place and below it."""
+    if isinstance(node, yaml.ScalarNode):
+        if node.tag in (f"{TAG}int", f"{TAG}float"):
+            node.tag = f"{TAG}str"
+    else:
+        for inner in node.value:
+            for each in inner if isinstance(inner, tuple) else (inner,):
+                _keep_text(each)

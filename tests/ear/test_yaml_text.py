@@ -1,0 +1,183 @@
+"""How YAML is read: by the core schema of YAML 1.2, every alias a copy."""
+
+import math
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ear.config import load_config
+from ear.config.loading import read_yaml, shipped_configs
+from ear.errors import UserError
+
+
+def read(folder: Path, text: str, **options: Any) -> dict[str, Any]:
+    path = folder / "file.yaml"
+    path.write_text(text, encoding="utf-8")
+    return read_yaml(path, **options)
+
+
+# https://yaml.org/spec/1.2.2/#1032-tag-resolution, with what YAML 1.1 makes of it where that differs
+SCALARS: dict[str, Any] = {
+    "null": None,
+    "~": None,
+    "": None,
+    "true": True,
+    "False": False,
+    "yes": "yes",  # True
+    "no": "no",  # False
+    "on": "on",
+    "Off": "Off",
+    "y": "y",
+    "tRUE": "tRUE",
+    "0": 0,
+    "-12": -12,
+    "+12": 12,
+    "016": 16,  # 14
+    "-017": -17,
+    "08": 8,  # 8.0, by the 1.2 floats of an earlier version
+    "0o17": 15,  # text
+    "0x1F": 31,
+    "0b11": "0b11",  # 3
+    "1_000": "1_000",  # 1000
+    "20:30": "20:30",  # 1230
+    "24:00:00": "24:00:00",  # 86400
+    "1:30.5": "1:30.5",
+    "1.50": 1.5,
+    "1.": 1.0,
+    ".5": 0.5,
+    "-.5e1": -5.0,
+    "1e-6": 1e-6,  # text
+    "1E3": 1000.0,
+    ".inf": math.inf,
+    "-.INF": -math.inf,
+    "2026-11-27": "2026-11-27",  # a date
+    "2026-11-27 10:00:00": "2026-11-27 10:00:00",
+    "=": "=",
+    "<<": "<<",
+    "'016'": "016",
+    "!!str 016": "016",
+    "!!float 1": 1.0,
+    "!!int '0o17'": 15,
+}
+
+
+@pytest.mark.parametrize("text", SCALARS)
+def test_scalars_are_those_of_the_core_schema(text: str, tmp_path: Path) -> None:
+    value = read(tmp_path, f"a: {text}\n")["a"]
+    assert (type(value), value) == (type(SCALARS[text]), SCALARS[text])
+
+
+def test_not_a_number_is_one_value_alone(tmp_path: Path) -> None:
+    values = read(tmp_path, "a: [.nan, .NaN, .NAN]\nb: [-.nan, .Nan, nan]\n")
+    assert all(math.isnan(value) for value in values["a"])
+    assert values["b"] == ["-.nan", ".Nan", "nan"]
+
+
+def test_an_alias_is_a_copy(tmp_path: Path) -> None:
+    values = read(tmp_path, "a: &a {x: [1]}\nb: *a\nc: [*a, *a]\nd: {<<: *a, y: 2}\ne: {<<: [*a, {x: 3}], x: *a}\n")
+    values["a"]["x"][0] = 9
+    values["c"][0]["x"].append(7)
+    values["e"]["x"]["x"].clear()
+    assert values["b"] == {"x": [1]}
+    assert values["c"][1] == {"x": [1]}
+    assert values["d"] == {"x": [1], "y": 2}
+
+
+def test_merged_keys_give_way_to_written_ones(tmp_path: Path) -> None:
+    text = "a: &a {x: 1, y: 1}\nb: &b {<<: *a, y: 2}\nc: {<<: *b, z: 3}\nd: *b\ne: {<<: [{x: 5}, *b]}\n"
+    values = read(tmp_path, text)
+    assert values["c"] == {"x": 1, "y": 2, "z": 3}
+    assert values["d"] == {"x": 1, "y": 2}
+    assert values["e"] == {"x": 5, "y": 2}
+
+
+STAGES = "[&warm {steps: 20, learning_rate: 1.0e-3}, *warm]"
+
+
+def test_stages_that_are_aliases_change_one_by_one(tmp_path: Path) -> None:
+    """Where both changed, `--set training.stages.1.steps=3` trained 6 steps, not 23."""
+    shipped = (resources.files("ear.configs") / "digits.yaml").read_text(encoding="utf-8")
+    before = shipped[: shipped.index("  stages:")]
+    after = shipped[shipped.index("\nsampling:") :]
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{before}  stages: {STAGES}\n{after}", encoding="utf-8")
+    assert load_config(str(path), ["training.stages.1.steps=3"]).stage_steps == (20, 3)
+    given = [f"training.stages={STAGES}", "training.stages.-1.steps=3"]
+    assert load_config("digits", given).stage_steps == (20, 3)
+
+
+REFUSED = {
+    "a template": ("base: {{base}}", "line 1, column 8: .*fill in the {{ }} of a template"),
+    "a list as key": ("? [a]\n: 1", "a list stands where a key belongs"),
+    "a number as key": ("a: {1: x}", "line 1, column 5: .*a key is text: put 1 into quotes"),
+    "null as key": ("~: x", "put ~ into quotes"),
+    "no key": ("?\n: x", "put the empty one into quotes"),
+    "key twice": ("a: {b: 1, c: 2, b: 3}", "line 1, column 17: .*the key 'b' stands here twice"),
+    "key twice, in quotes": ("a: 1\n'a': 2", "line 2.*twice"),
+    "key twice in what is merged": ("a: {<<: {b: 1, b: 2}}", "twice"),
+    "two merges": ("a: &a {x: 1}\nb: {<<: *a, <<: *a}", "'<<' stands here twice"),
+    "an alias in itself": ("a: &a [1, *a]", "line 1, column 11: .*an alias stands inside of what it names"),
+    "billions": (
+        "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
+        + "".join(f"{b}: &{b} [{','.join([f'*{a}'] * 10)}]\n" for a, b in zip("abcdefghi", "bcdefghij", strict=True)),
+        "aliases repeat more than 100,000 values",
+    ),
+    "an unknown alias": ("a: *b", "undefined alias"),
+    "too deep": ("a: " + "[" * 1100 + "]" * 1100, "nested too deeply"),
+    "a program's object": ("a: !!python/object:os.system x", "the tag !!python/object:os.system is not known here"),
+    "bytes": ("a: !!binary aGk=", "the tag !!binary is not known"),
+    "a date": ("a: !!timestamp 2026-11-27", "the tag !!timestamp is not known"),
+    "a tag that lies": ("a: !!int one", "'one' is no int"),
+    "a boolean of YAML 1.1": ("a: !!bool yes", "'yes' is no bool"),
+    "5,000 digits": (f"a: {'9' * 5000}", "'99999999999999999999' is no int"),
+    "half a character": ('a: "\\ud800"', "half of a surrogate pair"),
+    "a control character": ("a: 1\nb: \x01", "line 2: .*the character U[+]0001 is not allowed"),
+    "two documents": ("a: 1\n---\nb: 2", "another document"),
+    "a list": ("- a", "a mapping of keys to values is needed"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_no_yaml_is_refused_with_its_place(case: str, tmp_path: Path) -> None:
+    text, message = REFUSED[case]
+    with pytest.raises(UserError, match=message) as refused:
+        read(tmp_path, text)
+    assert str(refused.value).startswith(str(tmp_path / "file.yaml"))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["{{x}}", "!!set {a}", "&a [*a]", "{1: 2}"])
+def test_an_override_is_read_the_same_way(text: str) -> None:
+    with pytest.raises(UserError, match=r"--set scoring\.alpha="):
+        load_config("digits", [f"scoring.alpha={text}"])
+
+
+def test_numbers_of_a_verbatim_section_stay_as_they_are_written(tmp_path: Path) -> None:
+    text = "n: 016\ns: &s {a: 016, b: 1.50, c: 0x1F, d: true, e: yes, f: ~, g: '7', h: 20:30}\nt: *s\nu: &u {i: 01}\n"
+    values = read(tmp_path, text, verbatim="s")
+    assert read(tmp_path, text + "v: {<<: *u, j: [02]}\n", verbatim="v")["v"] == {"i": "01", "j": ["02"]}
+    assert values["n"] == 16
+    assert values["s"] == {
+        "a": "016",
+        "b": "1.50",
+        "c": "0x1F",
+        "d": True,
+        "e": "yes",
+        "f": None,
+        "g": "7",
+        "h": "20:30",
+    }
+    assert values["t"] == {**values["s"], "a": 16, "b": 1.5, "c": 31}
+
+
+@pytest.mark.parametrize("name", shipped_configs())
+def test_what_is_written_is_read_again(name: str, tmp_path: Path) -> None:
+    """Results keep their configuration as PyYAML writes it, by the rules of YAML 1.1."""
+    given = (
+        ["optimizer.clip_norm=1e-7", "data.path='/yes/0o17: 1e5'"] if "imagenet" in name else ["scoring.epsilon=1e-7"]
+    )
+    config = load_config(name, given if "hyvarinen" not in name else [])
+    assert read(tmp_path, yaml.safe_dump(config.model_dump(mode="json"))) == config.model_dump(mode="json")
