@@ -10,8 +10,11 @@ ARCHIVES = {b"\x1f\x8b": "a gzip archive", b"BZh": "a bzip2 archive", b"\xfd7zXZ
 
 
 def is_safetensors(path: Path) -> bool:
-    """Eight bytes of length, then a JSON object."""
-    beginning = _beginning(path)
+    """Eight bytes of length, then a JSON object. False of a file that can't be read: whoever reads it says why."""
+    try:
+        beginning = _beginning(path)
+    except OSError:
+        return False
     return beginning[8:9] == b"{" and not _is_text(beginning)
 
 

@@ -133,7 +133,7 @@ class _Inert(metaclass=_StandIn):
     def __setitem__(self, _: object, __: object) -> None: ...
 
 
-def _stand_in(name: str) -> type[_Inert]:
+def _stand_in(name: str) -> _StandIn:
     return _StandIn(name, (_Inert,), {})
 
 

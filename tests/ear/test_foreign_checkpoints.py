@@ -280,3 +280,19 @@ def test_lists_of_weights_are_no_mapping(tmp_path: Path) -> None:
         path = official(tmp_path / "x.pth", lambda checkpoint, weights=weights: checkpoint.update(model_ema=weights))
         with pytest.raises(UserError, match=r"x\.pth is no checkpoint of the official EAR project"):
             load_official(path)
+
+
+def test_a_file_that_can_t_be_read_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Permissions stop nobody who is root, so that the system's answer is given here."""
+    for name in ("x.pth", "vae.ckpt", "checkpoint.safetensors"):
+        (tmp_path / name).write_bytes(TINY.read_bytes())
+
+    def refuse(path: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    for name, read in (("x.pth", load_official), ("checkpoint.safetensors", load_header)):
+        with pytest.raises(UserError, match=rf"{name} can't be read \(Permission denied\)"):
+            read(tmp_path / name)
+    with pytest.raises(UserError, match=r"vae\.ckpt can't be read \(Permission denied\)"):
+        tokenizer_of(tmp_path / "vae.ckpt").content_hash()
