@@ -11,6 +11,7 @@ from ear.config.schema import KLTokenizerConfig
 from ear.errors import UserError, import_extra
 from ear.file_kinds import is_safetensors, other_content
 from ear.tokenizers.ldm_layout import autoencoder_config, to_diffusers
+from ear.tokenizers.stated_scale import warn_of_another_scale
 from ear.torch_files import first_line, read_torch_file
 from ear.weight_faults import WeightFaults, require_finite
 from ear.weight_names import plain_names
@@ -29,17 +30,21 @@ def load_autoencoder(path: Path, config: KLTokenizerConfig) -> nn.Module:
     """
     if not path.exists():
         raise UserError(f"{OPTION}: there is no {path}: check the path.")
-    autoencoder = _from_folder(path) if path.is_dir() else _from_ldm(path)
+    state = {} if path.is_dir() else _state(path)
+    autoencoder = _from_folder(path) if path.is_dir() else _from_ldm(path, _of_autoencoder(state))
     _require_shape(autoencoder, config, path)
     require_finite(autoencoder.state_dict(), f"{OPTION}: {path}")
+    warn_of_another_scale(path, config, state)
     return autoencoder
 
 
 def _from_folder(folder: Path) -> nn.Module:
     kind = import_extra("diffusers", "latents").AutoencoderKL
-    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
+    for file in sorted(folder.glob("*.safetensors")):
         if (content := other_content(file)) is not None:
             raise UserError(f"{OPTION}: {file} is {content}.")
+    for file in sorted(folder.glob("*.bin")):
+        _content(file, device="meta")  # diffusers does not say what it refuses
     try:
         # Without the two last, absent accelerate warns and misshapen weights raise without their names.
         autoencoder, found = kind.from_pretrained(
@@ -58,9 +63,8 @@ def _from_folder(folder: Path) -> nn.Module:
     return cast(nn.Module, autoencoder)
 
 
-def _from_ldm(path: Path) -> nn.Module:
+def _from_ldm(path: Path, state: dict[str, Tensor]) -> nn.Module:
     kind = import_extra("diffusers", "latents").AutoencoderKL
-    state = _ldm_state(_content(path), path)
     try:
         autoencoder = cast(nn.Module, kind(**autoencoder_config(state), norm_num_groups=32))
     except KeyError as error:
@@ -77,28 +81,33 @@ def _from_ldm(path: Path) -> nn.Module:
     return autoencoder
 
 
-def _content(path: Path) -> Any:
+def _content(path: Path, device: str = "cpu") -> Any:
     """What is in a file of either kind, whatever it is called."""
     try:
         if is_safetensors(path):
             return load_file(path)
-        return read_torch_file(path, parts=("model", "state_dict"))
+        return read_torch_file(path, parts=("model", "state_dict"), device=device)
     except UserError as error:
         raise UserError(f"{OPTION}: {error}") from error
     except (OSError, SafetensorError) as error:
         raise UserError(f"{OPTION}: {path} is damaged ({first_line(error)}): fetch it again.") from error
 
 
-def _ldm_state(content: Any, path: Path) -> dict[str, Tensor]:
-    """The autoencoder's weights in a file: at the top, under `model` or `state_dict`, or as a part of an LDM model."""
+def _state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file: at the top, or under `model` or `state_dict`."""
+    content = _content(path)
     for key in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     values = content.items() if isinstance(content, dict) else ()
     try:
-        state = plain_names({str(name): value for name, value in values if isinstance(value, Tensor)})
+        return plain_names({str(name): value for name, value in values if isinstance(value, Tensor)})
     except UserError as error:
         raise UserError(f"{OPTION}: {path}: {error}") from error
+
+
+def _of_autoencoder(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without what belongs to a whole latent diffusion model, or to the autoencoder's own training."""
     if any(name.startswith(INSIDE_LDM) for name in state):
         state = {name.removeprefix(INSIDE_LDM): value for name, value in state.items() if name.startswith(INSIDE_LDM)}
     return {name: value for name, value in state.items() if not name.startswith(FOR_TRAINING)}

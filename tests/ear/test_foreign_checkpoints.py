@@ -207,6 +207,10 @@ def test_a_pointer_in_an_autoencoder_s_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "diffusion_pytorch_model.safetensors").write_bytes(POINTER)
     with pytest.raises(UserError, match=r"model\.safetensors is a Git LFS pointer"):
         tokenizer_of(tmp_path).content_hash()
+    (tmp_path / "diffusion_pytorch_model.safetensors").unlink()
+    torch.save({"encoder.conv_in.weight": Callback()}, tmp_path / "diffusion_pytorch_model.bin")
+    with pytest.raises(UserError, match=r"model\.bin holds test_foreign_checkpoints\.Callback"):
+        tokenizer_of(tmp_path).content_hash()
 
 
 def test_archives_folders_and_unreadable_files_are_named(tmp_path: Path) -> None:
