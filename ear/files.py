@@ -71,3 +71,14 @@ def require_writable(folder: Path, option: str = "--root DIR or EAR_ROOT") -> No
             f"The folder {folder} can't be written ({error.strerror or error}): "
             f"give another with {option}, or mend its permissions."
         ) from error
+
+
+def require_file_place(path: Path, option: str) -> None:
+    """Proves that a file can be written at `path`, before the work whose result it takes.
+
+    Raises:
+        UserError: it is a folder, or lies in one that can't be written.
+    """
+    if path.is_dir():
+        raise UserError(f"{option} {path} is a folder: name a file in it.")
+    require_writable(path.parent, option)

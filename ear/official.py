@@ -32,6 +32,8 @@ from ear.files import write_atomically
 from ear.model import ImageModel, empty_model
 from ear.tokenizers import build_tokenizer
 from ear.torch_files import first_line, read_torch_file
+from ear.weight_faults import require_finite
+from ear.weight_names import plain_names
 
 IMAGENET_IMAGES = 1_281_167  # of the training split
 SAMPLES_A_PAIR = 2  # generator samples of one of the official loss's `score_batch_mul` pairs
@@ -84,23 +86,26 @@ def load_official(path: Path) -> OfficialCheckpoint:
     """The model in an official checkpoint, sized by its `args` and its weights.
 
     Raises:
-        UserError: the file can't be read safely, or has missing, unexpected or misshapen weights.
+        UserError: the file can't be read safely, or has missing, unexpected or misshapen weights, or such as are not
+            finite.
     """
-    # The one class besides tensors that the file needs; anything else in it is refused, not executed.
-    checkpoint = read_torch_file(path, classes=[argparse.Namespace])
+    checkpoint = read_torch_file(path, parts=("args", "model", "model_ema"))
     try:
-        args: dict[str, Any] = vars(checkpoint["args"])
-        weights: Mapping[str, Tensor] = checkpoint["model"]
-        averages: Mapping[str, Tensor] = checkpoint.get("model_ema", weights)
+        args = checkpoint["args"]
+        args = args if isinstance(args, dict) else vars(args)
+        weights = _weights(checkpoint, "model")
+        averages = _weights(checkpoint, "model_ema") if "model_ema" in checkpoint else weights
         config = _config(args, averages)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except KeyError as error:
         raise UserError(f"{path} is no checkpoint of the official EAR project: it has no {error}.") from error
-    except (TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} is no checkpoint of the official EAR project: {first_line(error)}") from error
+    except (TypeError, ValueError, AttributeError, IndexError) as error:
+        raise UserError(f"{path} is no checkpoint of the official EAR project: {first_line(error)}.") from error
     tokenizer = build_tokenizer(config)
     model = empty_model(config, tokenizer.tokens, tokenizer.token_dim, config.data.classes)
+    for part, state in (("model", weights), ("model_ema", averages)):
+        require_finite(state, f"{path}, {part},")
     model.load_state_dict(translate(averages, model.state_dict(), str(path)))
     return OfficialCheckpoint(
         model=model.eval(), config=config, weights=translate(weights, model.state_dict(), str(path))
@@ -125,6 +130,18 @@ def save_official(path: Path, config: RunConfig, weights: Mapping[str, Tensor], 
         "args": argparse.Namespace(**_args(config)),
     }
     write_atomically(path, lambda temporary: torch.save(checkpoint, temporary))
+
+
+def _weights(checkpoint: Mapping[str, Any], part: str) -> dict[str, Tensor]:
+    """
+    Raises:
+        KeyError: the checkpoint has no such part.
+        TypeError: it is no state dict.
+    """
+    state = checkpoint[part]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise TypeError(f"{part} is no dictionary of tensors")
+    return plain_names(state)
 
 
 def _official_state(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:

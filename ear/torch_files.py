@@ -1,32 +1,191 @@
-"""Reading files that torch.save wrote, without executing anything that is in them."""
+"""Reading files that torch.save wrote, without executing anything that is in them.
 
-from collections.abc import Sequence
-from pathlib import Path
+torch's own restricted unpickler reads them (weights_only=True). It knows tensors and plain values; `HARMLESS` adds what
+checkpoints' settings hold. Any other class is refused by name. Where only some parts of a file are asked for, classes
+in the rest are not imported either: inert stand-ins take their place.
+"""
+
+import argparse
+import re
+import types
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+import numpy as np
 import torch
 
 from ear.errors import UserError
+from ear.file_kinds import is_safetensors, other_content
+
+MOST_NAMED = 5  # classes in one message
 
 
-def read_torch_file(path: Path, *, classes: Sequence[type] = (), device: str = "cpu") -> Any:
-    """Tensors and plain values; of other classes only those allowed.
+def read_torch_file(path: Path, *, parts: Sequence[str] = (), device: str = "cpu") -> Any:
+    """Tensors and plain values.
+
+    Args:
+        parts: of a file that holds a dictionary with any of these keys only these are read. What else is in it may be
+            of any class, as callbacks and hyperparameters in Lightning's checkpoints.
 
     Raises:
-        UserError: there is no such file, or it is damaged or holds more than that.
+        UserError: the file is missing, damaged or something else, or holds a class that is not read.
     """
-    try:
-        with torch.serialization.safe_globals(list(classes)):
-            return torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"There is no file {path}.") from error
-    except Exception as error:  # torch's unpickler meets damaged bytes with errors of any class
-        raise UserError(
-            f"{path} is damaged or holds more than weights ({first_line(error)}): fetch it again."
-        ) from error
+    _require_readable(path)
+    foreign = _foreign_classes(path)
+    if foreign and not parts:
+        raise UserError(_refusal(path, foreign))
+    content = _load(path, foreign, device)
+    if isinstance(content, dict) and any(part in content for part in parts):
+        content = {part: content[part] for part in parts if part in content}
+    if foreign and (found := sorted(set(_stand_ins(content)))):
+        raise UserError(_refusal(path, found))
+    return content
 
 
 def first_line(error: BaseException) -> str:
     """The beginning of an error's message, or its class where it has none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def _require_readable(path: Path) -> None:
+    try:
+        if (content := other_content(path)) is not None:
+            raise UserError(f"{path} is {content}.")
+        if is_safetensors(path):
+            raise UserError(f"{path} is a safetensors file, not one of torch.save: check the path.")
+    except FileNotFoundError as error:
+        raise UserError(f"There is no file {path}.") from error
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror or error}): mend its permissions.") from error
+
+
+def _load(path: Path, foreign: Sequence[str], device: str) -> Any:
+    classes = [*HARMLESS, *((_stand_in(name), name) for name in foreign)]
+    with torch.serialization.safe_globals(classes), warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            with path.open("rb") as file:  # of a path torch judges by its ending
+                return torch.load(file, map_location=device, weights_only=True)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # torch's unpickler meets damaged bytes with errors of any class
+            if "can't allocate memory" in str(error):
+                raise
+            said = "\n".join([str(error), *(str(warning.message) for warning in warned)])
+            raise UserError(_reason(path, foreign, said)) from error
+
+
+def _reason(path: Path, foreign: Sequence[str], said: str) -> str:
+    """What torch says, less its advice to execute what is in the file."""
+    if named := re.search(r"GLOBAL (\S+) (?:was not an allowed|whose module)", said):
+        return _refusal(path, [named[1]])
+    if foreign:
+        return _refusal(path, foreign)
+    if protocol := re.search(r"Detected pickle protocol (\d+)", said):
+        return (
+            f"{path} was written with pickle protocol {protocol[1]}, which can't be read safely: save its content "
+            "again with torch.save's own protocol, 2."
+        )
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    detail = lines[0] if lines and "weights_only" not in lines[0] else "its pickle is cut short or has wrong bytes"
+    return f"{path} is damaged ({detail}): fetch it again."
+
+
+def _refusal(path: Path, classes: Sequence[str]) -> str:
+    named = ", ".join(classes[:MOST_NAMED])
+    more = f" and {len(classes) - MOST_NAMED} more" if len(classes) > MOST_NAMED else ""
+    return (
+        f"{path} holds {named}{more} where weights or plain values are needed. Other classes are not read, since that "
+        "would execute code which the file names: save the weights alone (a state_dict of tensors) and name that file."
+    )
+
+
+def _foreign_classes(path: Path) -> list[str]:
+    """The names of all classes and functions in the file that are not read. None are known of torch.save's layout
+    before 1.6: loading such a file names the first."""
+    try:
+        with torch.serialization.safe_globals(HARMLESS):
+            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # damaged, or of that layout: loading says which
+        return []
+
+
+class _StandIn(type):
+    """A class that takes the place of one that is not read, and does nothing."""
+
+    def __eq__(cls, other: object) -> bool:
+        # torch's unpickler sets items on dictionaries alone, which it tells by comparing classes.
+        return cls is other or other is OrderedDict
+
+    __hash__ = type.__hash__
+
+
+class _Inert(metaclass=_StandIn):
+    def __new__(cls, *_: object, **__: object) -> "_Inert":
+        return object.__new__(cls)
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+    def __setstate__(self, _: object) -> None: ...
+    def __setitem__(self, _: object, __: object) -> None: ...
+
+
+def _stand_in(name: str) -> _StandIn:
+    return _StandIn(name, (_Inert,), {})
+
+
+def _stand_ins(value: Any) -> Iterator[str]:
+    """The names of what something stands for, anywhere inside."""
+    if isinstance(value, _StandIn):
+        yield value.__name__
+    elif isinstance(value, _Inert):
+        yield type(value).__name__
+    elif isinstance(value, Mapping):
+        for key, inside in value.items():
+            yield from _stand_ins(key)
+            yield from _stand_ins(inside)
+    elif isinstance(value, list | tuple | set):
+        for inside in value:
+            yield from _stand_ins(inside)
+    elif isinstance(value, argparse.Namespace | types.SimpleNamespace):
+        yield from _stand_ins(vars(value))
+
+
+class _NumpyType:
+    """numpy.dtype of a number or a string: its code (f8), and its byte order (<)."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        if not re.fullmatch(r"[biufU]\d{1,4}", code):
+            raise ValueError(f"a numpy value of type {code}")
+        self.type = np.dtype(code)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, order, *rest = state
+        if rest[:3] != [None] * 3 or order not in "<>|=":  # as of a number or string; numpy itself trusts the file
+            raise ValueError(f"a numpy type of state {state}")
+        self.type = self.type.newbyteorder(order)
+
+
+def _numpy_scalar(kind: _NumpyType, content: bytes) -> Any:
+    """A numpy number as the plain one of Python."""
+    return np.frombuffer(content, kind.type, 1)[0].item()
+
+
+_PATHS = {
+    "PosixPath": PurePosixPath,
+    "PurePosixPath": PurePosixPath,
+    "WindowsPath": PureWindowsPath,  # which can't be made on another system
+    "PureWindowsPath": PureWindowsPath,
+}
+HARMLESS: list[Any] = [
+    argparse.Namespace,
+    types.SimpleNamespace,
+    *((kind, f"{module}.{name}") for name, kind in _PATHS.items() for module in ("pathlib", "pathlib._local")),
+    (_NumpyType, "numpy.dtype"),
+    (_numpy_scalar, "numpy.core.multiarray.scalar"),  # before NumPy 2
+    (_numpy_scalar, "numpy._core.multiarray.scalar"),
+]
+"""Besides tensors and plain values: classes, or pairs of what is called for a name in the file, and that name."""

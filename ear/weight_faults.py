@@ -1,9 +1,11 @@
-"""What keeps weights from being those of a model, in words."""
+"""What keeps weights from being those of a model, or any model's, in words."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
+
+from ear.errors import UserError
 
 MOST_NAMED = 10  # in one message
 
@@ -37,3 +39,20 @@ class WeightFaults:
         faults += [f"{name} is {tuple(found)}, not {tuple(wanted)}" for name, found, wanted in self.misshapen]
         more = f"; and {len(faults) - MOST_NAMED} more" if len(faults) > MOST_NAMED else ""
         return "; ".join(faults[:MOST_NAMED]) + more
+
+
+def require_finite(weights: Mapping[str, Tensor], source: str) -> None:
+    """
+    Raises:
+        UserError: naming every weight that holds a value that is NaN or infinite.
+    """
+    faults = []
+    for name, weight in weights.items():
+        if count := weight.numel() - int(weight.isfinite().sum()):
+            faults.append(f"{name} ({count:,} of {weight.numel():,} values)")
+    if faults:
+        more = f" and {len(faults) - MOST_NAMED} more" if len(faults) > MOST_NAMED else ""
+        raise UserError(
+            f"{source} holds weights that are NaN or infinite: {', '.join(faults[:MOST_NAMED])}{more}. It was "
+            "damaged, or its training diverged: take another."
+        )

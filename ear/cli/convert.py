@@ -21,13 +21,11 @@ def convert(
       ear convert runs/store/KEY --output mine.pth
     """
     from ear.cli.checkpoint import checkpoint_file
-    from ear.convert import from_official, to_official
-    from ear.files import require_writable
+    from ear.convert import from_official, is_ours, to_official
 
-    require_writable(output.parent, "--output")
-    if source.suffix in (".pth", ".pt"):
-        print(f"Checkpoint: {from_official(source, output)}")
-        print(f"Next:  ear sample {output} --set tokenizer.checkpoint=KL16.ckpt --out samples.png")
-    else:
+    if is_ours(source):
         to_official(checkpoint_file(source), output)
         print(f"Checkpoint: {output}")
+    else:
+        print(f"Checkpoint: {from_official(source, output)}")
+        print(f"Next:  ear sample {output} --set tokenizer.checkpoint=KL16.ckpt --out samples.png")

@@ -33,16 +33,15 @@ def sample(
     from ear.cli.progress import progress_bar
     from ear.errors import import_extra
     from ear.execution import set_up
-    from ear.files import require_writable
     from ear.sampling import Sampler, save_grid
     from ear.training.checkpoint import load_header
 
     import_extra("torchvision.utils", "evaluation")  # before the work whose result it writes
-    require_writable(out.parent, "--out FILE")
+    require_png_place(out)
     path = checkpoint_file(checkpoint)
     config = override(load_header(path).config, overrides, path)
+    labels = parse_classes(classes, config.data.classes)
     sampler = Sampler.load(path, config).to(set_up(config.execution))
-    labels = parse_classes(classes, sampler.classes)
     rows = len(labels) if labels else 1
     with progress_bar() as progress:
         task = progress.add_task("sampling", total=rows * num, note="")
@@ -56,6 +55,19 @@ def sample(
         )
     save_grid(images, out, columns=num)
     print(f"{rows * num} images in {out}")
+
+
+def require_png_place(out: Path) -> None:
+    """
+    Raises:
+        UserError: no PNG file can be written there.
+    """
+    from ear.errors import UserError
+    from ear.files import require_file_place
+
+    require_file_place(out, "--out")
+    if out.suffix.lower() != ".png":
+        raise UserError(f"--out {out}: the grid is a PNG file: give a name that ends in .png.")
 
 
 def parse_classes(text: str | None, classes: int) -> list[int] | None:

@@ -10,18 +10,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ear.config.hashing import array_digest, digest
 from ear.config.schema import KLTokenizerConfig
-from ear.errors import UserError, import_extra
+from ear.errors import UserError
+from ear.tokenizers.autoencoder import load_autoencoder
 from ear.tokenizers.base import Tokenizer
-from ear.tokenizers.ldm_layout import autoencoder_config, to_diffusers
 from ear.tokenizers.patch import patchify, unpatchify
-from ear.torch_files import first_line, read_torch_file
-from ear.weight_faults import WeightFaults
 
 LOG_VARIANCE_RANGE = (-30.0, 20.0)  # LDM's clamp
 
@@ -109,100 +105,9 @@ class KLTokenizer(Tokenizer):
         assert not state
 
 
-def load_autoencoder(path: Path, config: KLTokenizerConfig) -> nn.Module:
-    """diffusers' AutoencoderKL from a folder in its own format, or from a checkpoint in LDM's layout.
-
-    Raises:
-        UserError: it is missing, damaged or of another shape.
-    """
-    kind = import_extra("diffusers", "latents").AutoencoderKL
-    if not path.exists():
-        raise UserError(f"tokenizer.checkpoint: there is no {path}: check the path.")
-    if path.is_dir():
-        try:
-            # Without the two last, absent accelerate warns and misshapen weights raise without their names.
-            autoencoder, found = kind.from_pretrained(
-                path,
-                local_files_only=True,
-                output_loading_info=True,
-                low_cpu_mem_usage=False,
-                ignore_mismatched_sizes=True,
-            )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise UserError(
-                f"tokenizer.checkpoint: the folder {path} holds no autoencoder in diffusers' format "
-                f"({first_line(error)})."
-            ) from error
-        faults = WeightFaults(
-            list(found["missing_keys"]), list(found["unexpected_keys"]), list(found["mismatched_keys"])
-        )
-        _require_whole(path, faults)
-    else:
-        autoencoder = _from_ldm(path, _ldm_state(path))
-    _require_shape(autoencoder, config, path)
-    return cast(nn.Module, autoencoder)
-
-
-def _ldm_state(path: Path) -> dict[str, Tensor]:
-    """The autoencoder's weights in a file: at the top, under `model` or `state_dict`, or as a part of an LDM model."""
-    try:
-        content: Any = load_file(path) if path.suffix == ".safetensors" else read_torch_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"tokenizer.checkpoint: {path} is damaged ({first_line(error)}): fetch it again.") from error
-    for key in ("model", "state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    state = (
-        {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-        if isinstance(content, dict)
-        else {}
-    )
-    prefix = "first_stage_model."
-    if any(name.startswith(prefix) for name in state):
-        state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    return {name: value for name, value in state.items() if not name.startswith("loss.")}  # of its training
-
-
-def _from_ldm(path: Path, state: dict[str, Tensor]) -> nn.Module:
-    kind = import_extra("diffusers", "latents").AutoencoderKL
-    try:
-        autoencoder = cast(nn.Module, kind(**autoencoder_config(state), norm_num_groups=32))
-    except KeyError as error:
-        raise UserError(
-            f"tokenizer.checkpoint: {path} is no autoencoder in LDM's layout: it has no {error.args[0]}."
-        ) from error
-    except (ValueError, IndexError) as error:  # shapes that no autoencoder has
-        raise UserError(
-            f"tokenizer.checkpoint: {path} is no autoencoder in LDM's layout ({first_line(error)})."
-        ) from error
-    found, wanted = to_diffusers(state), autoencoder.state_dict()
-    _require_whole(path, WeightFaults.between(found, wanted))
-    autoencoder.load_state_dict(found)
-    return autoencoder
-
-
-def _require_whole(path: Path, faults: WeightFaults) -> None:
-    if faults:
-        raise UserError(f"tokenizer.checkpoint: {path} is no whole autoencoder (names as in diffusers): {faults}.")
-
-
 def _weights_digest(autoencoder: nn.Module) -> str:
     weights = autoencoder.state_dict().items()
     return digest({name: array_digest(weight.float().numpy()) for name, weight in weights})
-
-
-def _require_shape(autoencoder: Any, config: KLTokenizerConfig, path: Path) -> None:
-    channels = autoencoder.config.latent_channels
-    stride = 2 ** (len(autoencoder.config.block_out_channels) - 1)
-    for name, configured, found in (
-        ("latent_channels", config.latent_channels, channels),
-        ("stride", config.stride, stride),
-    ):
-        if configured != found:
-            raise UserError(
-                f"tokenizer.{name} is {configured}, but {path} has {found}: --set tokenizer.{name}={found}, "
-                "or give another checkpoint."
-            )
 
 
 def measured_scale(moments: Iterable[Tensor]) -> float:

@@ -19,8 +19,9 @@ from ear.config import RunConfig
 from ear.config.earlier import resolve_auto_precision
 from ear.config.loading import validate
 from ear.errors import UserError
+from ear.file_kinds import is_torch_file, other_content
 from ear.files import write_atomically
-from ear.weight_faults import WeightFaults
+from ear.weight_faults import WeightFaults, require_finite
 
 FORMAT = "ear-checkpoint-1"
 CHECKPOINT = "checkpoint.safetensors"  # its name in a folder of the store
@@ -121,11 +122,12 @@ def load_weights(model: nn.Module, path: Path, part: str) -> None:
     """Loads a checkpoint's "model" or "ema" into a model.
 
     Raises:
-        UserError: naming every weight that is missing, unexpected or of another size.
+        UserError: naming every weight that is missing, unexpected or of another size, or not finite.
     """
     found = load_part(path, part)
     if faults := WeightFaults.between(found, model.state_dict()):
         raise UserError(f"{path} does not hold the weights of the configured model: {faults}.")
+    require_finite(found, f"{path}, {part},")
     model.load_state_dict(found)
 
 
@@ -135,10 +137,25 @@ def _open(path: Path) -> Any:
     except FileNotFoundError as error:
         raise UserError(f"There is no checkpoint {path}.") from error
     except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"The checkpoint {path} is damaged or no safetensors file ({error}). Is the path right? "
-            "One that `ear train` wrote can be deleted: the same command again goes on from what is left."
-        ) from error
+        raise UserError(_reason(path, error)) from error
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why a file is no checkpoint of this program, and what to do."""
+    try:
+        if (content := other_content(path)) is not None:
+            return f"The checkpoint {path} is {content}."
+        if is_torch_file(path):
+            return (
+                f"{path} is a file of torch.save, no checkpoint of this program. Of a checkpoint of the official EAR "
+                f"project `ear convert {path} --output FOLDER` makes one."
+            )
+    except OSError as unreadable:
+        return f"The checkpoint {path} can't be read ({unreadable.strerror or unreadable}): mend its permissions."
+    return (
+        f"The checkpoint {path} is damaged or no safetensors file ({error}). Is the path right? "
+        "One that `ear train` wrote can be deleted: the same command again goes on from what is left."
+    )
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

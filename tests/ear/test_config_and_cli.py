@@ -96,7 +96,7 @@ def test_schema_is_frozen() -> None:
         (["train", "digits", "--set", "scoring.alpha=3", "--root", "{tmp}"], "scoring.alpha"),
         (["train", "gone.yaml", "--root", "{tmp}"], "gone.yaml can't be read"),
         (["train", "digits", "--root", "{tmp}/file/below"], "can't be written"),
-        (["sample", "{tmp}/bad.safetensors"], "is damaged or no safetensors file"),
+        (["sample", "{tmp}/bad.safetensors"], "bad.safetensors is a text file"),
         (["sweep", "plan", "{tmp}/gone.yaml", "--root", "{tmp}"], "gone.yaml can't be read"),
         (["report", "x", "--root", "{tmp}"], "MLflow's database"),
         (["report", "x", "--root", "{tmp}/empty"], "No sweep has been run"),

@@ -1,6 +1,7 @@
 """References of real images and torch-fidelity's networks: what is read, and what a user can get wrong."""
 
 import hashlib
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -122,9 +123,9 @@ def test_inception_gives_pooled_features_and_logits_of_grey_and_colour_images(tm
     ("content", "message"),
     [
         (None, "There is no file"),
-        (b"junk", "is damaged or holds more than weights"),
+        (b"junk", "is a text file that begins with 'junk'"),
         ({"conv.weight": torch.zeros(2)}, "are not the weights of inception-v3-compat"),
-        ({"weights": Path("an object")}, "is damaged or holds more than weights"),
+        ({"weights": Fraction(1, 2)}, r"holds fractions\.Fraction where weights"),
     ],
 )
 def test_wrong_extractor_weights_are_one_sentence(tmp_path: Path, content: object, message: str) -> None:

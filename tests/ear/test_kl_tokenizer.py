@@ -1,7 +1,10 @@
 """The KL tokenizer: golden values of KL-16, both layouts, other shapes, and what a user can get wrong."""
 
+import json
 import shutil
+import warnings
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import cast
 
@@ -201,11 +204,11 @@ def test_measured_scale_is_one_over_the_deviation() -> None:
     ("damage", "message"),
     [
         ("missing", "there is no"),
-        ("truncated", "is damaged or holds more than weights"),
+        ("truncated", "is damaged"),
         ("foreign", "no autoencoder in LDM's layout: it has no encoder.down.N"),
         ("renamed", r"missing decoder\.conv_in\.bias; unexpected decoder\.conv_inn\.bias"),
         ("misshapen", r"encoder\.conv_out\.bias is \(7,\), not \(6,\)"),
-        ("pickled object", "is damaged or holds more than weights"),
+        ("pickled object", r"holds fractions\.Fraction where weights"),
         ("empty folder", "no autoencoder in diffusers' format"),
     ],
 )
@@ -217,7 +220,7 @@ def test_a_wrong_file_is_one_sentence(tmp_path: Path, damage: str, message: str)
         weights["encoder.conv_out.bias"] = torch.zeros(7)
     elif damage == "foreign":
         weights = {"layer.weight": torch.zeros(3)}
-    torch.save({"model": Path("x") if damage == "pickled object" else weights}, path)
+    torch.save({"model": Fraction(1, 2) if damage == "pickled object" else weights}, path)
     if damage == "missing":
         path.unlink()
     elif damage == "truncated":
@@ -325,3 +328,53 @@ def test_weights_used_for_training_the_autoencoder_are_ignored(tmp_path: Path) -
     path, weights = tmp_path / "vae.ckpt", as_ldm(small_autoencoder())
     torch.save({"state_dict": {**weights, "loss.discriminator.main.0.weight": torch.zeros(3)}}, path)
     assert tokenizer_of(path).content_hash()
+
+
+def beside_a_file(folder: Path, **stated: float | None) -> Path:
+    torch.save(as_ldm(small_autoencoder()), folder / "vae.ckpt")
+    (folder / "config.json").write_text(json.dumps({"_class_name": "AutoencoderKL", **stated}))
+    return folder / "vae.ckpt"
+
+
+def in_a_folder(folder: Path, **stated: float | None) -> Path:
+    autoencoder = small_autoencoder()
+    autoencoder.register_to_config(**stated)
+    autoencoder.save_pretrained(folder)
+    return folder
+
+
+def in_metadata(folder: Path, **stated: float | None) -> Path:
+    weights = {name: weight.contiguous() for name, weight in as_ldm(small_autoencoder()).items()}
+    texts = {name: str(value) for name, value in stated.items() if value is not None}
+    save_file(weights, folder / "vae.safetensors", metadata=texts)
+    return folder / "vae.safetensors"
+
+
+def in_a_latent_diffusion_model(folder: Path, **stated: float | None) -> Path:
+    weights = {f"first_stage_model.{name}": weight for name, weight in as_ldm(small_autoencoder()).items()}
+    torch.save({"state_dict": {**weights, "scale_factor": torch.tensor(stated["scaling_factor"])}}, folder / "ldm.ckpt")
+    return folder / "ldm.ckpt"
+
+
+@pytest.mark.parametrize("place", [beside_a_file, in_a_folder, in_metadata, in_a_latent_diffusion_model])
+def test_a_scale_of_the_autoencoder_s_own_that_differs_is_a_warning(tmp_path: Path, place: Callable[..., Path]) -> None:
+    path = place(tmp_path, scaling_factor=0.18215, shift_factor=None)
+    with pytest.warns(UserWarning, match=rf"{path} states the scaling factor 0\.18215, but tokenizer\.scale is 0\.5"):
+        tokenizer_of(path).content_hash()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        tokenizer_of(path, scale=0.1822).content_hash()  # the same, rounded
+        tokenizer_of(path).content_hash()  # once a process
+
+
+@pytest.mark.parametrize("place", [beside_a_file, in_a_folder, in_metadata])
+def test_a_shift_of_the_autoencoder_s_own_is_a_warning(tmp_path: Path, place: Callable[..., Path]) -> None:
+    path = place(tmp_path, scaling_factor=0.5, shift_factor=0.1159)
+    with pytest.warns(UserWarning, match=r"states shift_factor 0\.1159, which is not applied here"):
+        tokenizer_of(path).content_hash()
+
+
+def test_an_autoencoder_of_grey_images_is_refused(tmp_path: Path) -> None:
+    AutoencoderKL(in_channels=1, out_channels=1, latent_channels=3).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="takes images of 1 channels and gives such of 1; one for RGB images is needed"):
+        tokenizer_of(tmp_path, (3, 4, 4), stride=1).content_hash()

@@ -339,8 +339,11 @@ def test_a_checkpoint_has_the_user_s_own_mode(tmp_path: Path) -> None:
     assert stat.filemode(path.stat().st_mode) == "-rw-r-----"
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
-def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "is empty"), (b"not a checkpoint", "is a text file"), (bytes(99), "is damaged"), (None, "is damaged")],
+)
+def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "checkpoint.safetensors"
     trainer = make_trainer(short())
     if content is None:
@@ -348,7 +351,7 @@ def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, content: bytes | N
         path.write_bytes(path.read_bytes()[:-100])
     else:
         path.write_bytes(content)
-    with pytest.raises(UserError, match=r"checkpoint\.safetensors is damaged"):
+    with pytest.raises(UserError, match=rf"checkpoint\.safetensors {message}"):
         trainer.restore(path)
 
 
