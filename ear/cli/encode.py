@@ -1,5 +1,6 @@
 """ear encode"""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,9 @@ from ear.cli.options import Overrides
 if TYPE_CHECKING:
     from ear.config import RunConfig
     from ear.config.schema import ImageFolderData
+    from ear.data.image_folder import ImageList
+
+LABELS_SHOWN = 12
 
 
 def encode(
@@ -51,11 +55,30 @@ def encode(
     if resolved.data.latents is None:
         raise UserError("data.latents is not set: name the cache's folder with --set data.latents=FOLDER.")
     folder = Path(resolved.data.latents)
+    if not verify:
+        check_places(resolved.data, folder)
     inputs = yaml_files(config)
     if launched(context, "encode", Path(config).stem, slurm, dry_run, follow, cache=folder, inputs=inputs):
         return
     if verify or encode_images(resolved, resolved.data, folder, max_skipped):
         inspect_cache(folder, verify, measure_scale)
+
+
+def check_places(data: "ImageFolderData", cache: Path) -> None:
+    """
+    Raises:
+        UserError: there is no image folder, or the cache would be one of its classes.
+    """
+    from ear.errors import UserError
+
+    if data.path is None:
+        raise UserError("data.path is not set: name the image folder with --set data.path=FOLDER.")
+    images = Path(data.path).resolve()
+    if cache.resolve().is_relative_to(images):
+        raise UserError(
+            f"data.latents ({cache}) lies in the image folder {data.path}, where a folder is a class: name "
+            "another place with --set data.latents=FOLDER; a cache that was begun there can be moved."
+        )
 
 
 def encode_images(config: "RunConfig", data: "ImageFolderData", folder: Path, max_skipped: float) -> bool:
@@ -71,8 +94,7 @@ def encode_images(config: "RunConfig", data: "ImageFolderData", folder: Path, ma
     from ear.interrupt import on_interrupt
     from ear.tokenizers import KLTokenizer, build_tokenizer
 
-    if data.path is None:
-        raise UserError("data.path is not set: name the image folder with --set data.path=FOLDER.")
+    assert data.path is not None
     images = list_images(Path(data.path))
     if len(images.classes) != data.classes:
         raise UserError(
@@ -83,6 +105,8 @@ def encode_images(config: "RunConfig", data: "ImageFolderData", folder: Path, ma
     assert isinstance(tokenizer, KLTokenizer)
     stop = Event()
     with joined_processes(config.execution.device) as processes, on_interrupt(stop.set):
+        if processes.is_main:
+            announce(images)
         device = set_up(config.execution)
         tokenizer_hash = tokenizer.content_hash()
         tokenizer.to(device)
@@ -94,6 +118,7 @@ def encode_images(config: "RunConfig", data: "ImageFolderData", folder: Path, ma
                 tokenizer.moments,
                 tokenizer_hash=tokenizer_hash,
                 size=data.size,
+                exif_orientation=data.exif_orientation,
                 batch_size=max(1, config.execution.batch_size // 2),  # each image goes with its mirror
                 workers=worker_processes(config.execution),
                 device=device,
@@ -108,7 +133,26 @@ def encode_images(config: "RunConfig", data: "ImageFolderData", folder: Path, ma
         return processes.is_main
 
 
+def announce(images: "ImageList") -> None:
+    """Says what the folder's labels mean, and what of it is not encoded."""
+    import warnings
+
+    print(f"{len(images):,} images under {images.folder}. {label_line(images.classes)}", flush=True)
+    for sentence in images.left_out:
+        warnings.warn(sentence, stacklevel=2)
+
+
+def label_line(classes: Sequence[str]) -> str:
+    """Which label means which class, where there are many of the first and the last."""
+    shown = [f"{label} is {name!r}" for label, name in enumerate(classes)]
+    if len(shown) > LABELS_SHOWN:
+        shown = [*shown[: LABELS_SHOWN - 1], "...", shown[-1]]
+    return f"Labels, in the order of the names as text: {', '.join(shown)}."
+
+
 def inspect_cache(folder: Path, verify: bool, measure_scale: bool) -> None:
+    import warnings
+
     import torch
 
     from ear.cli.progress import progress_bar
@@ -121,6 +165,8 @@ def inspect_cache(folder: Path, verify: bool, measure_scale: bool) -> None:
     print(f"{cache.images:,} images of {cache.classes:,} classes in {folder}, {gigabytes:.3g} GB.")
     if cache.index.skipped:
         print(f"{cache.index.skipped} files did not decode and were left out: {folder / 'skipped.txt'}")
+    for sentence in cache.remarks().sentences():
+        warnings.warn(f"{folder}: {sentence}", stacklevel=2)
     if verify:
         with progress_bar() as progress:
             task = progress.add_task("verifying", total=len(cache.index.shards), note="")
@@ -128,7 +174,10 @@ def inspect_cache(folder: Path, verify: bool, measure_scale: bool) -> None:
         if faults:
             raise UserError("\n".join(faults))
         print("Every shard is whole and has the content that was written.")
+        print(label_line(cache.class_names))
     if measure_scale:
+        if not cache.images:
+            raise UserError(f"{folder} holds no images to measure the scale of: none decoded (skipped.txt says why).")
         batches = torch.split(torch.arange(cache.images), 1024)
         moments = (cache.moments(batch, torch.zeros(len(batch), dtype=torch.bool)) for batch in batches)
         print(f"Scale to unit variance: {measured_scale(moments):.4f}  (--set tokenizer.scale=...)")

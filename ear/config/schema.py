@@ -113,6 +113,8 @@ class ImageFolderData(Section):
     """The folder of cached latents that `ear encode` writes and `ear train` reads."""
     size: Count = 256
     """Side in pixels that images are cropped to."""
+    exif_orientation: bool = False
+    """Turn images as their EXIF data says before they are cropped. ADM and its followers ignore it."""
     classes: Count
     images: Count
     """Training images: an epoch. Those that could not be decoded do not count."""

@@ -5,8 +5,8 @@ Dimensions: b images of a batch, C latent channels, H x W pixels, h x w latents.
 
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,12 +14,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ear.data.base import to_unit_range
-from ear.data.image_folder import CROP, CroppedImages, DecodedImage, ImageList
+from ear.data.decode import RemarkCounter, crop_name, is_sixteen_bit_png
+from ear.data.image_folder import CroppedImages, DecodedBatch, DecodedImage, ImageList, collate
 from ear.data.latents import (
     ENCODING,
     INDEX,
     SKIPPED,
     Encoding,
+    Remarked,
+    Shard,
     is_whole,
     read_record,
     read_shard,
@@ -47,6 +50,7 @@ def encode_folder(
     *,
     tokenizer_hash: str,
     size: int,
+    exif_orientation: bool = False,
     shard_size: int = SHARD_SIZE,
     batch_size: int = 256,
     workers: int = 0,
@@ -61,6 +65,7 @@ def encode_folder(
     """Encodes whatever of the images `folder` lacks; returns False if stopped before the end.
 
     Args:
+        exif_orientation: turn images as their EXIF data says.
         moments: gets the images and the mirrors of a batch at once: 2 * batch_size images.
         workers: processes that decode images; 0 decodes in this one.
         rank: number of this process among the `world` that encode into the folder. Number 0 waits for the others and
@@ -72,13 +77,13 @@ def encode_folder(
         wait: called between looks at whether the other processes are done.
 
     Raises:
-        UserError: the folder can't be written or holds an encoding of something else, too many images don't decode, or
-            moments are not finite.
+        UserError: the folder can't be written or holds an encoding of something else, too many images or all of a class
+            don't decode, or moments are not finite.
     """
     require_writable(folder, "--set data.latents=FOLDER")
     encoding = Encoding(
         tokenizer_hash=tokenizer_hash,
-        crop=CROP,
+        crop=crop_name(exif_orientation),
         size=size,
         moments_shape=_moments_shape(moments, size, device),
         shard_size=shard_size,
@@ -86,17 +91,20 @@ def encode_folder(
         names_hash=images.names_hash,
     )
     _begin(folder, encoding, is_main=rank == 0)
-    shards = _Shards(images, folder, encoding, max_skipped)
+    decoder = CroppedImages(images, size, exif_orientation)
+    shards = _Shards(images, decoder, folder, encoding, max_skipped)
     mine = range(rank, encoding.shards, world)
     _remove_stale_files(folder, mine, is_main=rank == 0)
     missing = [number for number in mine if not shards.is_finished(number)]
+    if missing:  # shards that are made again may become others than those that an index knows
+        (folder / INDEX).unlink(missing_ok=True)
     shards.check_skipped()
 
     total = sum(len(shards.images_of(number)) for number in mine)
     done = total - sum(len(shards.images_of(number)) for number in missing)
     on_images(done, total)
     plan = {number: _batches(shards.images_of(number), batch_size) for number in missing}
-    decoded = _decode(images, size, [batch for batches in plan.values() for batch in batches], workers)
+    decoded = _decode(decoder, [batch for batches in plan.values() for batch in batches], workers)
     for number, batches in plan.items():
         shard = _ShardInWork()
         for batch in batches:
@@ -131,7 +139,8 @@ def _begin(folder: Path, encoding: Encoding, is_main: bool) -> None:
         "crop": "another crop: {0.crop} then, {1.crop} now",
         "size": "another crop size: data.size={0.size} then, {1.size} now",
         "shard_size": "another shard size: {0.shard_size} images then, {1.shard_size} now",
-        "names_hash": "other images, since files were added, removed or renamed: {0.listed} files then, {1.listed} now",
+        "names_hash": "other images, since files were added, removed or renamed: {0.listed} files then, {1.listed} now "
+        "(early versions took .jpg, .jpeg, .png, .bmp and .webp only)",
     }
     differing = [text for field, text in sentences.items() if getattr(before, field) != getattr(encoding, field)]
     if differing:
@@ -153,20 +162,26 @@ def _remove_stale_files(folder: Path, shards: range, is_main: bool) -> None:
 class _Shards:
     """The shards of a folder: which are there, and what was skipped in those that this process knows."""
 
-    def __init__(self, images: ImageList, folder: Path, encoding: Encoding, max_skipped: float) -> None:
+    def __init__(
+        self, images: ImageList, decoder: CroppedImages, folder: Path, encoding: Encoding, max_skipped: float
+    ) -> None:
         self._images = images
         self._folder = folder
         self._encoding = encoding
         self._max_skipped = max_skipped
-        self._decoder = CroppedImages(images, encoding.size)
+        self._decoder = decoder
         self._skipped: dict[str, str] = {}
+        self._class_sizes = {images.classes[label]: size for label, size in Counter(images.labels).items()}
 
     def images_of(self, number: int) -> range:
         start = number * self._encoding.shard_size
         return range(start, min(start + self._encoding.shard_size, len(self._images)))
 
     def is_finished(self, number: int) -> bool:
-        """Whether a shard need not be made (again). It need where a file that it skipped was mended since."""
+        """Whether a shard need not be made (again).
+
+        It need where a file that it skipped was mended since, or one is decoded otherwise by now.
+        """
         path = shard_path(self._folder, number)
         if not path.with_suffix(".json").exists():
             return False
@@ -174,13 +189,21 @@ class _Shards:
             shard = read_shard(path)
         except UserError:
             return False
-        if not is_whole(path, shard):
+        if not is_whole(path, shard) or self._was_clipped(shard):
             return False
         skipped = (index for index in self.images_of(number) if self._images.files[index] in shard.skipped)
         if any(self._decoder[index].pixels is not None for index in skipped):
             return False
         self._skipped |= shard.skipped
         return True
+
+    def _was_clipped(self, shard: Shard) -> bool:
+        """Whether an earlier version wrote the shard, and made 16-bit grey images white."""
+        if shard.remarks is not None:
+            return False
+        # ImageNet's million of JPEG files are not opened for this.
+        suspects = (file for file in shard.files if not file.lower().endswith((".jpg", ".jpeg")))
+        return any(is_sixteen_bit_png(self._images.folder / file) for file in suspects)
 
     def write(self, number: int, shard: "_ShardInWork") -> None:
         path = shard_path(self._folder, number)
@@ -189,14 +212,20 @@ class _Shards:
         labels = [self._images.labels[item.index] for item in shard.decoded]
         source_hashes = [item.source_hash for item in shard.decoded]
         skipped = {self._images.files[item.index]: item.error for item in shard.skipped}
-        write_shard(path, moments.numpy(), labels, files, source_hashes, skipped)
+        counter = RemarkCounter()
+        for file, item in zip(files, shard.decoded, strict=True):
+            for remark in item.remarks:
+                counter.add(remark, file)
+        remarks = {name: Remarked(images=count, first=counter.first[name]) for name, count in counter.counts.items()}
+        write_shard(path, moments.numpy(), labels, files, source_hashes, skipped, remarks)
         self._skipped |= skipped
 
     def check_skipped(self) -> None:
         """
         Raises:
-            UserError: too many images of the known shards were skipped.
+            UserError: too many images of the known shards were skipped, or all of a class.
         """
+        self._check_classes()
         if len(self._skipped) <= self._max_skipped * len(self._images):
             return
         write_skipped(self._folder, self._skipped)
@@ -206,6 +235,22 @@ class _Shards:
             f"{self._max_skipped:g} that may be skipped. All of them so far: {self._folder / SKIPPED}. "
             "Mend them and run the same command again, or allow a larger share with --max-skipped. "
             f"The first:{''.join(first)}"
+        )
+
+    def _check_classes(self) -> None:
+        # A label that no image has would be trained as one like the others.
+        skipped = Counter(file.partition("/")[0] for file in self._skipped)
+        lost = [name for name, count in skipped.items() if count == self._class_sizes[name]]
+        if not lost:
+            return
+        write_skipped(self._folder, self._skipped)
+        others = f" and of {len(lost) - 1} more classes" if len(lost) > 1 else ""
+        file = min(file for file in self._skipped if file.startswith(f"{lost[0]}/"))
+        raise UserError(
+            f"No image of the class {lost[0]!r}{others} decodes ({file}: {self._skipped[file]}). "
+            "Mend them and run the same command again, or take the class out of "
+            f"{self._images.folder} and encode into another folder. "
+            f"All that do not decode so far: {self._folder / SKIPPED}."
         )
 
     def finish(self, stop: Callable[[], bool], wait: Callable[[], None]) -> bool:
@@ -220,13 +265,6 @@ class _Shards:
         return True
 
 
-@dataclass(frozen=True)
-class _DecodedBatch:
-    pixels: Tensor  # [b, 3, H, W] uint8, of those that decode
-    decoded: list[DecodedImage]  # b of them; their pixels are in the tensor
-    skipped: list[DecodedImage]
-
-
 class _ShardInWork:
     def __init__(self) -> None:
         self.moments: list[Tensor] = []  # [b, 2, 2C, h, w] float16 each
@@ -234,7 +272,7 @@ class _ShardInWork:
         self.skipped: list[DecodedImage] = []
 
     @torch.inference_mode()
-    def add(self, batch: _DecodedBatch, moments: Moments, device: torch.device, images: ImageList) -> None:
+    def add(self, batch: DecodedBatch, moments: Moments, device: torch.device, images: ImageList) -> None:
         """
         Raises:
             UserError: moments are not finite.
@@ -260,26 +298,16 @@ def _batches(images: range, size: int) -> list[range]:
     return [images[start : start + size] for start in range(0, len(images), size)]
 
 
-def _decode(images: ImageList, size: int, batches: list[range], workers: int) -> Iterator[_DecodedBatch]:
+def _decode(decoder: CroppedImages, batches: list[range], workers: int) -> Iterator[DecodedBatch]:
     """The images of each batch, in order, whichever worker is faster."""
     loader: DataLoader[DecodedImage] = DataLoader(
-        CroppedImages(images, size),
+        decoder,
         batch_sampler=[list(batch) for batch in batches],
         num_workers=workers,
-        collate_fn=_collate,
+        collate_fn=collate,
         worker_init_fn=_leave_signals_to_the_main_process,
     )
     return iter(loader)
-
-
-def _collate(items: list[DecodedImage]) -> _DecodedBatch:
-    # One tensor a batch passes from a worker quickly, many small ones don't.
-    pixels = [item.pixels for item in items if item.pixels is not None]
-    return _DecodedBatch(
-        pixels=torch.stack(pixels) if pixels else torch.empty(0, dtype=torch.uint8),
-        decoded=[replace(item, pixels=None) for item in items if item.pixels is not None],
-        skipped=[item for item in items if item.pixels is None],
-    )
 
 
 def _leave_signals_to_the_main_process(_worker: int) -> None:

@@ -1,17 +1,18 @@
 """An image folder as training and evaluation see it: cached latents, and the images that they were made from."""
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from ear.config.hashing import digest
 from ear.config.schema import ImageFolderData
 from ear.data.base import evenly_spaced
-from ear.data.image_folder import CroppedImages, DecodedImage, ImageList, list_images
+from ear.data.decode import RemarkCounter, crop_name, pixel_rule_name
+from ear.data.image_folder import CroppedImages, DecodedBatch, ImageList, collate, list_images
 from ear.data.latents import LatentCache
 from ear.errors import UserError
 
@@ -42,6 +43,18 @@ class FolderDataset:
                 f"data.images is {self.config.images}, but {self.config.latents} holds {cache.images}: "
                 f"the length of an epoch depends on it; --set data.images={cache.images} if the cache is right."
             )
+        if cache.index.crop != crop_name(self.config.exif_orientation):
+            raise UserError(
+                f"data.exif_orientation is {str(self.config.exif_orientation).lower()}, but {self.config.latents} was "
+                f"encoded with the crop {cache.index.crop}: "
+                f"--set data.exif_orientation={str(not self.config.exif_orientation).lower()} if the cache is right."
+            )
+        if lost := [name for name, images in cache.index.class_images.items() if not images]:
+            warnings.warn(
+                f"{self.config.latents} holds no image of {len(lost)} of its classes (the first: {lost[0]!r}): what is "
+                "sampled with their labels means nothing.",
+                stacklevel=2,
+            )
         return cache
 
     @cached_property
@@ -64,11 +77,12 @@ class FolderDataset:
     def split_hash(self, name: str) -> str:
         """Hash of the real images that evaluations compare with; an image folder has no split but `train`."""
         self._require_train(name)
+        pixel_rule = pixel_rule_name(self.config.exif_orientation)
         if self.config.latents is not None:
-            return digest([self.config.size, list(self.cache.source_hashes())])
+            return digest([pixel_rule, self.config.size, list(self.cache.source_hashes())])
         # Reading every file to hash it would take hours on a cluster's disks: names and sizes stand for the content.
         sizes = [(self.images.folder / file).stat().st_size for file in self.images.files]
-        return digest([self.config.size, self.images.names_hash, sizes])
+        return digest([pixel_rule, self.config.size, self.images.names_hash, sizes])
 
     def split_size(self, name: str) -> int:
         self._require_train(name)
@@ -77,12 +91,47 @@ class FolderDataset:
     def image_batches(self, name: str, batch_size: int, workers: int, most: int | None = None) -> Iterator[Tensor]:
         """uint8 images [b, 3, size, size], cropped as they are encoded, in order, or `most` of them spread over all.
 
-        Those that don't decode are left out.
+        Those that don't decode are left out. At the end, warnings say what was left out and what is worth knowing.
+
+        Raises:
+            UserError: none decodes.
         """
         self._require_train(name)
         wanted = evenly_spaced(len(self.images), most or len(self.images))
-        cropped = Subset(CroppedImages(self.images, self.config.size), wanted.tolist())
-        return iter(DataLoader(cropped, batch_size, num_workers=workers, collate_fn=_pixels))
+        cropped = CroppedImages(self.images, self.config.size, self.config.exif_orientation)
+        loader = DataLoader(Subset(cropped, wanted.tolist()), batch_size, num_workers=workers, collate_fn=collate)
+        return self._decodable(loader)
+
+    def _decodable(self, batches: Iterable[DecodedBatch]) -> Iterator[Tensor]:
+        files, remarks = self.images.files, RemarkCounter()
+        skipped: dict[str, str] = {}
+        used = 0
+        for batch in batches:
+            skipped |= {files[item.index]: item.error for item in batch.skipped}
+            for item in batch.decoded:
+                for remark in item.remarks:
+                    remarks.add(remark, files[item.index])
+            if batch.decoded:
+                used += len(batch.decoded)
+                yield batch.pixels
+        self._report(used, skipped, remarks)
+
+    def _report(self, used: int, skipped: dict[str, str], remarks: RemarkCounter) -> None:
+        folder = self.images.folder
+        first = next((f"{file}: {reason}" for file, reason in skipped.items()), "")
+        if not used:
+            raise UserError(
+                f"None of {len(skipped)} images of {folder} decodes ({first}), which leaves nothing to compare with: "
+                "check data.path."
+            )
+        sentences = [*self.images.left_out, *(f"{folder}: {sentence}" for sentence in remarks.sentences())]
+        if skipped:
+            sentences.append(
+                f"{folder}: {len(skipped):,} of {len(skipped) + used:,} images do not decode and are left out "
+                f"(the first: {first})."
+            )
+        for sentence in sentences:
+            warnings.warn(sentence, stacklevel=3)
 
     def _require_train(self, name: str) -> None:
         if name != "train":
@@ -90,7 +139,3 @@ class FolderDataset:
                 "evaluation.reference: an image folder has no test split; use train, or give real statistics "
                 "with --set evaluation.statistics=FILE.npz."
             )
-
-
-def _pixels(items: list[DecodedImage]) -> Tensor:
-    return torch.stack([item.pixels for item in items if item.pixels is not None])

@@ -1,27 +1,27 @@
-"""Images on disk, one folder a class as in ImageNet: listed, decoded and cropped as ADM and DiT do."""
+"""Images on disk, one folder a class as in ImageNet: what of a folder is an image, and what is left out."""
 
 import hashlib
-import io
 import os
-import warnings
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from ear.config.hashing import digest
+from ear.data.decode import Remark, decode, image_suffixes
 from ear.errors import UserError, import_extra
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}  # in any case: ImageNet's are .JPEG
 LAYOUT = "one folder a class with the images directly in it, as FOLDER/n01440764/n01440764_10026.JPEG"
+FORMATS = "in a format that Pillow decodes (.jpg, .png, .webp, .tif, .gif, .bmp, ...)"
+SYSTEM_FILES = {"thumbs.db", "desktop.ini", "icon\r"}  # of file managers; those that begin with a dot are hidden anyway
+CACHE_RECORD = "encoding.json"  # the file that makes a folder one of cached latents
+CONTROL_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # the last are bytes that are no UTF-8
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class ImageList:
     classes: tuple[str, ...]  # names of the class folders; a label is a position in it
     files: tuple[str, ...]  # relative to `folder`
     labels: tuple[int, ...]
+    left_out: tuple[str, ...] = ()  # a sentence on each kind of things that lie there and are not taken
 
     def __len__(self) -> int:
         return len(self.files)
@@ -48,65 +49,96 @@ def list_images(folder: Path) -> ImageList:
     Raises:
         UserError: the folder is missing or laid out otherwise.
     """
+    suffixes = image_suffixes()
     try:
-        classes = sorted(entry.name for entry in os.scandir(folder) if _is_shown(entry) and entry.is_dir())
+        top = _scan(folder, suffixes)
+        scanned = {name: _scan(folder / name, suffixes) for name in sorted(top.folders)}
     except OSError as error:
         raise UserError(
-            f"The image folder {folder} can't be read ({error.strerror}): check data.path. It should hold {LAYOUT}."
+            f"The image folder {error.filename or folder} can't be read ({error.strerror}): check data.path. "
+            f"It should hold {LAYOUT}."
         ) from error
-    if not classes:
+    caches = [name for name, inside in scanned.items() if not inside.images and CACHE_RECORD in inside.others]
+    inside = {name: scan for name, scan in scanned.items() if name not in caches}
+    if not inside:
         raise UserError(f"{folder} holds no class folders; it should hold {LAYOUT}.")
-    names = [sorted(_image_names(folder / name)) for name in classes]
-    if empty := [name for name, inside in zip(classes, names, strict=True) if not inside]:
-        what = "no images" if len(empty) == len(classes) else f"class folders without images ({_first(empty)})"
-        raise UserError(f"{folder} holds {what}; it should hold {LAYOUT}, each of {', '.join(sorted(SUFFIXES))}.")
-    files = tuple(f"{name}/{file}" for name, inside in zip(classes, names, strict=True) for file in inside)
-    if unnamed := [file for file in files if not file.isprintable()]:
+    if empty := [name for name, scan in inside.items() if not scan.images]:
+        what = "no images" if len(empty) == len(inside) else f"class folders without images ({_first(empty)})"
+        raise UserError(f"{folder} holds {what}; it should hold {LAYOUT}, {FORMATS}.")
+    files = tuple(f"{name}/{file}" for name, scan in inside.items() for file in sorted(scan.images))
+    if unnamed := [file for file in files if not file.isprintable() and CONTROL_CHARACTERS.search(file)]:
         raise UserError(
             f"{folder}: rename the files with control or undecodable characters in their names ({_first(unnamed)})."
         )
-    labels = tuple(label for label, inside in enumerate(names) for _ in inside)
-    return ImageList(folder, tuple(classes), files, labels)
+    labels = tuple(label for label, scan in enumerate(inside.values()) for _ in scan.images)
+    return ImageList(folder, tuple(inside), files, labels, tuple(_left_out(folder, top, inside, caches)))
 
 
-def _image_names(folder: Path) -> list[str]:
-    return [
-        entry.name for entry in os.scandir(folder) if _is_shown(entry) and Path(entry.name).suffix.lower() in SUFFIXES
-    ]
+@dataclass
+class _Scan:
+    """The names in a folder."""
+
+    images: list[str] = field(default_factory=list)  # by their suffixes
+    hidden: list[str] = field(default_factory=list)  # the same, behind a dot
+    folders: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
 
 
-def _is_shown(entry: os.DirEntry[str]) -> bool:
-    # .ipynb_checkpoints is no class, and ._dog.jpg no image.
-    return not entry.name.startswith(".")
+def _scan(folder: Path, suffixes: frozenset[str]) -> _Scan:
+    # No file is opened or looked up: a listing of ImageNet is a thousand reads of a folder.
+    found = _Scan()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = entry.name
+            is_image = _suffix(name) in suffixes
+            if name.startswith("."):
+                if is_image and not name.startswith("._"):  # ._dog.jpg is what macOS knows of dog.jpg
+                    found.hidden.append(name)
+            elif is_image and not entry.is_dir(follow_symlinks=False):
+                found.images.append(name)
+            elif entry.is_dir():
+                found.folders.append(name)
+            elif name.lower() not in SYSTEM_FILES:
+                found.others.append(name)
+    return found
+
+
+def _left_out(folder: Path, top: _Scan, classes: dict[str, _Scan], caches: list[str]) -> Iterator[str]:
+    def in_classes(kind: str) -> Iterator[str]:
+        return (f"{label}/{name}" for label, scan in classes.items() for name in sorted(getattr(scan, kind)))
+
+    def sentence(what: str, names: list[str]) -> str:
+        return f"{folder}: left out {what} ({len(names):,}: {_first(names)})."
+
+    if caches:
+        yield sentence("folders of cached latents", caches)
+    if top.images:
+        yield sentence("images beside the class folders", sorted(top.images))
+    if nested := [file for place in in_classes("folders") for file in _files_below(folder, place)]:
+        yield sentence("files in sub-folders of class folders", nested)
+    if hidden := [*sorted(top.hidden), *in_classes("hidden")]:
+        yield sentence("hidden images", hidden)
+    if others := [*sorted(top.others), *in_classes("others")]:
+        kinds = Counter(_suffix(name) or "without suffix" for name in others).most_common(5)
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds)
+        yield sentence(f"files that are no images by their names, {counts}", others)
+
+
+def _files_below(folder: Path, place: str) -> Iterator[str]:
+    for path, _, files in os.walk(folder / place):
+        inside = Path(path).relative_to(folder).as_posix()
+        yield from (f"{inside}/{file}" for file in sorted(files) if not file.startswith("."))
+
+
+def _suffix(name: str) -> str:
+    """As `Path.suffix` in lower case, in a third of the time."""
+    stem, dot, end = name.rpartition(".")
+    return dot + end.lower() if stem else ""
 
 
 def _first(names: list[str], most: int = 3) -> str:
-    shown = ", ".join(map(ascii, names[:most]))
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
-CROP = "adm-center-crop"  # names the rule below where caches state what they were made with
-
-
-def center_crop(image: "Image", size: int) -> "Image":
-    """The central square of an image whose shorter side is resized to `size` pixels.
-
-    ADM's rule (Dhariwal & Nichol 2021), which DiT and MAR took over: halve by averaging while the result stays at
-    least `size`, then resize bicubically, then cut.
-
-    Raises:
-        ValueError: the image is so long that resizing it would fill the memory.
-    """
-    pil = import_extra("PIL.Image", "latents")
-    while min(image.size) >= 2 * size:
-        image = image.resize((image.width // 2, image.height // 2), resample=pil.Resampling.BOX)
-    scale = size / min(image.size)
-    width, height = round(image.width * scale), round(image.height * scale)
-    if pil.MAX_IMAGE_PIXELS and width * height > pil.MAX_IMAGE_PIXELS:
-        raise ValueError(f"{image.width}x{image.height} pixels would become {width}x{height}")
-    image = image.resize((width, height), resample=pil.Resampling.BICUBIC)
-    left, top = (width - size) // 2, (height - size) // 2
-    return image.crop((left, top, left + size, top + size))
+    shown = ", ".join(map(repr, names[:most]))
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
 
 @dataclass(frozen=True)
@@ -115,12 +147,13 @@ class DecodedImage:
     pixels: Tensor | None  # [3, size, size] uint8; None where the file does not decode
     source_hash: str  # SHA-256 of the file's bytes; "" where it can't be read
     error: str  # why it does not decode; "" where it does
+    remarks: tuple[Remark, ...] = ()
 
 
 class CroppedImages(Dataset[DecodedImage]):
     """Decodes and crops images by their number; a damaged file is an item with an error and raises nothing."""
 
-    def __init__(self, images: ImageList, size: int) -> None:
+    def __init__(self, images: ImageList, size: int, exif_orientation: bool = False) -> None:
         """
         Raises:
             UserError: Pillow is not installed.
@@ -128,27 +161,35 @@ class CroppedImages(Dataset[DecodedImage]):
         import_extra("PIL.Image", "latents")
         self._images = images
         self._size = size
+        self._exif_orientation = exif_orientation
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __getitem__(self, index: int) -> DecodedImage:
-        source_hash = ""
+        path, source_hash = self._images.folder / self._images.files[index], ""
         try:
-            content = (self._images.folder / self._images.files[index]).read_bytes()
+            content = path.read_bytes()
             source_hash = hashlib.sha256(content).hexdigest()
-            return DecodedImage(index, decode(content, self._size), source_hash, "")
+            decoded = decode(content, self._size, self._exif_orientation)
+            return DecodedImage(index, decoded.pixels, source_hash, "", decoded.remarks)
         except Exception as error:  # Pillow's decoders raise errors of any class on damaged files
             reason = getattr(error, "strerror", None) or f"{error}" or type(error).__name__
             return DecodedImage(index, None, source_hash, " ".join(reason.split()))
 
 
-def decode(content: bytes, size: int) -> Tensor:
-    """An image file's bytes -> its central crop [3, size, size] uint8, in RGB whatever the file's mode."""
-    pil = import_extra("PIL.Image", "latents")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of damaged EXIF data, which pixels do not depend on
-        warnings.simplefilter("error", pil.DecompressionBombWarning)
-        with pil.open(io.BytesIO(content)) as image:
-            cropped = center_crop(image.convert("RGB"), size)
-    return torch.from_numpy(np.array(cropped)).permute(2, 0, 1).contiguous()
+@dataclass(frozen=True)
+class DecodedBatch:
+    pixels: Tensor  # [b, 3, size, size] uint8, of those that decode
+    decoded: list[DecodedImage]  # b of them; their pixels are in the tensor
+    skipped: list[DecodedImage]
+
+
+def collate(items: list[DecodedImage]) -> DecodedBatch:
+    # One tensor a batch passes from a worker quickly, many small ones don't.
+    pixels = [item.pixels for item in items if item.pixels is not None]
+    return DecodedBatch(
+        pixels=torch.stack(pixels) if pixels else torch.empty(0, dtype=torch.uint8),
+        decoded=[replace(item, pixels=None) for item in items if item.pixels is not None],
+        skipped=[item for item in items if item.pixels is None],
+    )

@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from ear.config.hashing import digest
+from ear.data.decode import Remark, RemarkCounter
 from ear.errors import UserError
 from ear.files import write_atomically, write_text
 
@@ -70,6 +71,13 @@ class ShardInfo(Record):
     sha256: str
 
 
+class Remarked(Record):
+    """Images of which one thing is worth knowing, such as that their EXIF orientation is ignored."""
+
+    images: int
+    first: str  # file name
+
+
 class Shard(ShardInfo):
     """What stands beside a shard's moments."""
 
@@ -77,6 +85,7 @@ class Shard(ShardInfo):
     files: list[str]
     source_hashes: list[str]  # SHA-256 of the files' bytes
     skipped: dict[str, str]  # file name -> why it does not decode
+    remarks: dict[Remark, Remarked] | None = None  # None where an earlier version wrote it, which made none
 
 
 class Index(Settings):
@@ -118,6 +127,7 @@ def write_shard(
     files: list[str],
     source_hashes: list[str],
     skipped: dict[str, str],
+    remarks: dict[Remark, Remarked] | None = None,
 ) -> None:
     """Writes moments [rows, 2, 2C, h, w], then the record that makes the shard count: a kill leaves all or nothing."""
 
@@ -135,6 +145,7 @@ def write_shard(
         files=files,
         source_hashes=source_hashes,
         skipped=skipped,
+        remarks=remarks or {},
     )
     write_text(path.with_suffix(".json"), shard.model_dump_json() + "\n")
 
@@ -306,6 +317,14 @@ class LatentCache:
     def source_hashes(self) -> Iterator[str]:
         """SHA-256 of all images' files, in order."""
         return (source_hash for shard in self._shards() for source_hash in shard.source_hashes)
+
+    def remarks(self) -> RemarkCounter:
+        """What was found of the images as they were decoded."""
+        counter = RemarkCounter()
+        for shard in self._shards():
+            for remark, found in (shard.remarks or {}).items():
+                counter.add(remark, found.first, found.images)
+        return counter
 
     def verify(self, on_shard: Callable[[], None] = lambda: None) -> list[str]:
         """Reads everything and returns what is wrong, a sentence each; `on_shard` is called after each shard."""

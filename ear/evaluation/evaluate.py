@@ -180,7 +180,7 @@ def _warn_of_bias(generated: Features, real: Reference, evaluation: Evaluation) 
 def _publish(evaluation: Evaluation, sampler: Sampler, config: RunConfig, keys: RunKeys, store: Store) -> None:
     rows = min(GRID_ROWS, sampler.classes)
     classes = torch.arange(rows) * sampler.classes // rows
-    # The same images as were measured: number i has class i modulo classes.
+    # The same images as were measured: number i has class i modulo classes, unless there are fewer images than classes.
     numbers = (classes.unsqueeze(1) + sampler.classes * torch.arange(GRID_COLUMNS)).flatten()
     draw = partial(
         sampler.sample,

@@ -17,7 +17,8 @@ from ear.store import RunKeys, Store
 def few_image_fid(
     checkpoint: Path, config: RunConfig, keys: RunKeys, dataset: Dataset, store: Store, images: int
 ) -> float:
-    """FID of the first `images` images of this configuration's evaluation, with class labels.
+    """FID of the first `images` images of this configuration's evaluation, with class labels, or as many others where
+    those would be of the first classes only.
 
     Comparable between checkpoints at an equal number of images only: FID of few images is far too high.
     """

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ear.config.schema import RunConfig, SamplingConfig
 from ear.data import to_uint8
+from ear.data.base import evenly_spaced
 from ear.errors import UserError
 from ear.execution import autocast, to_device
 from ear.model import ImageModel, empty_model
@@ -107,5 +108,10 @@ class Sampler:
 
 
 def balanced_labels(images: int, classes: int) -> Tensor:
-    """0, 1, ..., classes - 1, 0, 1, ...: as many of each class as can be, [images] int64."""
+    """0, 1, ..., classes - 1, 0, 1, ...: as many of each class as can be, [images] int64.
+
+    Fewer images than classes are spread over all: the first classes are no fair part (ImageNet's are fish and birds).
+    """
+    if images < classes:
+        return evenly_spaced(classes, images)
     return torch.arange(images) % classes

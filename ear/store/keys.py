@@ -88,7 +88,9 @@ def _keys(config: RunConfig, dataset: Dataset, stages: tuple[str, ...]) -> RunKe
 def evaluation_key(training: str, config: RunConfig, reference: str) -> str:
     """The key of evaluating the weights that `training` identifies by this configuration."""
     decoder = _content(config.tokenizer.checkpoint) if isinstance(config.tokenizer, KLTokenizerConfig) else None
-    return _key("evaluation", training, hashed_values(config, EVALUATED), reference, decoder)
+    # Earlier versions gave so few images the first labels only, under the key without this word.
+    labels = ("spread",) if config.evaluation.images < config.data.classes else ()
+    return _key("evaluation", training, hashed_values(config, EVALUATED), reference, decoder, *labels)
 
 
 def _content(location: str | None) -> str | None:

@@ -115,6 +115,8 @@ def recognise_evaluation(entry: Entry, training: Training, settings: Settings) -
     execution = {**training.values["execution"], "precision": precisions.pop()}
     values = {**training.values, **{name: found[0][name] for name in (*SETTINGS, "tokenizer")}, "execution": execution}
     config = validate(RunConfig, values, source="its configuration")
+    if config.evaluation.images < config.data.classes:
+        raise UserError("it has fewer images than there are classes, and earlier versions drew the first classes only")
     return config, evaluation_key(training.key, config, reference)
 
 

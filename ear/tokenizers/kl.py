@@ -117,6 +117,9 @@ def measured_scale(moments: Iterable[Tensor]) -> float:
 
     Args:
         moments: [b, 2C, h, w] each.
+
+    Raises:
+        UserError: the latents do not vary, as of images that are all alike.
     """
     count, total, squares = 0, 0.0, 0.0
     for batch in moments:
@@ -124,4 +127,7 @@ def measured_scale(moments: Iterable[Tensor]) -> float:
         count += mean.numel()
         total += mean.sum().item()
         squares += (mean.square() + log_variance.clamp(*LOG_VARIANCE_RANGE).exp()).sum().item()
-    return 1 / math.sqrt(squares / count - (total / count) ** 2)
+    variance = squares / count - (total / count) ** 2
+    if not variance > 0:
+        raise UserError("No scale gives these latents unit variance, since they are all the same: check the images.")
+    return 1 / math.sqrt(variance)

@@ -1,6 +1,7 @@
 """Encoding an image folder: in order, resumed, shared out, with files that don't decode."""
 
 import hashlib
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from encoding_parts import SIZE, contents, cut, encode, encode_elsewhere, noise_
 from PIL import Image
 from torch import Tensor
 
-from ear.data.image_folder import center_crop
-from ear.data.latents import LatentCache, to_half
+from ear.cli.encode import announce, check_places, inspect_cache, label_line
+from ear.config.schema import ImageFolderData
+from ear.data.decode import center_crop
+from ear.data.image_folder import list_images
+from ear.data.latents import LatentCache, to_half, write_shard
 from ear.errors import UserError
 
 
@@ -123,6 +127,7 @@ def test_waiting_for_other_processes_can_be_stopped(source: Path, tmp_path: Path
     [
         ({"tokenizer_hash": "b" * 64}, "another autoencoder: aaaaaaaaaaaa then, bbbbbbbbbbbb now"),
         ({"size": 20}, "another crop size: data.size=16 then, 20 now"),
+        ({"exif_orientation": True}, "another crop: adm-center-crop then, adm-center-crop+exif-orientation now"),
         ({"shard_size": 6}, "another shard size: 5 images then, 6 now"),
     ],
 )
@@ -191,12 +196,122 @@ def test_many_are_an_error_until_they_are_mended(damaged_source: Path, tmp_path:
 
 
 def test_a_shard_of_which_nothing_decodes_has_no_rows(tmp_path: Path) -> None:
-    source = write_images(tmp_path / "images", classes=2, per_class=5)
-    for file in (source / "class-0").iterdir():
+    source = write_images(tmp_path / "images", classes=2, per_class=6)
+    for file in sorted(source.glob("class-0/*"))[:5]:
         file.write_bytes(b"")
     assert encode(source, tmp_path / "cache", max_skipped=0.5)
     cache = LatentCache.open(tmp_path / "cache")
-    assert [shard.rows for shard in cache.index.shards] == [0, 5]
-    assert cache.labels.tolist() == [1] * 5
-    assert cache.moments(torch.arange(5), torch.ones(5, dtype=torch.bool)).abs().sum() > 0
+    assert [shard.rows for shard in cache.index.shards] == [0, 5, 2]
+    assert cache.labels.tolist() == [0] + [1] * 6
+    assert cache.moments(torch.arange(7), torch.ones(7, dtype=torch.bool)).abs().sum() > 0
     assert cache.verify() == []
+
+
+def test_a_class_of_which_nothing_decodes_is_an_error_until_it_is_mended(tmp_path: Path) -> None:
+    source = write_images(tmp_path / "images", classes=3, per_class=8)
+    images = sorted(source.glob("class-1/*"))
+    good = [file.read_bytes() for file in images]
+    for file in images:
+        file.write_bytes(b"")
+    # Neither of two processes sees all of its shards.
+    assert encode(source, tmp_path / "cache", max_skipped=0.5, rank=1, world=2)
+    with pytest.raises(
+        UserError, match=r"No image of the class 'class-1' decodes \(class-1/00.JPEG: no image in a form"
+    ):
+        encode(source, tmp_path / "cache", max_skipped=0.5, world=2)
+    assert "class-1/07.png" in (tmp_path / "cache" / "skipped.txt").read_text()
+    for file, content in zip(images, good, strict=True):
+        file.write_bytes(content)
+    assert encode(source, tmp_path / "cache", max_skipped=0.5)
+    assert LatentCache.open(tmp_path / "cache").images == 24
+
+
+# --- what is worth knowing of images that decode --------------------------------------------------------------------
+
+
+@pytest.fixture
+def odd_source(tmp_path: Path) -> Path:
+    """4 images, of which the first has an EXIF orientation and the last two are grey in 16 bits."""
+    source = write_images(tmp_path / "images", classes=2, per_class=2)
+    exif = Image.Exif()
+    exif[274] = 6
+    noise_image(16, 32, 0).save(source / "class-0" / "00.JPEG", exif=exif)
+    for name in ("00.JPEG", "01.png"):
+        (source / "class-1" / name).unlink()
+        Image.fromarray(np.full((16, 16), 32768, np.uint16)).save((source / "class-1" / name).with_suffix(".png"))
+    return source
+
+
+def test_remarks_are_counted_and_kept(odd_source: Path, tmp_path: Path) -> None:
+    for _ in range(2):  # the second time, nothing is encoded
+        assert encode(odd_source, tmp_path / "cache", shard_size=3)
+        assert LatentCache.open(tmp_path / "cache").remarks().sentences() == [
+            "images with an EXIF orientation stay as stored, as ADM has them; "
+            "--set data.exif_orientation=true turns them (images: 1, the first 'class-0/00.JPEG').",
+            "of grey in 16 bits the upper eight are used (images: 2, the first 'class-1/00.png').",
+        ]
+    assert encode(odd_source, tmp_path / "turned", exif_orientation=True)
+    ignored, turned = LatentCache.open(tmp_path / "cache"), LatentCache.open(tmp_path / "turned")
+    assert turned.content_hash != ignored.content_hash
+    everything = torch.arange(4), torch.zeros(4, dtype=torch.bool)
+    differing = (turned.moments(*everything) != ignored.moments(*everything)).flatten(1).any(dim=1)
+    assert differing.tolist() == [True, False, False, False]
+
+
+def test_shards_of_an_earlier_version_are_made_again_where_it_made_images_white(
+    odd_source: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    assert encode(odd_source, cache, shard_size=2)
+    right = contents(cache)
+    for record in cache.glob("shard-*.json"):
+        values = json.loads(record.read_text())
+        white = np.ones_like(np.load(record.with_suffix(".npy")))
+        del values["remarks"]
+        write_shard(record.with_suffix(".npy"), white, values["labels"], values["files"], values["source_hashes"], {})
+        written = json.loads(record.read_text())
+        record.write_text(json.dumps(values | {"sha256": written["sha256"]}))
+    earlier = contents(cache)
+    assert not encode(odd_source, cache, shard_size=2, stop=lambda: True)
+    assert not (cache / "index.json").exists()  # it is of other shards than there will be
+    assert encode(odd_source, cache, shard_size=2)
+    assert contents(cache)["shard-00000.npy"] == earlier["shard-00000.npy"]  # no grey in it
+    assert contents(cache)["shard-00001.npy"] == right["shard-00001.npy"]
+    assert LatentCache.open(cache).verify() == []
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_says_which_label_is_which_class_and_what_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_images(tmp_path / "images", classes=1, per_class=1)
+    for name in ("1", "10", "11", "2"):
+        (source / "class-0").rename(source / name)
+        write_images(source, classes=1, per_class=1)
+    noise_image(16, 16, 0).save(source / "top.png")
+    with pytest.warns(UserWarning, match=r"left out images beside the class folders \(1: 'top.png'\)"):
+        announce(list_images(source))
+    labels = "0 is '1', 1 is '10', 2 is '11', 3 is '2', 4 is 'class-0'"
+    assert f"5 images under {source}. Labels, in the order of the names as text: {labels}." in capsys.readouterr().out
+    assert label_line([f"{number:03d}" for number in range(100)]).endswith(" 10 is '010', ..., 99 is '099'.")
+
+
+@pytest.mark.parametrize("place", ["images", "images/cache", "images/class-0/cache"])
+def test_a_cache_is_no_class_of_its_images(place: str, tmp_path: Path) -> None:
+    (tmp_path / "images" / "class-0").mkdir(parents=True)
+    data = ImageFolderData(path=str(tmp_path / "images"), classes=1, images=1)
+    with pytest.raises(UserError, match=r"data\.latents .* lies in the image folder .*: name another place"):
+        check_places(data, tmp_path / place)
+    check_places(data, tmp_path / "images-cache")
+
+
+def test_no_scale_is_measured_of_no_images(tmp_path: Path) -> None:
+    source = write_images(tmp_path / "images", classes=1, per_class=1)
+    encode(source, tmp_path / "cache")
+    index = json.loads((tmp_path / "cache" / "index.json").read_text())  # as earlier versions ended where none decodes
+    index |= {"images": 0, "class_images": {"class-0": 0}}
+    (tmp_path / "cache" / "index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match="holds no images to measure the scale of"):
+        inspect_cache(tmp_path / "cache", verify=False, measure_scale=True)

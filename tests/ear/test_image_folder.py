@@ -1,71 +1,58 @@
-"""Images of a folder: listed, decoded, cropped; damaged ones are items with an error."""
+"""Images of a folder: which of its files are, and damaged ones are items with an error."""
 
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from encoding_parts import SIZE, cut, noise_image
 from PIL import Image
-from torch.nn.functional import avg_pool2d, interpolate
 
-from ear.data.image_folder import CroppedImages, center_crop, list_images
+from ear.data.image_folder import CroppedImages, list_images
 from ear.errors import UserError
 
 
-# The last column is the position of the crop, worked out by hand. Sides are even wherever they are halved.
-@pytest.mark.parametrize(
-    ("width", "height", "halvings", "resized", "corner"),
-    [
-        (16, 16, 0, (16, 16), (0, 0)),
-        (31, 20, 0, (25, 16), (4, 0)),  # 31 * 16 / 20 = 24.8
-        (12, 20, 0, (16, 27), (0, 5)),  # enlarged; 26.67 rounds up, 11 / 2 rounds down
-        (32, 64, 1, (16, 32), (0, 8)),
-        (100, 76, 2, (21, 16), (2, 0)),  # 50x38, 25x19; 25 * 16 / 19 = 21.05
-        (40, 120, 1, (16, 48), (0, 16)),
-    ],
-)
-def test_center_crop_is_adms(
-    width: int, height: int, halvings: int, resized: tuple[int, int], corner: tuple[int, int]
-) -> None:
-    # Away from 0 and 255, where Pillow also clips what one direction overshoots before it goes on with the other.
-    image = noise_image(width, height, 0).point(lambda value: 64 + value // 2)
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
-    for _ in range(halvings):
-        pixels = (avg_pool2d(pixels, 2) + 0.5).floor()
-    pixels = interpolate(pixels, (resized[1], resized[0]), mode="bicubic", antialias=True).round().clamp(0, 255)
-    left, top = corner
-    expected = pixels[0, :, top : top + SIZE, left : left + SIZE].permute(1, 2, 0)
-    cropped = center_crop(image, SIZE)
-    assert cropped.size == (SIZE, SIZE)
-    # Pillow rounds weights to 8 bits and rounds after each direction.
-    assert np.abs(np.array(cropped) - expected.numpy()).max() <= 2
-
-
-@pytest.mark.parametrize(("width", "height"), [(20, 30), (30, 20), (16, 24), (8, 12)])
-def test_center_crop_is_torchvisions_where_nothing_is_halved_or_rounded(width: int, height: int) -> None:
-    # Imported here since the processes that encode import this file, and torchvision takes seconds.
-    from torchvision.transforms import functional as torchvision
-
-    image = noise_image(width, height, 1)
-    resized = torchvision.resize(image, SIZE, torchvision.InterpolationMode.BICUBIC)
-    assert np.array_equal(np.array(center_crop(image, SIZE)), np.array(torchvision.center_crop(resized, [SIZE, SIZE])))
-
-
-def test_center_crop_refuses_what_would_fill_the_memory() -> None:
-    with pytest.raises(ValueError, match="1x60000 pixels would become 64x3840000"):
-        center_crop(Image.new("RGB", (1, 60_000)), 64)
-
-
 def test_images_are_listed_by_class_and_name(tmp_path: Path) -> None:
-    for file in ["b/2.JPEG", "b/10.png", "a/x.WebP", "a/notes.txt", "a/._x.jpg", ".checkpoints/y.png", "top.png"]:
-        (tmp_path / file).parent.mkdir(exist_ok=True)
-        (tmp_path / file).touch()
+    touch(
+        tmp_path, ["b/2.JPEG", "b/10.png", "a/x.WebP", "a/._x.jpg", ".checkpoints/y.png", "a/.DS_Store", "b/Thumbs.db"]
+    )
     images = list_images(tmp_path)
     assert images.classes == ("a", "b")
     assert images.files == ("a/x.WebP", "b/10.png", "b/2.JPEG")
     assert images.labels == (0, 1, 1)
+    assert images.left_out == ()
+
+
+def test_what_pillow_decodes_is_an_image(tmp_path: Path) -> None:
+    names = ["0.tif", "1.GIF", "2.ppm", "3.jfif", "4.tiff", "5.jp2", "6.pgm", "7.avif", "8.mpo", "9.tga"]
+    touch(tmp_path, [f"a/{name}" for name in names])
+    assert list_images(tmp_path).files == tuple(f"a/{name}" for name in names)
+
+
+def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:
+    touch(tmp_path, ["a/0.png", "a/more/1.png", "a/more/yet/2.png", "a/more/.DS_Store", "b/0.png", "b/.hidden.png"])
+    touch(tmp_path, ["top.png", "README", "a/0.txt", "b/0.txt", "b/1.txt", "b/0.svg", "b/0.eps", "cache/encoding.json"])
+    images = list_images(tmp_path)
+    assert (images.classes, images.files) == (("a", "b"), ("a/0.png", "b/0.png"))
+    assert [sentence.removeprefix(f"{tmp_path}: left out ") for sentence in images.left_out] == [
+        "folders of cached latents (1: 'cache').",
+        "images beside the class folders (1: 'top.png').",
+        "files in sub-folders of class folders (2: 'a/more/1.png', 'a/more/yet/2.png').",
+        "hidden images (1: 'b/.hidden.png').",
+        "files that are no images by their names, 3 .txt, 1 without suffix, 1 .eps, 1 .svg "
+        "(6: 'README', 'a/0.txt', 'b/0.eps' and 3 more).",
+    ]
+
+
+@pytest.mark.parametrize("name", ["Screenshot 9.41.00\u202fAM.png", "\u3000.png", "\xa0.png", "\u200b.png", "🐈.png"])
+def test_unusual_characters_are_no_fault(name: str, tmp_path: Path) -> None:
+    touch(tmp_path, [f"a/{name}"])
+    assert list_images(tmp_path).files == (f"a/{name}",)
+
+
+def touch(folder: Path, files: list[str]) -> None:
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).touch()
 
 
 @pytest.mark.parametrize(
@@ -76,31 +63,16 @@ def test_images_are_listed_by_class_and_name(tmp_path: Path) -> None:
         (["a/x.txt"], "holds no images; it should hold one folder a class"),
         (["train/a/x.png", "val/a/x.png"], "holds no images"),
         (["a/x.png", "b/x.txt"], "holds class folders without images ('b')"),
+        (["a/x\x85.png"], r"rename the files with control or undecodable characters in their names ('a/x\x85.png')"),
+        (["a/x\udcff.png"], r"characters in their names ('a/x\udcff.png')"),
         (["a/x\n.png"], r"rename the files with control or undecodable characters in their names ('a/x\n.png')"),
     ],
 )
 def test_other_layouts_are_refused(files: list[str] | None, message: str, tmp_path: Path) -> None:
-    for file in files or []:
-        (tmp_path / "images" / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "images" / file).touch()
+    touch(tmp_path / "images", files or [])
     with pytest.raises(UserError) as refused:
         list_images(tmp_path / "images")
     assert message in str(refused.value)
-
-
-def test_every_mode_becomes_rgb(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    Image.new("L", (SIZE, SIZE), 7).save(tmp_path / "a" / "0.png")
-    Image.new("RGBA", (SIZE, SIZE), (1, 2, 3, 0)).save(tmp_path / "a" / "1.png")
-    Image.new("CMYK", (SIZE, SIZE), (0, 0, 0, 255)).save(tmp_path / "a" / "2.jpg")
-    Image.new("P", (SIZE, SIZE), 0).save(tmp_path / "a" / "3.bmp")
-    images = CroppedImages(list_images(tmp_path), SIZE)
-    colours = [[7, 7, 7], [1, 2, 3], [0, 0, 0], [0, 0, 0]]
-    for item, colour in zip((images[index] for index in range(4)), colours, strict=True):
-        assert item.pixels is not None
-        assert item.pixels.shape == (3, SIZE, SIZE)
-        assert item.pixels.dtype == torch.uint8
-        assert (item.pixels == torch.tensor(colour)[:, None, None]).all()
 
 
 def replace_by_text(path: Path) -> None:
@@ -128,8 +100,8 @@ def test_damaged_files_are_items_with_an_error(
     (tmp_path / "a").mkdir()
     for name in ("0.png", "1.png"):
         noise_image(20, 20, 0).save(tmp_path / "a" / name)
-    damage(tmp_path / "a" / "1.png")
     images = CroppedImages(list_images(tmp_path), SIZE)
+    damage(tmp_path / "a" / "1.png")
     good, bad = images[0], images[1]
     assert good.pixels is not None
     assert good.error == ""

@@ -200,6 +200,11 @@ def test_measured_scale_is_one_over_the_deviation() -> None:
     assert measured_scale(moments.split(1)) == pytest.approx(0.2)
 
 
+def test_latents_that_do_not_vary_have_no_scale() -> None:
+    with pytest.raises(UserError, match="No scale gives these latents unit variance"):
+        measured_scale([torch.tensor([1000.0, -30.0]).view(1, 2, 1, 1)])
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
