@@ -8,8 +8,10 @@ from rich.tree import Tree
 
 from ear.cli.store import size
 from ear.config.reach import parameter_reach
+from ear.data import load_dataset
 from ear.errors import UserError
 from ear.store import Store
+from ear.store.keys import require_known_reference
 from sweeps.forecast import Forecast, Pace
 from sweeps.places import trials_at_a_time
 from sweeps.plan import Plan
@@ -32,6 +34,8 @@ def show_plan(plan: Plan, store: Store, as_json: bool) -> None:
     """Prints it. A sweep can be priced before its data is there."""
     missing: UserError | None = None
     try:
+        base = plan.configurations.base
+        require_known_reference(base, load_dataset(base.data))
         tree, done = stage_tree(plan), store.published()
     except UserError as error:
         tree, done, missing = StageTree(plan.runs, keys_without_data), set(), error

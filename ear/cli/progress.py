@@ -1,26 +1,14 @@
-"""Progress bars on stderr."""
+"""The progress of a training on stderr."""
 
 import time
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import TaskID
 
+from ear.progress import progress_bar
 from ear.training import Callback, Trainer, TrainingRecord
 
-
-def progress_bar(disable: bool = False) -> Progress:
-    """Description, bar, count, whatever the task's `note` says, and the time remaining."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=disable,
-    )
-
+__all__ = ["TrainingBar", "progress_bar"]
 
 SECONDS_BETWEEN_LINES = 60  # in a log, where no bar can be redrawn
 

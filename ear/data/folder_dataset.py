@@ -12,6 +12,7 @@ from ear.config.hashing import digest
 from ear.config.schema import ImageFolderData
 from ear.data.base import evenly_spaced
 from ear.data.decode import RemarkCounter, crop_name, pixel_rule_name
+from ear.data.file_hashes import file_hashes, unread_bytes
 from ear.data.image_folder import CroppedImages, DecodedBatch, ImageList, collate, list_images
 from ear.data.latents import LatentCache
 from ear.errors import UserError
@@ -77,12 +78,44 @@ class FolderDataset:
     def split_hash(self, name: str) -> str:
         """Hash of the real images that evaluations compare with; an image folder has no split but `train`."""
         self._require_train(name)
-        pixel_rule = pixel_rule_name(self.config.exif_orientation)
-        if self.config.latents is not None:
-            return digest([pixel_rule, self.config.size, list(self.cache.source_hashes())])
-        # Reading every file to hash it would take hours on a cluster's disks: names and sizes stand for the content.
-        sizes = [(self.images.folder / file).stat().st_size for file in self.images.files]
-        return digest([pixel_rule, self.config.size, self.images.names_hash, sizes])
+        return self._reference_hash
+
+    @cached_property
+    def _reference_hash(self) -> str:
+        """Of the content of the files under `data.path`; without one, of those that the cache was made from."""
+        if self.config.path is None and self.config.latents is not None:
+            hashes = list(self.cache.source_hashes())
+        else:
+            self._require_path()
+            hashes = [row.tobytes().hex() for row in file_hashes(self.images.folder, self.images.files)]
+        return digest([pixel_rule_name(self.config.exif_orientation), self.config.size, hashes])
+
+    def require_read(self) -> None:
+        """For who only looks, and is not to read a million files for it.
+
+        Raises:
+            UserError: `split_hash` would have to.
+        """
+        if self.config.path is None and self.config.latents is not None:
+            return
+        self._require_path()
+        if unread := unread_bytes(self.images.folder, self.images.files):
+            raise UserError(
+                f"{unread / 1e9:.3g} GB of the images under {self.config.path} were never read here, by whose content "
+                "evaluations are known; the commands that evaluate read them, once."
+            )
+
+    def _require_path(self) -> None:
+        """
+        Raises:
+            UserError: there is no folder of images, but what was made from one.
+        """
+        if self.config.latents is not None and self.config.path is not None and not Path(self.config.path).is_dir():
+            raise UserError(
+                f"data.path: there is no folder {self.config.path} here, whose images are to be compared with: give "
+                "its place; or, if data.latents was made from the same images, --set data.path=null, which finds what "
+                "was compared with them before."
+            )
 
     def split_size(self, name: str) -> int:
         self._require_train(name)

@@ -10,7 +10,7 @@ A key is known before anything is computed, so that a plan can say what is there
 can change the result enters, and of that only what is not at its default (`ear.config.hashed`).
 """
 
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ear.config import RunConfig
 from ear.config.hashed import EVALUATED, TRAINED, hashed_values
 from ear.config.hashing import digest, file_digest
 from ear.config.schema import KLTokenizerConfig
-from ear.data import Dataset
+from ear.data import Dataset, FolderDataset
 
 RECIPE_VERSION = 1
 """Raised whenever the same configuration starts to give other numbers (the golden losses or a golden default change): a
@@ -27,22 +27,45 @@ store must not serve results of the old code for the new."""
 KEY_LENGTH = 32  # hex digits, 128 bits
 
 
-@dataclass(frozen=True)
 class RunKeys:
-    stages: tuple[str, ...]
-    extractor: str
-    reference: str
-    evaluation: str
+    """Keys of a training and of its evaluation. What it is compared with is looked at only by who asks: to know a
+    million images by their content, they have to be read, once."""
+
+    def __init__(self, stages: tuple[str, ...], config: RunConfig, dataset: Dataset | None) -> None:
+        """`dataset` is None for keys that are only to differ where a run's do."""
+        self.stages = stages
+        self._config = config
+        self._dataset = dataset
 
     @property
     def training(self) -> str:
         """The key of the finished training: its last stage's."""
         return self.stages[-1]
 
+    @cached_property
+    def extractor(self) -> str:
+        return extractor_key(self._config, self._dataset) if self._dataset else ""
+
+    @cached_property
+    def reference(self) -> str:
+        """
+        Raises:
+            UserError: the real images are not there.
+        """
+        return reference_key(self._config, self._dataset) if self._dataset else ""
+
+    @cached_property
+    def evaluation(self) -> str:
+        """
+        Raises:
+            UserError: as `reference`.
+        """
+        return evaluation_key(self.training, self._config, self.reference)
+
 
 def run_keys(config: RunConfig, dataset: Dataset) -> RunKeys:
     """All keys of a run, none of which needs anything to be computed."""
-    return _keys(config, dataset, stage_keys(config, dataset.content_hash()))
+    return RunKeys(stage_keys(config, dataset.content_hash()), config, dataset)
 
 
 def checkpoint_keys(config: RunConfig, dataset: Dataset, checkpoint: Path) -> RunKeys:
@@ -52,8 +75,8 @@ def checkpoint_keys(config: RunConfig, dataset: Dataset, checkpoint: Path) -> Ru
     never meets the old one's metrics.
     """
     if (checkpoint.parent / "entry.json").exists():
-        return _keys(config, dataset, (checkpoint.parent.name,))
-    return _keys(config, dataset, (_key("file", file_digest(checkpoint)),))
+        return RunKeys((checkpoint.parent.name,), config, dataset)
+    return RunKeys((_key("file", file_digest(checkpoint)),), config, dataset)
 
 
 def stage_keys(config: RunConfig, dataset_hash: str) -> tuple[str, ...]:
@@ -70,19 +93,31 @@ def stage_keys(config: RunConfig, dataset_hash: str) -> tuple[str, ...]:
 
 def reference_keys(config: RunConfig, dataset: Dataset) -> tuple[str, str]:
     """The keys of the extractor and of the real images' features in it; training data is not needed for either."""
+    return extractor_key(config, dataset), reference_key(config, dataset)
+
+
+def extractor_key(config: RunConfig, dataset: Dataset) -> str:
     settings = config.evaluation
     if settings.extractor == "classifier":
-        extractor = _key("extractor", settings.extractor, dataset.content_hash())
-    else:
-        extractor = _key("extractor", settings.extractor, _content(settings.extractor_weights))
-    if settings.statistics is not None:
-        return extractor, _key("reference", extractor, _content(settings.statistics))
-    return extractor, _key("reference", extractor, dataset.split_hash(settings.reference))
+        return _key("extractor", settings.extractor, dataset.content_hash())
+    return _key("extractor", settings.extractor, _content(settings.extractor_weights))
 
 
-def _keys(config: RunConfig, dataset: Dataset, stages: tuple[str, ...]) -> RunKeys:
-    extractor, reference = reference_keys(config, dataset)
-    return RunKeys(stages, extractor, reference, evaluation_key(stages[-1], config, reference))
+def reference_key(config: RunConfig, dataset: Dataset) -> str:
+    """The key of the real images' features: of the statistics file, or of the content of the images."""
+    settings = config.evaluation
+    real = _content(settings.statistics) if settings.statistics else dataset.split_hash(settings.reference)
+    return _key("reference", extractor_key(config, dataset), real)
+
+
+def require_known_reference(config: RunConfig, dataset: Dataset) -> None:
+    """For who only plans, and is not to read a million images for it.
+
+    Raises:
+        UserError: they would have to be read to know the reference's key.
+    """
+    if config.evaluation.statistics is None and isinstance(dataset, FolderDataset):
+        dataset.require_read()
 
 
 def evaluation_key(training: str, config: RunConfig, reference: str) -> str:

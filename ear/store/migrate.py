@@ -31,7 +31,7 @@ from ear.config import RunConfig
 from ear.config.loading import read_yaml, validate
 from ear.errors import UserError
 from ear.files import write_json, write_text
-from ear.store.lease import LEASE_SECONDS
+from ear.lease import LEASE_SECONDS
 from ear.store.recognition import (
     CONFIG,
     Precision,

@@ -23,9 +23,9 @@ from typing import Any, Literal
 
 from ear.errors import UserError
 from ear.files import is_there, require_writable, write_json
+from ear.lease import Lease
 from ear.provenance import provenance
 from ear.store.keys import RECIPE_VERSION
-from ear.store.lease import Lease
 
 Kind = Literal["training", "extractor", "reference", "evaluation"]
 

@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from ear import lease as lease_module
 from ear.cli.store import app
 from ear.errors import UserError
 from ear.run import Run
 from ear.store import Store
-from ear.store import lease as lease_module
 from ear.store.collect import SETTLED_SECONDS, collect, entries, find_garbage, reachable
 from ear.store.store import FORMAT_VERSION
 from ear.store.uses import record_use, recorded_uses

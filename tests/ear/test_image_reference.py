@@ -1,0 +1,203 @@
+"""Real images are known by their content: what is compared with them is never served for others."""
+
+import hashlib
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from encoding_parts import SIZE, encode, write_images
+from PIL import Image
+from torch import Tensor, nn
+
+from ear.config import RunConfig, load_config
+from ear.data import FolderDataset
+from ear.data import file_hashes as file_hashes_module
+from ear.data.file_hashes import file_hashes, unread_bytes
+from ear.errors import UserError
+from ear.evaluation.extractors import Extractor
+from ear.evaluation.reference import load_reference
+from ear.store import Store, reference_keys, run_keys
+from ear.store.keys import require_known_reference
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+
+
+class MeanColour(nn.Module):
+    """Three features: the mean of each channel."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, None]:
+        return images.double().mean(dim=(2, 3)), None
+
+
+EXTRACTOR = Extractor("mean-colour", MeanColour(), torch.device("cpu"), None, "hash")
+
+
+def grey_images(folder: Path, levels: list[int]) -> Path:
+    """One class of images that are all grey, as bitmaps: files of one size whatever is in them."""
+    (folder / "class").mkdir(parents=True)
+    for number, level in enumerate(levels):
+        Image.fromarray(np.full((SIZE, SIZE, 3), level, np.uint8)).save(folder / "class" / f"{number}.bmp")
+    return folder
+
+
+def configured(path: Path | None, latents: Path | None, classes: int = 1, images: int = 3) -> RunConfig:
+    data = {"path": path, "latents": latents, "classes": classes, "images": images, "size": SIZE}
+    settings = [f"data.{name}={'null' if value is None else value}" for name, value in data.items()]
+    return load_config("imagenet256_base", [*settings, "evaluation.reference=train"])
+
+
+def reference_key(config: RunConfig) -> str:
+    assert config.data.name == "image_folder"
+    return reference_keys(config, FolderDataset(config.data))[1]
+
+
+def mean_of_reference(config: RunConfig, store: Store) -> float:
+    """What the store serves, or gets now, under the key of the configured images."""
+    assert config.data.name == "image_folder"
+    dataset = FolderDataset(config.data)
+    key = reference_keys(config, dataset)[1]
+    return float(load_reference(config, key, dataset, EXTRACTOR, store).statistics.mean[0])
+
+
+def test_folders_of_equal_names_and_sizes_are_two_references(tmp_path: Path) -> None:
+    dark, light = grey_images(tmp_path / "dark", [10, 20, 30]), grey_images(tmp_path / "light", [200, 210, 220])
+    sizes = [[file.stat().st_size for file in sorted(folder.rglob("*.bmp"))] for folder in (dark, light)]
+    assert sizes[0] == sizes[1]
+    store = Store(tmp_path)
+    assert mean_of_reference(configured(dark, None), store) == 20
+    assert mean_of_reference(configured(light, None), store) == 210
+
+
+def test_with_a_cache_the_images_under_the_path_are_what_is_compared_with(tmp_path: Path) -> None:
+    """Either way round, one's features are never served for the other's."""
+    dark, light = grey_images(tmp_path / "dark", [10, 20, 30]), grey_images(tmp_path / "light", [200, 210, 220])
+    cache = tmp_path / "cache"
+    assert encode(dark, cache)
+    for order in ([dark, light], [light, dark]):
+        store = Store(tmp_path / f"{order[0].name} first")
+        found = [mean_of_reference(configured(path, cache), store) for path in order]
+        assert found == [{dark: 20, light: 210}[path] for path in order]
+
+
+def test_without_a_path_the_reference_is_what_the_cache_was_made_from(tmp_path: Path) -> None:
+    """So that what was compared with these images is found where the images are not."""
+    source, cache = write_images(tmp_path / "images"), tmp_path / "cache"
+    assert encode(source, cache)
+    size = {"classes": 3, "images": 24}
+    assert reference_key(configured(None, cache, **size)) == reference_key(configured(source, None, **size))
+    with pytest.raises(UserError, match=r"data\.path: there is no folder .*gone.*--set data\.path=null"):
+        reference_key(configured(tmp_path / "gone", cache, **size))
+
+
+def test_a_changed_image_is_noticed_though_its_size_and_time_stay(tmp_path: Path) -> None:
+    folder = grey_images(tmp_path / "images", [10, 20, 30])
+    before = reference_key(configured(folder, None))
+    file = folder / "class" / "1.bmp"
+    status = file.stat()
+    file.write_bytes(file.read_bytes().replace(bytes([20]) * SIZE, bytes([21]) * SIZE))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    assert reference_key(configured(folder, None)) != before
+
+
+def test_names_of_files_are_no_content(tmp_path: Path) -> None:
+    folder = grey_images(tmp_path / "images", [10, 20, 30])
+    before = reference_key(configured(folder, None))
+    (folder / "class").rename(folder / "renamed")
+    assert reference_key(configured(folder, None)) == before
+
+
+def test_training_asks_for_no_image(tmp_path: Path) -> None:
+    """Keys of stages rest on the cache alone, wherever the images are."""
+    source, cache = grey_images(tmp_path / "images", [10, 20, 30]), tmp_path / "cache"
+    assert encode(source, cache)
+    config = configured(tmp_path / "gone", cache)
+    assert config.data.name == "image_folder"
+    keys = run_keys(config, FolderDataset(config.data))
+    assert len(keys.stages) == len(config.training.stages)
+    with pytest.raises(UserError, match="there is no folder"):
+        _ = keys.evaluation
+
+
+# --- hashes are remembered ------------------------------------------------------------------------------------------
+
+
+def names_in(folder: Path) -> list[str]:
+    return [str(path.relative_to(folder)) for path in sorted(folder.rglob("*.bmp"))]
+
+
+def settle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of this very moment count as old ones."""
+    monkeypatch.setattr(file_hashes_module, "SETTLED_NS", -1)
+
+
+def test_files_are_read_once_and_again_when_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = grey_images(tmp_path / "images", [10, 20, 30])
+    size = (folder / "class" / "0.bmp").stat().st_size
+    config = configured(folder, None)
+    assert config.data.name == "image_folder"
+    assert unread_bytes(folder, names_in(folder)) == 3 * size
+    with pytest.raises(UserError, match="were never read here"):
+        require_known_reference(config, FolderDataset(config.data))
+    file_hashes(folder, names_in(folder))
+    assert unread_bytes(folder, names_in(folder)) == 3 * size  # so young that another change may leave the stamp
+    settle(monkeypatch)
+    expected = [hashlib.sha256((folder / name).read_bytes()).digest() for name in names_in(folder)]
+    assert [row.tobytes() for row in file_hashes(folder, names_in(folder))] == expected
+    assert unread_bytes(folder, names_in(folder)) == 0
+    require_known_reference(config, FolderDataset(config.data))
+    (folder / "class" / "1.bmp").touch()
+    Image.new("RGB", (SIZE, SIZE)).save(folder / "class" / "00.bmp")
+    assert unread_bytes(folder, names_in(folder)) == 2 * size
+    expected = [hashlib.sha256((folder / name).read_bytes()).digest() for name in names_in(folder)]
+    assert [row.tobytes() for row in file_hashes(folder, names_in(folder))] == expected
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 no archive", None])
+def test_a_damaged_or_unwritable_memory_costs_only_time(
+    damage: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle(monkeypatch)
+    folder = grey_images(tmp_path / "images", [10, 20, 30])
+    expected = file_hashes(folder, names_in(folder)).tolist()
+    (memory,) = (tmp_path / "home").rglob("*.npz")
+    if damage is None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(memory))  # a file: no folder can be made in it
+    else:
+        memory.write_bytes(damage)
+    assert file_hashes(folder, names_in(folder)).tolist() == expected
+
+
+def test_of_many_that_want_the_same_hashes_one_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settle(monkeypatch)
+    monkeypatch.setattr(file_hashes_module, "SECONDS_BETWEEN_LOOKS", 0.01)
+    folder = grey_images(tmp_path / "images", [10, 20, 30])
+    read: list[str] = []
+    hash_of = file_hashes_module._hash
+
+    def slowly(path: Path, stamp: np.ndarray) -> np.ndarray:
+        read.append(path.name)
+        time.sleep(0.05)
+        return hash_of(path, stamp)
+
+    monkeypatch.setattr(file_hashes_module, "_hash", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: file_hashes(folder, names_in(folder)).tolist(), range(4)))
+    assert sorted(read) == ["0.bmp", "1.bmp", "2.bmp"]
+    assert found == [found[0]] * 4
+
+
+def test_a_file_that_changes_while_it_is_read_has_no_hash(tmp_path: Path) -> None:
+    folder = grey_images(tmp_path / "images", [10])
+    with pytest.raises(UserError, match="was changed while it was read"):
+        file_hashes_module._hash(folder / "class" / "0.bmp", np.zeros(4, np.int64))
+    (folder / "class" / "0.bmp").unlink()
+    with pytest.raises(UserError, match=r"0\.bmp can't be read"):
+        file_hashes(folder, ["class/0.bmp"])
