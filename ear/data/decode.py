@@ -71,10 +71,18 @@ class RemarkCounter:
 
 @cache
 def openable_formats() -> tuple[str, ...]:
-    """Pillow's names of the formats that are decoded. Which file has which is told by its content."""
+    """Pillow's names of the formats that are decoded. Which file has which is told by its content.
+
+    Those that are known by how a file begins come before those that can only be tried.
+    """
     pil = import_extra("PIL.Image", "latents")
     pil.init()
-    return tuple(sorted(set(pil.OPEN) - NOT_DECODED))
+
+    def begins_with_nothing_special(name: str) -> bool:
+        _, accept = pil.OPEN[name]
+        return accept is None
+
+    return tuple(sorted(set(pil.OPEN) - NOT_DECODED, key=lambda name: (begins_with_nothing_special(name), name)))
 
 
 @cache

@@ -67,6 +67,12 @@ def test_the_exif_orientation_is_the_same_in_evaluations(images: Path) -> None:
     assert stored.split_hash("train") != turned.split_hash("train")
 
 
+def test_a_reference_is_another_where_files_give_other_pixels(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = dataset(images).split_hash("train")
+    monkeypatch.setattr("ear.data.decode.DECODING", 1)
+    assert dataset(images).split_hash("train") != before
+
+
 def test_a_cache_of_another_orientation_is_refused(images: Path, tmp_path: Path) -> None:
     cache = {"latents": str(tmp_path / "cache")}
     encode(images, tmp_path / "cache", exif_orientation=True)
