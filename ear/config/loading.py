@@ -3,6 +3,7 @@
 import difflib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,6 +90,8 @@ def as_mapping(value: Any, source: str) -> dict[str, Any]:
 def set_dotted(values: dict[str, Any], path: str, value: Any) -> None:
     """Sets `a.b.0.c` in nested mappings and lists; numbers index lists, negative ones from their end.
 
+    The value is copied, so that what is later set inside it leaves the original as it was.
+
     Raises:
         UserError: the path runs through something that is neither, or past a list's end.
     """
@@ -107,12 +110,12 @@ def set_dotted(values: dict[str, Any], path: str, value: Any) -> None:
                     f"or -1 for the last, not {key!r}."
                 ) from None
             if last:
-                target[index] = value
+                target[index] = deepcopy(value)
             else:
                 target = target[index]
         elif isinstance(target, dict):
             if last:
-                target[key] = value
+                target[key] = deepcopy(value)
             else:
                 target = target.setdefault(key, {})
         else:
