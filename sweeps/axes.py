@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ear.config import RunConfig
+from ear.config.loading import INDEX
 from ear.config.reach import parameter_reach
 from ear.config.schema import ImageFolderData, Reach
 from ear.errors import UserError
@@ -53,7 +54,7 @@ def _place(parameter: str, base: RunConfig) -> tuple[str | int, ...]:
     place: list[str | int] = []
     found: object = base
     for part in parameter.split("."):
-        if isinstance(found, tuple) and part.lstrip("-").isdigit():
+        if isinstance(found, tuple) and INDEX.fullmatch(part):
             index = int(part)
             place.append(index + len(found) if index < 0 else index)
             found = found[index] if -len(found) <= index < len(found) else None

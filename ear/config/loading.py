@@ -1,6 +1,7 @@
 """YAML and dotted overrides to a validated `RunConfig`, with errors that say where and how to mend."""
 
 import difflib
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
@@ -16,6 +17,9 @@ from ear.config.yaml_text import parse_yaml
 from ear.errors import UserError
 
 Schema = TypeVar("Schema", bound=BaseModel)
+
+INDEX = re.compile(r"-?[0-9]+")
+"""An entry of a list in a dotted parameter."""
 
 
 def shipped_configs() -> list[str]:
@@ -100,15 +104,13 @@ def set_dotted(values: dict[str, Any], path: str, value: Any) -> None:
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
         if isinstance(target, list):
-            try:
-                index = int(key)
-                target[index]
-            except (ValueError, IndexError):
+            index = int(key) if INDEX.fullmatch(key) else len(target)
+            if not -len(target) <= index < len(target):
                 here = ".".join(keys[:depth])
                 raise UserError(
                     f"{path}: {here} is a list of {len(target)}; its entries are 0 to {len(target) - 1}, "
                     f"or -1 for the last, not {key!r}."
-                ) from None
+                )
             if last:
                 target[index] = deepcopy(value)
             else:

@@ -114,6 +114,14 @@ SWEEPS = {
         "name: a\nset: {model.width: 64}\nspace: {model: [{width: 32, depth: 2, heads: 4}]}",
         "set: the axis model replaces model.width in all runs",
     ),
+    "set beyond the stages": (
+        "name: a\nset: {training.stages.2.steps: 5}\nspace: {scoring.alpha: [1.0]}",
+        "set: training.stages.2.steps: training.stages is a list of 2; its entries are 0 to 1",
+    ),
+    **{
+        f"a stage called {name}": (f"name: a\nspace: {{training.stages.{name}.steps: [5]}}", f"not '{name}'")
+        for name in ("--1", "²", "1_0", "+1")
+    },
     "seed set": ("name: a\nset: {seed: 1}\nspace: {scoring.alpha: [1.0]}", "list it under `seeds`"),
     "threads set": (
         "name: a\nset: {execution.threads: 4}\nspace: {scoring.alpha: [1.0]}",
