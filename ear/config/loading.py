@@ -3,7 +3,7 @@
 import difflib
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from importlib import resources
 from pathlib import Path
@@ -71,8 +71,8 @@ def read_config(name_or_path: str) -> dict[str, Any]:
     return read_yaml(path)
 
 
-def read_yaml(path: Path, verbatim: str | None = None) -> dict[str, Any]:
-    """The mapping in a YAML file; numbers in the section `verbatim` stay text, as they are written.
+def read_yaml(path: Path, verbatim: Collection[str] = ()) -> dict[str, Any]:
+    """The mapping in a YAML file; numbers under the keys `verbatim` stay text, as they are written.
 
     Raises:
         UserError: the file is missing, unreadable, not YAML, or holds no mapping.
@@ -87,7 +87,8 @@ def read_yaml(path: Path, verbatim: str | None = None) -> dict[str, Any]:
 
 def as_mapping(value: Any, source: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise UserError(f"{source}: a mapping of keys to values is needed, not {type(value).__name__}.")
+        given = "nothing" if value is None else f"a {type(value).__name__}"
+        raise UserError(f"{source}: a mapping of keys to values is needed; it holds {given}.")
     return value
 
 
@@ -161,6 +162,8 @@ def _explain(schema: type[BaseModel], details: ErrorDetails) -> str:
         return f"{path}.name: {known}."
     message = details["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
+    if details["type"] == "string_type" and isinstance(details["input"], int | float):
+        message += "; put it into quotes"
     given = "" if isinstance(details["input"], dict | list) else f" (given: {details['input']!r})"
     return f"{path + ': ' if path else ''}{message}{given}."
 

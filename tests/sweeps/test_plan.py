@@ -128,6 +128,10 @@ SWEEPS = {
         "execution.threads has no effect here: `resources.cpus` says how many",
     ),
     "true as seed": ("name: a\nseeds: [true]\nspace: {scoring.alpha: [1.0]}", "seeds.0: a number is needed, not a"),
+    "a number as name": (
+        "name: 2026\nspace: {scoring.alpha: [1.0]}",
+        "name: input should be a valid string; put it",
+    ),
     "text as number": ("name: a\nspace: {scoring.alpha: [1.0, '1.5']}", "valid number (given: '1.5')"),
     "an unfilled template": ("name: a\nbase: {{base}}\nspace: {scoring.alpha: [1.0]}", "fill in the {{ }}"),
     "dates": ("name: a\nspace: {scoring.alpha: [2026-11-27]}", "valid number (given: '2026-11-27')"),
