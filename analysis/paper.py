@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from importlib import resources
 
-import yaml
+from ear.config.yaml_text import parse_yaml
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def paper_ablation(axes: list[str]) -> PaperAblation | None:
         return None
     for file in resources.files("analysis.paper_data").iterdir():
         if file.name.endswith(".yaml"):
-            ablation = PaperAblation(**yaml.safe_load(file.read_text(encoding="utf-8")))
+            ablation = PaperAblation(**parse_yaml(file.read_text(encoding="utf-8"), file.name))
             if ablation.axis == axes[0]:
                 return ablation
     return None

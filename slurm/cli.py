@@ -1,6 +1,7 @@
 """ear slurm, and what `--slurm` does."""
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +24,7 @@ def launch(order: Launch) -> None:
     """Submits a command that was called with --slurm.
 
     Raises:
-        UserError: the profile is wrong, there is no SLURM here, or it refuses the job.
+        UserError: the profile is wrong, there is no SLURM here (a dry run needs none), or it refuses the job.
     """
     from rich.console import Console
 
@@ -39,6 +40,9 @@ def launch(order: Launch) -> None:
     submission = Submission(request, profile, order.profile)
     if order.dry_run:
         print(submission.script())
+        if shutil.which("sbatch") is None:
+            print("\n# There is no SLURM here (no sbatch), so it was not asked what it says of this.")
+            return
         taken, words = submission.test()
         print(f"\n# sbatch --test-only: {words}")
         if not taken:

@@ -14,7 +14,8 @@ from ear.config.loading import read_yaml, validate
 from ear.config.schema import Count, Flag, NonNegative, Number, Section
 from ear.errors import UserError
 
-SBATCH_OPTION = re.compile(r"--([a-z][a-z0-9-]+)")
+OPTION = re.compile("[a-z][a-z0-9-]+")
+SBATCH_OPTION = re.compile(f"--({OPTION.pattern})")
 OURS = {
     **{name: name for name in ("account", "constraint", "exclusive", "nodes", "partition", "qos", "reservation")},
     "array": "drivers",
@@ -31,6 +32,9 @@ OURS = {
     ),
 }
 """sbatch's options that a profile has words of its own for."""
+
+VERBATIM = ("account", "constraint", "gpus_per_node", "partition", "qos", "reservation", "sbatch")
+"""What reaches sbatch as it is written: a project may be called 0123."""
 
 
 def _as_text(value: object) -> object:
@@ -86,6 +90,8 @@ class Profile(Section):
     @classmethod
     def _no_second_words(cls, options: object) -> object:
         for name, value in options.items() if isinstance(options, dict) else ():
+            if not OPTION.fullmatch(str(name)):
+                raise ValueError(f"{name}: write an option by its long name without the dashes, e.g. mail-type")
             if name in OURS:
                 raise ValueError(f"{name} has a word of its own in a profile: {OURS[name]}")
             if value is False:
@@ -124,7 +130,7 @@ def load_profile(name_or_path: str) -> Profile:
                 f"There is no profile {name_or_path!r}: give a YAML file or one of the shipped names, "
                 f"{', '.join(shipped_profiles())}."
             )
-    profile = validate(Profile, read_yaml(path, verbatim="sbatch"), source=str(path))
+    profile = validate(Profile, read_yaml(path, VERBATIM), source=str(path))
     if profile.sweep == "array" and profile.nodes != 1:
         raise UserError(f"{path}: nodes: an array's drivers have one node each; use sweep: gang for {profile.nodes}.")
     if profile.minutes * 60 <= profile.signal_delay:

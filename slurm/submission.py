@@ -85,6 +85,14 @@ class JobRecord:
         write_json(self.folder / RECORD, {**asdict(self), "folder": None})
 
 
+class _Script(submitit.SlurmExecutor):
+    """Writes the script where there is no SLURM, too."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        return 1  # submitit's "usable"; it looks for srun
+
+
 class Submission:
     """A request on a profile's machines. Nothing is written or queued before `submit`."""
 
@@ -138,6 +146,9 @@ class Submission:
             executor = submitit.SlurmExecutor(self.folder, max_num_timeout=UNLIMITED, python=python())
         except RuntimeError as error:
             raise UserError("There is no SLURM here (no srun): call this on a cluster's login node.") from error
+        return self._configured(executor)
+
+    def _configured(self, executor: submitit.SlurmExecutor) -> submitit.SlurmExecutor:
         given = {name: value for name, value in self._parameters().items() if value is not None}
         executor.update_parameters(**given, wckey=None)  # submitit's own, which some clusters refuse
         return executor
@@ -174,8 +185,8 @@ class Submission:
         }
 
     def script(self) -> str:
-        """What sbatch gets."""
-        executor = self.executor()
+        """What sbatch gets; there need be no SLURM here."""
+        executor = self._configured(_Script(self.folder, max_num_timeout=UNLIMITED))
         if self.in_array and self.profile.drivers > 1:
             executor.parameters["map_count"] = self.profile.drivers  # as submitit's own submission of arrays does
         return executor._make_submission_file_text(executor._submitit_command_str, "dry-run")

@@ -31,12 +31,14 @@ class Configurations:
             UserError: the base can't be read or is not valid.
         """
         self._source = source
+        part = "base"
         try:
             self._values = read_config(sweep.base)
+            part = "set"
+            for parameter, value in sweep.set.items():
+                set_dotted(self._values, parameter, value)
         except UserError as error:
-            raise UserError(f"{source}: base: {error}") from error
-        for parameter, value in sweep.set.items():
-            set_dotted(self._values, parameter, value)  # its message names the parameter
+            raise UserError(f"{source}: {part}: {error}") from error
         threads = max(1, sweep.resources.cpus // sweep.resources.processes)
         set_dotted(self._values, "execution.threads", threads)
         self.base = validate(RunConfig, self._values, source=f"{source}: {'set' if sweep.set else 'base'}")

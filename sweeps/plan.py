@@ -7,10 +7,9 @@ from pathlib import Path
 
 from ear.config.hashing import digest
 from ear.config.loading import read_yaml, validate, yaml_files
-from ear.config.reach import parameter_reach
-from ear.config.schema import ImageFolderData, Reach
 from ear.errors import UserError
 from ear.evaluation.measurable import unmeasured
+from sweeps.axes import refuse_axes, refuse_measures, refuse_overlaps
 from sweeps.configurations import Configurations
 from sweeps.records import SweepIdentity
 from sweeps.runs import PlannedRun
@@ -96,7 +95,8 @@ def compile_plan(path: Path, base: str | None = None) -> Plan:
     elif Path(sweep.base).suffix in (".yaml", ".yml"):
         sweep = sweep.model_copy(update={"base": str(path.parent / sweep.base)})
     configurations = Configurations(sweep, path)
-    _refuse_axes(sweep, configurations, path)
+    refuse_overlaps(sweep, configurations.base, path)
+    refuse_axes(sweep, configurations, path)
     _refuse_unmeasured(sweep, configurations, path)
     if sweep.search is not None:
         check_search(sweep, configurations, path)
@@ -106,30 +106,8 @@ def compile_plan(path: Path, base: str | None = None) -> Plan:
         for values in itertools.product(*sweep.space.values())
         for seed in sweep.seeds
     )
+    refuse_measures(runs, sweep.space, path)
     return Plan(path, sweep, configurations, runs)
-
-
-def _refuse_axes(sweep: SweepConfig, configurations: Configurations, path: Path) -> None:
-    """Axes that are valid parameters and make no sense as axes.
-
-    Raises:
-        UserError: one of them is there.
-    """
-    data = configurations.base.data
-    cache = data.latents if isinstance(data, ImageFolderData) else None
-    where = "search: space" if sweep.search else "space"
-    for parameter in sweep.search.space if sweep.search else sweep.space:
-        if parameter_reach_or_none(parameter, configurations) is Reach.NOTHING:
-            raise UserError(
-                f"{path}: {where}: {parameter} says how or where a run is carried out and changes no result; "
-                "put it under `set`."
-            )
-        section = parameter.split(".")[0]
-        if cache is not None and section in ("tokenizer", "data"):
-            raise UserError(
-                f"{path}: {where}: {parameter} changes the latents, but all runs would read the same cache, "
-                f"{cache}; encode one for each value and sweep them one by one with `set`."
-            )
 
 
 def _refuse_unmeasured(sweep: SweepConfig, configurations: Configurations, path: Path) -> None:
@@ -142,10 +120,3 @@ def _refuse_unmeasured(sweep: SweepConfig, configurations: Configurations, path:
     for name in (*sweep.objectives, *(sweep.search.constraints if sweep.search else ())):
         if name in missing:
             raise UserError(f"{path}: {name} can't be measured: {missing[name]}.")
-
-
-def parameter_reach_or_none(parameter: str, configurations: Configurations) -> Reach | None:
-    try:
-        return parameter_reach(parameter, configurations.base).reach
-    except UserError:
-        return None  # unknown: validation says so, with the nearest valid name

@@ -1,8 +1,10 @@
 """YAML and dotted overrides to a validated `RunConfig`, with errors that say where and how to mend."""
 
 import difflib
+import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import deepcopy
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +17,9 @@ from ear.config.yaml_text import parse_yaml
 from ear.errors import UserError
 
 Schema = TypeVar("Schema", bound=BaseModel)
+
+INDEX = re.compile(r"-?[0-9]+")
+"""An entry of a list in a dotted parameter."""
 
 
 def shipped_configs() -> list[str]:
@@ -66,8 +71,8 @@ def read_config(name_or_path: str) -> dict[str, Any]:
     return read_yaml(path)
 
 
-def read_yaml(path: Path, verbatim: str | None = None) -> dict[str, Any]:
-    """The mapping in a YAML file; numbers in the section `verbatim` stay text, as they are written.
+def read_yaml(path: Path, verbatim: Collection[str] = ()) -> dict[str, Any]:
+    """The mapping in a YAML file; numbers under the keys `verbatim` stay text, as they are written.
 
     Raises:
         UserError: the file is missing, unreadable, not YAML, or holds no mapping.
@@ -82,12 +87,15 @@ def read_yaml(path: Path, verbatim: str | None = None) -> dict[str, Any]:
 
 def as_mapping(value: Any, source: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise UserError(f"{source}: a mapping of keys to values is needed, not {type(value).__name__}.")
+        given = "nothing" if value is None else f"a {type(value).__name__}"
+        raise UserError(f"{source}: a mapping of keys to values is needed; it holds {given}.")
     return value
 
 
 def set_dotted(values: dict[str, Any], path: str, value: Any) -> None:
     """Sets `a.b.0.c` in nested mappings and lists; numbers index lists, negative ones from their end.
+
+    The value is copied, so that what is later set inside it leaves the original as it was.
 
     Raises:
         UserError: the path runs through something that is neither, or past a list's end.
@@ -97,22 +105,20 @@ def set_dotted(values: dict[str, Any], path: str, value: Any) -> None:
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
         if isinstance(target, list):
-            try:
-                index = int(key)
-                target[index]
-            except (ValueError, IndexError):
+            index = int(key) if INDEX.fullmatch(key) else len(target)
+            if not -len(target) <= index < len(target):
                 here = ".".join(keys[:depth])
                 raise UserError(
                     f"{path}: {here} is a list of {len(target)}; its entries are 0 to {len(target) - 1}, "
                     f"or -1 for the last, not {key!r}."
-                ) from None
+                )
             if last:
-                target[index] = value
+                target[index] = deepcopy(value)
             else:
                 target = target[index]
         elif isinstance(target, dict):
             if last:
-                target[key] = value
+                target[key] = deepcopy(value)
             else:
                 target = target.setdefault(key, {})
         else:
@@ -156,6 +162,8 @@ def _explain(schema: type[BaseModel], details: ErrorDetails) -> str:
         return f"{path}.name: {known}."
     message = details["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
+    if details["type"] == "string_type" and isinstance(details["input"], int | float):
+        message += "; put it into quotes"
     given = "" if isinstance(details["input"], dict | list) else f" (given: {details['input']!r})"
     return f"{path + ': ' if path else ''}{message}{given}."
 

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ear.config.loading import models_in
+from ear.config.loading import INDEX, models_in
 from ear.config.schema import Reach, RunConfig
 from ear.errors import UserError
 
@@ -31,7 +31,7 @@ def parameter_reach(parameter: str, config: RunConfig) -> ParameterReach:
     sections: list[type[BaseModel]] = [RunConfig]
     found = ParameterReach(Reach.TRAINING)
     for part in parameter.split("."):
-        if part.lstrip("-").isdigit():
+        if INDEX.fullmatch(part):
             if found.reach is Reach.STAGE:
                 found = ParameterReach(Reach.STAGE, int(part) % len(config.training.stages), found.defines_loss)
             continue

@@ -9,6 +9,7 @@ until a field below says otherwise (`ear.config.reach`). `rule` marks a field th
 
 import warnings
 from enum import Enum
+from numbers import Integral
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -31,10 +32,11 @@ def _refuse_bool(value: Any) -> Any:
     return value
 
 
-def _refuse_fraction(value: Any) -> Any:
+def _whole(value: Any) -> Any:
     if isinstance(value, float):
         raise ValueError("a whole number is needed, written without a point or an exponent")
-    return _refuse_bool(value)
+    _refuse_bool(value)
+    return int(value) if isinstance(value, Integral) else value  # NumPy's, too
 
 
 def _refuse_words(value: Any) -> Any:
@@ -45,7 +47,7 @@ def _refuse_words(value: Any) -> Any:
 
 # Strict, or Pydantic reads true as 1, "yes" as true and "1.5" as 1.5: two values of an axis could be one.
 Number = Annotated[float, Strict(), BeforeValidator(_refuse_bool), Field(allow_inf_nan=False)]
-Whole = Annotated[int, Strict(), BeforeValidator(_refuse_fraction)]
+Whole = Annotated[int, Strict(), BeforeValidator(_whole)]
 Count = Annotated[Whole, Field(gt=0)]
 NonNegative = Annotated[Whole, Field(ge=0)]
 Flag = Annotated[bool, Strict(), BeforeValidator(_refuse_words)]

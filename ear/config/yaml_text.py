@@ -7,7 +7,7 @@ and stands once. The merge key `<<` of YAML 1.1 is kept: it means nothing else i
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NoReturn
 
 import yaml
@@ -125,10 +125,10 @@ for _tag in (f"{TAG}str", MERGE):  # `<<` is text where it is no key
     _Loader.add_constructor(_tag, _Loader.construct_yaml_str)
 
 
-def parse_yaml(text: str, source: str, verbatim: str | None = None) -> Any:
+def parse_yaml(text: str, source: str, verbatim: Collection[str] = ()) -> Any:
     """The value of a YAML text; `source` names it in the error.
 
-    Numbers in the section `verbatim` stay text, as they are written.
+    Numbers under these keys stay text, as they are written: `verbatim`.
 
     Raises:
         UserError: it is not valid YAML, with the line and column.
@@ -140,7 +140,7 @@ def parse_yaml(text: str, source: str, verbatim: str | None = None) -> Any:
             return None
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
-                if key.value == verbatim:
+                if key.value in verbatim:
                     _keep_text(value)
         return loader.construct_document(node)
     except RecursionError:

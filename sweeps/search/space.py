@@ -38,8 +38,8 @@ def check_search(sweep: SweepConfig, configurations: Configurations, source: Pat
             )
     if search.evaluations and not evaluation_only(search, configurations):
         raise UserError(
-            f"{source}: search: evaluations: no parameter of the space is evaluation-only (sampling.* or "
-            "evaluation.*), so a trained model has nothing further to be tried with; leave `evaluations` out."
+            f"{source}: search: evaluations: no parameter of the space is evaluation-only (sampling.*), "
+            "so a trained model has nothing further to be tried with; leave `evaluations` out."
         )
     for number, point in enumerate(search.start):
         try:

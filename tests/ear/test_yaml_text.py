@@ -136,7 +136,8 @@ REFUSED = {
     "half a character": ('a: "\\ud800"', "half of a surrogate pair"),
     "a control character": ("a: 1\nb: \x01", "line 2: .*the character U[+]0001 is not allowed"),
     "two documents": ("a: 1\n---\nb: 2", "another document"),
-    "a list": ("- a", "a mapping of keys to values is needed"),
+    "a list": ("- a", "a mapping of keys to values is needed; it holds a list"),
+    "nothing": ("", "a mapping of keys to values is needed; it holds nothing"),
 }
 
 
@@ -155,11 +156,12 @@ def test_an_override_is_read_the_same_way(text: str) -> None:
         load_config("digits", [f"scoring.alpha={text}"])
 
 
-def test_numbers_of_a_verbatim_section_stay_as_they_are_written(tmp_path: Path) -> None:
-    text = "n: 016\ns: &s {a: 016, b: 1.50, c: 0x1F, d: true, e: yes, f: ~, g: '7', h: 20:30}\nt: *s\nu: &u {i: 01}\n"
-    values = read(tmp_path, text, verbatim="s")
-    assert read(tmp_path, text + "v: {<<: *u, j: [02]}\n", verbatim="v")["v"] == {"i": "01", "j": ["02"]}
-    assert values["n"] == 16
+def test_numbers_under_verbatim_keys_stay_as_they_are_written(tmp_path: Path) -> None:
+    section = "&s {a: 016, b: 1.50, c: 0x1F, d: true, e: yes, f: ~, g: '7', h: 20:30}"
+    text = f"n: 016\nz: 0123\ns: {section}\nt: *s\nu: &u {{i: 01}}\n"
+    values = read(tmp_path, text, verbatim=["s", "z"])
+    assert read(tmp_path, text + "v: {<<: *u, j: [02]}\n", verbatim=["v"])["v"] == {"i": "01", "j": ["02"]}
+    assert (values["n"], values["z"]) == (16, "0123")
     assert values["s"] == {
         "a": "016",
         "b": "1.50",

@@ -14,7 +14,7 @@ from sweeps.plan import compile_plan
 from sweeps.runner import open_source
 
 SWEEP = "name: tiny\nspace: {scoring.alpha: [1.0, 1.5]}\n"
-TWINS = "name: twins\nspace: {training.stages.1.steps: [5, 6], training.stages.-1.steps: [7]}\n"
+TWINS = "name: twins\nspace: {model: [{width: 8, depth: 1, heads: 1}, {width: 8, depth: 1, heads: 1, mlp_ratio: 4}]}\n"
 SEARCH = "name: searched\nsearch: {trials: 2, space: {scoring.alpha: {uniform: [1.0, 1.5]}}}\n"
 # The program, and then what it has loaded.
 RUN = "import sys; from ear.cli import main\ntry: main()\nfinally: print('loaded:', *sys.modules, file=sys.stderr)"

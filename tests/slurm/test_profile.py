@@ -68,6 +68,11 @@ def test_hours_are_whole_minutes_rounded_up(hours: str, minutes: int, tmp_path: 
         ("hours: '24'\n", "hours: input should be a valid number (given: '24')"),
         ("hours: 1\nnodes: true\n", "nodes: a number is needed, not a boolean"),
         ("hours: 1\nexclusive: yes\n", "exclusive: write true or false (given: 'yes')"),
+        (
+            "hours: 1\nsbatch: {cpus_per_task: 4}\n",
+            "cpus_per_task: write an option by its long name without",
+        ),
+        ("hours: 1\nsbatch: {--comment: a}\n", "--comment: write an option by its long name"),
         ("hours: 1\nsbatch: {comment: }\n", "comment: give a number or text, or true for an option without a value"),
         ("hours: 1\nsbatch: {comment: [a]}\n", "comment: give a number or text"),
         ("hours: 1\ngpus_per_node: a100\n", "gpus_per_node"),
@@ -113,7 +118,7 @@ def test_options_of_sbatch_reach_it_as_they_are_written(tmp_path: Path, slurm: F
     slurm.says("srun")
     path = tmp_path / "profile.yaml"
     path.write_text(
-        "hours: 1\npartition: no\n"
+        "hours: 1\npartition: no\naccount: 0123\n"
         "sbatch: {begin: 20:30, comment: yes, wckey: 0123, nice: 1e2, deadline: 2026-11-27, spread-job: true}\n"
     )
     profile = load_profile(str(path))

@@ -10,8 +10,10 @@ import pytest
 from faked import FakedSlurm, fake_slurm
 from submitit.core.utils import DelayedSubmission
 
+from ear.cli.launch import Launch
 from ear.code import FOLDER
 from ear.errors import UserError
+from slurm.cli import launch
 from slurm.profile import Profile
 from slurm.submission import HEAL, RECORD, JobRecord, Request, Submission
 from sweeps.plan import compile_plan
@@ -56,9 +58,12 @@ def submission(kind: str, profile: dict[str, object], root: Path) -> Submission:
     return Submission(Request(kind, "digits", arguments, root), Profile.model_validate(profile), "mine.yaml")  # type: ignore[arg-type]
 
 
-@pytest.mark.usefixtures("slurm")
+@pytest.mark.parametrize("there", [True, False], ids=["on a cluster", "without SLURM"])
 @pytest.mark.parametrize("case", CASES)
-def test_the_script_is_the_golden_one(case: str, tmp_path: Path) -> None:
+def test_the_script_is_the_golden_one(case: str, there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    faked = fake_slurm(tmp_path, monkeypatch)
+    if there:
+        faked.says("srun")
     asked = submission(*CASES[case], tmp_path)
     script = asked.script().replace(str(asked.folder), "FOLDER").replace(sys.executable, "PYTHON")
     script = script.replace(str(FOLDER), "CODE")
@@ -79,6 +84,21 @@ def test_a_dry_run_asks_slurm_and_queues_nothing(slurm: FakedSlurm, tmp_path: Pa
     assert not (tmp_path / "slurm").exists()
     slurm.says("sbatch", stderr="allocation failure: Invalid account\n", code=1)
     assert submission("train", {"hours": 1}, tmp_path).test() == (False, "allocation failure: Invalid account")
+
+
+def test_a_dry_run_without_slurm_shows_the_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_slurm(tmp_path, monkeypatch)
+    profile = tmp_path / "mine.yaml"
+    profile.write_text("hours: 1\n")
+    arguments = ("train", "digits", "--root", str(tmp_path))
+    launch(Launch("train", "digits", arguments, tmp_path, None, (), str(profile), dry_run=True, follow=False))
+    printed = capsys.readouterr().out
+    assert printed.startswith("#!/bin/bash")
+    assert "#SBATCH --time=60" in printed
+    assert printed.rstrip().splitlines()[-1].startswith("# There is no SLURM here")
+    assert not (tmp_path / "slurm").exists()
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ear.config.loading import set_dotted
 from ear.errors import UserError
 from ear.store import Store
 from sweeps.plan import compile_plan
@@ -82,7 +84,73 @@ SWEEPS = {
     "no metric": ("name: a\nmetric: {name: loss}\nspace: {scoring.alpha: [1.0]}", "metric.name"),
     "two axes for one": (
         "name: a\nspace: {training.stages.1.steps: [5, 6], training.stages.-1.steps: [7]}",
+        "space: training.stages.1.steps and training.stages.-1.steps are the same parameter",
+    ),
+    "a section and a field in it": (
+        "name: a\nspace: {model: [{width: 64, depth: 2, heads: 4}], model.width: [16, 64]}",
+        "space: model.width lies in model, so that one undoes the other",
+    ),
+    "a field and its section": (
+        "name: a\nspace: {model.width: [16, 64], model: [{width: 32, depth: 2, heads: 4}]}",
+        "space: model.width lies in model, so that one undoes the other",
+    ),
+    "a stage and a field in it, counted from the end": (
+        "name: a\nspace: {training.stages.1: [{steps: 5, learning_rate: 0.1}], training.stages.-1.steps: [6]}",
+        "training.stages.-1.steps lies in training.stages.1",
+    ),
+    "set twice": (
+        "name: a\nset: {model.width: 64, model: {width: 32, depth: 2, heads: 4}}\nspace: {scoring.alpha: [1.0]}",
+        "set: model.width lies in model",
+    ),
+    "set twice, of two stages": (
+        "name: a\nset: {training.stages.-2.steps: 5, training.stages.0.steps: 6}\nspace: {scoring.alpha: [1.0]}",
+        "set: training.stages.-2.steps and training.stages.0.steps are the same parameter",
+    ),
+    "set for nothing": (
+        "name: a\nset: {training.stages.-1.steps: 5}\nspace: {training.stages.1.steps: [6, 7]}",
+        "set: the axis training.stages.1.steps replaces training.stages.-1.steps in all runs",
+    ),
+    "set in a section that varies": (
+        "name: a\nset: {model.width: 64}\nspace: {model: [{width: 32, depth: 2, heads: 4}]}",
+        "set: the axis model replaces model.width in all runs",
+    ),
+    "set beyond the stages": (
+        "name: a\nset: {training.stages.2.steps: 5}\nspace: {scoring.alpha: [1.0]}",
+        "set: training.stages.2.steps: training.stages is a list of 2; its entries are 0 to 1",
+    ),
+    **{
+        f"a stage called {name}": (f"name: a\nspace: {{training.stages.{name}.steps: [5]}}", f"not '{name}'")
+        for name in ("--1", "²", "1_0", "+1")
+    },
+    "seed set": ("name: a\nset: {seed: 1}\nspace: {scoring.alpha: [1.0]}", "list it under `seeds`"),
+    "threads set": (
+        "name: a\nset: {execution.threads: 4}\nspace: {scoring.alpha: [1.0]}",
+        "execution.threads has no effect here: `resources.cpus` says how many",
+    ),
+    "true as seed": ("name: a\nseeds: [true]\nspace: {scoring.alpha: [1.0]}", "seeds.0: a number is needed, not a"),
+    "a number as name": (
+        "name: 2026\nspace: {scoring.alpha: [1.0]}",
+        "name: input should be a valid string; put it",
+    ),
+    "text as number": ("name: a\nspace: {scoring.alpha: [1.0, '1.5']}", "valid number (given: '1.5')"),
+    "an unfilled template": ("name: a\nbase: {{base}}\nspace: {scoring.alpha: [1.0]}", "fill in the {{ }}"),
+    "dates": ("name: a\nspace: {scoring.alpha: [2026-11-27]}", "valid number (given: '2026-11-27')"),
+    "minutes": ("name: a\nspace: {training.batch_size: [016, 1:30]}", "valid integer (given: '1:30')"),
+    "sections that are one": (
+        "name: a\nspace: {model: [{width: 32, depth: 2, heads: 4}, {width: 32, depth: 2, heads: 4, mlp_ratio: 4}]}",
         "are the same run",
+    ),
+    "another reference": (
+        "name: a\nspace: {evaluation.reference: [train, test]}",
+        "evaluation.reference varies what results are measured with (reference)",
+    ),
+    "another extractor": (
+        "name: a\nspace: {evaluation: [{images: 100}, {extractor: vgg16}]}",
+        "evaluation varies what results are measured with (extractor)",
+    ),
+    "other images": (
+        "name: a\nspace: {data: [{name: digits}, {name: fashion_mnist}]}",
+        "data changes the images that are compared with",
     ),
     "other latents, one cache": (
         "name: a\nbase: imagenet256_base\nset: {data.latents: cache}\nspace: {tokenizer.scale: [0.2, 0.3]}",
@@ -104,6 +172,28 @@ def test_bad_sweeps_are_refused(case: str, tmp_path: Path) -> None:
         compile_plan(write_sweep(tmp_path, text)).tree  # noqa: B018 (what only the keys show)
     assert message in str(error.value)
     assert "sweep.yaml" in str(error.value)
+
+
+def test_an_axis_varies_a_field_of_what_set_gives(tmp_path: Path) -> None:
+    """Stages that are one anchor change one by one, and the sweep's own values stay as they were written."""
+    text = (
+        "name: a\n"
+        "set: {training.stages: [&warm {steps: 20, learning_rate: 1.0e-3}, *warm], execution: {log_every: 5}}\n"
+        "space: {training.stages.-1.train_temperature: [1.0, 0.9], optimizer.betas: [&b [0.9, 0.95], [0.9, 0.99]]}\n"
+    )
+    plan = compile_plan(write_sweep(tmp_path, text))
+    temperatures = [tuple(stage.train_temperature for stage in run.config.training.stages) for run in plan.runs]
+    assert temperatures == [(1.0, 1.0), (1.0, 1.0), (1.0, 0.9), (1.0, 0.9)]
+    warm = {"steps": 20, "learning_rate": 0.001}
+    assert plan.sweep.set == {"training.stages": [warm, warm], "execution": {"log_every": 5}}
+
+
+def test_set_dotted_leaves_the_value_that_it_sets() -> None:
+    section = {"width": 64}
+    values: dict[str, Any] = {}
+    set_dotted(values, "model", section)
+    set_dotted(values, "model.width", 16)
+    assert (values, section) == ({"model": {"width": 16}}, {"width": 64})
 
 
 @pytest.mark.parametrize(("cpus", "gpus", "threads"), [(8, 4, 2), (8, 0.5, 8), (2, 4, 1)])

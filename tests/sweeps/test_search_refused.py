@@ -66,6 +66,19 @@ REFUSED = {
         "int.0: a number is needed, not a boolean",
     ),
     "null without a meaning": (text(space="  space: {model.depth: {choice: [null, 2]}}\n"), "model.depth: "),
+    "what is measured": (
+        text(space="  space: {evaluation.images: {int: [100, 500]}, sampling.cfg: {uniform: [1.0, 2.0]}}\n"),
+        "evaluation.images changes what is measured",
+    ),
+    "one stage by two names": (
+        text(
+            space="  space:\n    training.schedule: {choice: [constant, cosine]}\n"
+            "    training.stages.-1.steps: {int: [10, 20], when: {training.schedule: [constant]}}\n"
+            "    training.stages.1.steps: {int: [5, 9], when: {training.schedule: [cosine]}}\n"
+            "    sampling.cfg: {uniform: [1.0, 2.0]}\n"
+        ),
+        "training.stages.-1.steps and training.stages.1.steps are the same parameter",
+    ),
     "no trials": (text(trials=0), "greater than 0"),
     "no metric": (text(more="  objectives: [loss]\n"), "objectives"),
     "point outside": (text(more="  start: [{scoring.alpha: 0.5}]\n"), "point 1: scoring.alpha = 0.5 is not in"),
