@@ -124,10 +124,18 @@ def load_weights(model: nn.Module, path: Path, part: str) -> None:
     Raises:
         UserError: naming every weight that is missing, unexpected or of another size, or not finite.
     """
-    found = load_part(path, part)
+    load_state(model, load_part(path, part), f"{path}, {part},")
+
+
+def load_state(model: nn.Module, found: Mapping[str, Tensor], source: str) -> None:
+    """Loads weights from `source` into a model.
+
+    Raises:
+        UserError: naming every weight that is missing, unexpected or of another size, or not finite.
+    """
     if faults := WeightFaults.between(found, model.state_dict()):
-        raise UserError(f"{path} does not hold the weights of the configured model: {faults}.")
-    require_finite(found, f"{path}, {part},")
+        raise UserError(f"{source} does not hold the weights of the configured model: {faults}.")
+    require_finite(found, source)
     model.load_state_dict(found)
 
 
