@@ -4,6 +4,7 @@ A safetensors file, replaced atomically. Randomness is keyed by step (ear.random
 """
 
 import json
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -156,7 +157,7 @@ def _reason(path: Path, error: Exception) -> str:
         if is_torch_file(path):
             return (
                 f"{path} is a file of torch.save, no checkpoint of this program. Of a checkpoint of the official EAR "
-                f"project `ear convert {path} --output FOLDER` makes one."
+                f"project `ear convert {shlex.quote(str(path))} --output FOLDER` makes one."
             )
     except OSError as unreadable:
         return f"The checkpoint {path} can't be read ({unreadable.strerror or unreadable}): mend its permissions."
