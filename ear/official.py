@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from ear.config import RunConfig
@@ -100,6 +101,12 @@ def load_official(path: Path) -> OfficialCheckpoint:
         raise UserError(f"{path}: {error}") from error
     except KeyError as error:
         raise UserError(f"{path} is no checkpoint of the official EAR project: it has no {error}.") from error
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join([error.title, *map(str, fault["loc"])])
+        raise UserError(
+            f"{path}: its args give {place} a wrong value: {fault['msg']} (given: {fault['input']!r})."
+        ) from error
     except (TypeError, ValueError, AttributeError, IndexError) as error:
         raise UserError(f"{path} is no checkpoint of the official EAR project: {first_line(error)}.") from error
     tokenizer = build_tokenizer(config)

@@ -1,5 +1,6 @@
 """ear convert"""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -28,4 +29,4 @@ def convert(
         print(f"Checkpoint: {output}")
     else:
         print(f"Checkpoint: {from_official(source, output)}")
-        print(f"Next:  ear sample {output} --set tokenizer.checkpoint=KL16.ckpt --out samples.png")
+        print(f"Next:  ear sample {shlex.quote(str(output))} --set tokenizer.checkpoint=KL16.ckpt --out samples.png")

@@ -4,6 +4,7 @@ A safetensors file, replaced atomically. Randomness is keyed by step (ear.random
 """
 
 import json
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -124,10 +125,18 @@ def load_weights(model: nn.Module, path: Path, part: str) -> None:
     Raises:
         UserError: naming every weight that is missing, unexpected or of another size, or not finite.
     """
-    found = load_part(path, part)
+    load_state(model, load_part(path, part), f"{path}, {part},")
+
+
+def load_state(model: nn.Module, found: Mapping[str, Tensor], source: str) -> None:
+    """Loads weights from `source` into a model.
+
+    Raises:
+        UserError: naming every weight that is missing, unexpected or of another size, or not finite.
+    """
     if faults := WeightFaults.between(found, model.state_dict()):
-        raise UserError(f"{path} does not hold the weights of the configured model: {faults}.")
-    require_finite(found, f"{path}, {part},")
+        raise UserError(f"{source} does not hold the weights of the configured model: {faults}.")
+    require_finite(found, source)
     model.load_state_dict(found)
 
 
@@ -148,7 +157,7 @@ def _reason(path: Path, error: Exception) -> str:
         if is_torch_file(path):
             return (
                 f"{path} is a file of torch.save, no checkpoint of this program. Of a checkpoint of the official EAR "
-                f"project `ear convert {path} --output FOLDER` makes one."
+                f"project `ear convert {shlex.quote(str(path))} --output FOLDER` makes one."
             )
     except OSError as unreadable:
         return f"The checkpoint {path} can't be read ({unreadable.strerror or unreadable}): mend its permissions."

@@ -4,6 +4,7 @@ Dimensions: B images a step, L tokens, n masked tokens an image, D values a toke
 """
 
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -36,6 +37,7 @@ from ear.training.data_order import EpochOrder
 from ear.training.divergence import DivergenceGuard
 from ear.training.draws import step_draws
 from ear.training.ema import ExponentialMovingAverage
+from ear.training.fine_tuning import load_initial_weights
 from ear.training.history import TrainingRecord, from_tensors, to_tensors
 from ear.training.optimizer import build_optimizer, set_learning_rate
 from ear.training.schedule import learning_rate, stage_at, stage_ends
@@ -76,8 +78,11 @@ class Trainer:
         self.model: ImageModel = build_model(config, self.tokenizer.tokens, self.tokenizer.token_dim, data.classes)
         self._initial_hash = ""
         if config.training.initial_checkpoint is not None:
-            load_weights(self.model, Path(config.training.initial_checkpoint), "ema")
-            self._initial_hash = file_digest(Path(config.training.initial_checkpoint))
+            initial = Path(config.training.initial_checkpoint)
+            for note in load_initial_weights(self.model, initial, config, data.tokenizer_hash):
+                if processes.is_main:
+                    warnings.warn(note, stacklevel=2)
+            self._initial_hash = file_digest(initial)
         self.model.to(self.device).train()
         self.model.trunk.recompute = config.execution.activation_checkpointing
         if config.execution.compile:

@@ -2,6 +2,8 @@
 
 import argparse
 import collections
+import datetime
+import enum
 import fractions
 import functools
 import pathlib
@@ -46,6 +48,17 @@ class Callback:
 
     def __init__(self) -> None:
         self.best = 3
+
+
+class Slots:
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 3
+
+
+class Side(enum.Enum):
+    LEFT = "left"
 
 
 class Settings(dict[str, Any]):
@@ -134,19 +147,44 @@ def test_a_refused_class_is_named(tmp_path: Path) -> None:
         read_torch_file(path)
 
 
-@pytest.mark.parametrize("stranger", [Callback, Executes, lambda: functools.partial(executes), lambda: Callback])
-def test_classes_beside_the_weights_are_left_alone(tmp_path: Path, stranger: Callable[[], object]) -> None:
-    """As Lightning's hyperparameters and callbacks. Nothing of them is imported or executed."""
-    others = {"callbacks": stranger(), "hyper_parameters": Settings(a=1, b=stranger()), "epoch": 3}
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        Callback(),
+        Callback,
+        Executes(),
+        functools.partial(executes),
+        Settings(a=1, b=Callback()),
+        collections.defaultdict(list, a=[1]),
+        np.arange(3),
+        np.random.default_rng(0),
+        {Side.LEFT: datetime.datetime(2026, 1, 1)},
+        Slots(),
+        eval,
+    ],
+)
+def test_classes_beside_the_parts_asked_for_are_left_alone(tmp_path: Path, stranger: object) -> None:
+    """Nothing of them is imported or executed."""
+    path = tmp_path / "x.ckpt"
+    torch.save({"state_dict": {"weight": torch.ones(2)}, "other": [stranger, {"inside": (stranger,)}]}, path)
+    (found,) = read_torch_file(path, parts=["model", "state_dict"]).items()
+    assert found[0] == "state_dict"
+    assert torch.equal(found[1]["weight"], torch.ones(2))
+    with pytest.raises(UserError, match="where weights or plain values are needed"):
+        read_torch_file(path)  # as a whole
+    with pytest.raises(UserError, match="where weights or plain values are needed"):
+        read_torch_file(path, parts=["other"])
+
+
+def test_official_and_lightning_checkpoints_with_classes_in_them(tmp_path: Path) -> None:
+    others = {"callbacks": Executes(), "hyper_parameters": Settings(a=1, b=Callback()), "epoch": 3}
     assert same_weights(official(tmp_path / "x.pth", lambda checkpoint: checkpoint.update(others)))
     weights = as_ldm(small_autoencoder())
-    lightning = {"pytorch-lightning_version": "2.4.0", "state_dict": weights, "optimizer_states": [stranger()]}
+    lightning = {"pytorch-lightning_version": "2.4.0", "state_dict": weights, "optimizer_states": [Callback()]}
     torch.save({"model": weights}, tmp_path / "plain.ckpt")
     torch.save({**others, **lightning}, tmp_path / "lightning.ckpt")
     hashes = {tokenizer_of(tmp_path / name).content_hash() for name in ("plain.ckpt", "lightning.ckpt")}
     assert len(hashes) == 1
-    with pytest.raises(UserError, match="test_foreign_checkpoints"):
-        read_torch_file(tmp_path / "lightning.ckpt")  # as a whole
 
 
 def test_classes_among_the_weights_and_args_are_named(tmp_path: Path) -> None:
@@ -300,3 +338,11 @@ def test_a_file_that_can_t_be_read_is_not_called_damaged(tmp_path: Path, monkeyp
             read(tmp_path / name)
     with pytest.raises(UserError, match=r"vae\.ckpt can't be read \(Permission denied\)"):
         tokenizer_of(tmp_path / "vae.ckpt").content_hash()
+
+
+@pytest.mark.parametrize(("name", "value"), [("cfg", 0.5), ("cfg_schedule", "none"), ("num_iter", "many")])
+def test_an_arg_of_an_impossible_value_is_named(tmp_path: Path, name: str, value: object) -> None:
+    path = official(tmp_path / "x.pth", lambda checkpoint: vars(checkpoint["args"]).update({name: value}))
+    field = {"num_iter": "steps"}.get(name, name)
+    with pytest.raises(UserError, match=rf"x\.pth: its args give SamplingConfig\.{field} .* \(given: {value!r}\)"):
+        load_official(path)
