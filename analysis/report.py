@@ -1,5 +1,6 @@
 """A sweep's report: table, figure, samples and findings, all from MLflow, all saying what was measured with what."""
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from analysis.samples import save_sample_sheet
 from analysis.search import ranked, search_findings, search_table
 from analysis.statistics import seed_range, summarise
 from analysis.tables import display_table, latex, markdown
-from ear.files import require_writable, write_text
+from ear.files import may_write, require_writable, write_text
 from ear.store import Store
 from ear.store.uses import record_use
 from sweeps.runs import short_name
@@ -33,15 +34,18 @@ class Report:
 
 
 def write_report(name: str, root: Path) -> Report:
-    """Writes ROOT/NAME/report/ from what MLflow knows of the sweep.
+    """Writes ROOT/NAME/report/, or a temporary folder where that is read-only, from what MLflow knows of the sweep.
 
     Raises:
         UserError: the sweep is unknown or has no finished run, or the folder can't be written.
     """
     results = load_results(name, root)
-    record_use(Store(root), f"report {name}", [*results.finished["key"], *results.confirmations.get("key", ())])
     folder = root / name / "report"
-    require_writable(folder)
+    if may_write(folder):
+        record_use(Store(root), f"report {name}", [*results.finished["key"], *results.confirmations.get("key", ())])
+        require_writable(folder)
+    else:  # an archive, or somebody else's results
+        folder = Path(tempfile.mkdtemp(prefix=f"ear-report-{name}-"))
     paper = paper_ablation(results.axes)
     summary = summarise(results.frame, results.axes, METRICS)
     caption = describe(results.conditions, seed_range(summary["finished"][summary["finished"] > 0]))

@@ -71,9 +71,7 @@ def load_results(name: str, root: Path) -> SweepResults:
     Raises:
         UserError: there is none, it has no finished run, or its runs were not measured alike.
     """
-    if tracking_uri(root).startswith("sqlite") and not (root / "mlflow.db").exists():
-        raise UserError(f"No sweep has been run under {root}; run one, or name its root with --root.")
-    client = open_client(root)
+    client = open_client(root, reading=True)
     with tracking_errors(root):
         experiment = client.get_experiment_by_name(name)
         if experiment is None:

@@ -1,12 +1,12 @@
 """How a run is carried out on this machine: device, threads, precision."""
 
-import os
-
 import torch
 from torch import Tensor
 
 from ear.config.schema import ExecutionConfig
+from ear.cpus import usable_cpus
 from ear.errors import UserError
+from ear.temporary import shorten_workers_sockets
 
 
 def set_up(config: ExecutionConfig) -> torch.device:
@@ -31,7 +31,10 @@ def choose_device(config: ExecutionConfig) -> torch.device:
 
 def worker_processes(config: ExecutionConfig) -> int:
     """The configured workers, at most one for each CPU that this process may use."""
-    return min(config.workers, len(os.sched_getaffinity(0)))
+    workers = min(config.workers, usable_cpus())
+    if workers:
+        shorten_workers_sockets()
+    return workers
 
 
 def autocast(config: ExecutionConfig, device: torch.device) -> torch.autocast:

@@ -56,6 +56,13 @@ def is_there(path: Path) -> bool:
     return path.exists()
 
 
+def may_write(path: Path) -> bool:
+    """Whether this process could change a file or folder, or make it, as far as permissions and mounts tell."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
 def require_writable(folder: Path, option: str = "--root DIR or EAR_ROOT") -> None:
     """Makes `folder` and proves that a file can be written in it.
 

@@ -25,7 +25,7 @@ from ear.code import code_environment
 from ear.errors import UserError
 from ear.files import write_text
 from ear.interrupt import end_with_parent
-from ear.temporary import remove_abandoned
+from ear.temporary import parents, remove_abandoned
 from slurm.allocation import NOTHING_READY, SUBMITTED, SUPERVISED, Allocation
 from slurm.attempts import Attempts
 from slurm.gang import Gang
@@ -92,7 +92,8 @@ class EarJob:
         try:
             self._run_task(allocation)
         finally:
-            remove_abandoned(Path(tempfile.gettempdir()))  # by a command that was killed
+            for parent in parents():
+                remove_abandoned(parent)  # by a command that was killed
 
     def _run_task(self, allocation: Allocation) -> None:
         board = Rendezvous(self.folder, allocation.job, allocation.restarts)

@@ -35,7 +35,7 @@ def plan(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT, as_json:
     from sweeps.plan import compile_plan
     from sweeps.summary import show_plan
 
-    show_plan(compile_plan(file, base), Store(root), as_json)
+    show_plan(compile_plan(file, base), Store(root, reading=True), as_json)
 
 
 @app.command()

@@ -3,17 +3,30 @@
 import errno
 import logging
 import os
-import uuid
-from collections.abc import Callable, Iterator
+import re
+import shutil
+import sqlite3
+import tempfile
+import weakref
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from ear.errors import UserError, import_extra
+from sweeps.mlflow_database import (
+    copy_database,
+    create_database,
+    is_database,
+    is_writable,
+    misplaced,
+    relocate,
+    sqlite_file,
+    sqlite_uri,
+    try_database,
+)
 
-UNFINISHED = ".mlflow-"  # a database that is being made
+VARIABLE = "MLFLOW_TRACKING_URI"
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -26,16 +39,34 @@ ENVIRONMENT = {
 }
 
 
+class DatabaseLockedError(UserError):
+    """Another program writes to the database, and does not come to an end."""
+
+
+def given_uri() -> str | None:
+    """MLFLOW_TRACKING_URI; None where it is not set, or to nothing."""
+    return os.environ.get(VARIABLE, "").strip() or None
+
+
 def tracking_uri(root: Path) -> str:
     """Where runs are tracked: MLFLOW_TRACKING_URI, or a sqlite file under the output root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root / 'mlflow.db').resolve()}"
+    return given_uri() or sqlite_uri((root / "mlflow.db").resolve())
 
 
-def open_client(root: Path) -> Any:
-    """An `MlflowClient`; makes the database when there is none.
+def is_server(uri: str) -> bool:
+    return uri.startswith(("http://", "https://"))
+
+
+def open_client(root: Path, *, reading: bool = False) -> Any:
+    """An `MlflowClient` for writing runs, or only for `reading` them.
+
+    The one who writes makes the database where there is none, and puts right what it says of a root that was moved.
+    Whoever reads changes nothing: a database that can't be used as it is, since its root was moved or is read-only, is
+    copied, and the copy goes with the client.
 
     Raises:
-        UserError: MLflow is not installed, or its database can't be opened.
+        UserError: MLflow is not installed, or its server or database can't be used, or there is none to read.
+        DatabaseLockedError: likewise, of one that somebody else locks.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -44,26 +75,35 @@ def open_client(root: Path) -> Any:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it logs, it raises too
     with tracking_errors(root):
-        if "MLFLOW_TRACKING_URI" not in os.environ:
-            _create_database(root, mlflow.MlflowClient)
-        client = mlflow.MlflowClient(tracking_uri(root))
+        if not reading and given_uri() is None:
+            create_database(root, mlflow.MlflowClient)
+        uri, copy = prepared(root, writing=not reading)
+        client = mlflow.MlflowClient(uri)
+        if copy is not None:
+            weakref.finalize(client, shutil.rmtree, copy, ignore_errors=True)
         client.search_experiments(max_results=1)
     return client
 
 
-def _create_database(root: Path, client_of: Callable[[str], Any]) -> None:
-    """Makes the sqlite file where there is none: under a name of its own first.
-
-    It takes MLflow seconds, and two processes that do it at once, or one that is killed meanwhile, break it for good.
-    """
-    with FileLock(root / "mlflow.db.lock"):
-        if (root / "mlflow.db").exists():
-            return
-        for left in root.glob(f"{UNFINISHED}*"):  # by a killed process
-            left.unlink(missing_ok=True)
-        temporary = root / f"{UNFINISHED}{uuid.uuid4().hex}.db"
-        client_of(f"sqlite:///{temporary.resolve()}").search_experiments(max_results=1)
-        temporary.rename(root / "mlflow.db")
+def prepared(root: Path, writing: bool) -> tuple[str, Path | None]:
+    """What MLflow is to open, and the folder of the copy if it is one."""
+    uri, own = tracking_uri(root), given_uri() is None
+    file = sqlite_file(uri)
+    if file is not None:
+        if not writing and not file.exists():
+            where = f"{root}; run one, or name its root with --root" if own else f"{uri} ({VARIABLE}); run one"
+            raise UserError(f"No sweep has been run under {where}.")
+        if writing or is_writable(file):
+            try_database(file, writing)
+    if writing and is_database(uri):
+        relocate(uri, misplaced(uri, root, own))
+    if writing or file is None or (is_writable(file) and not misplaced(uri, root, own)):
+        return uri, None
+    folder = Path(tempfile.mkdtemp(prefix="ear-mlflow-"))
+    copy_database(file, folder / "mlflow.db")
+    copy = sqlite_uri(folder / "mlflow.db")
+    relocate(copy, misplaced(copy, root, own))
+    return copy, folder
 
 
 def refuses(error: Exception) -> bool:
@@ -79,9 +119,16 @@ def is_busy(error: Exception) -> bool:
     """Whether waiting is all that helps: a locked database, an overloaded server, a disk without room."""
     from mlflow.exceptions import MlflowException
 
+    if is_locked(error):
+        return True
     if isinstance(error, MlflowException):
         return _status(error) in (429, 503, 504)
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def is_locked(error: Exception) -> bool:
+    """Whether another program keeps MLflow's sqlite file locked."""
+    return isinstance(error, DatabaseLockedError) or re.search(r"database (\w+ )?is locked", str(error)) is not None
 
 
 def _status(error: Any) -> int:
@@ -97,14 +144,34 @@ def tracking_errors(root: Path) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError) as error:
-        reason = str(error).splitlines()[0]
-        if tracking_uri(root).startswith("http"):
-            raise UserError(
-                f"MLflow's server {tracking_uri(root)} (MLFLOW_TRACKING_URI) can't be reached: {reason}. Start it, or "
-                f"unset that variable to track in {root / 'mlflow.db'}."
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError) as error:
+        if is_locked(error):
+            raise DatabaseLockedError(
+                f"MLflow's database {shown(tracking_uri(root))} is locked by another program. End that, or wait for it."
             ) from error
-        raise UserError(
-            f"MLflow's database {tracking_uri(root)} can't be used: {reason}. If it is damaged, move it away and run "
+        raise UserError(in_words(root, error)) from error
+
+
+def in_words(root: Path, error: Exception) -> str:
+    """What is wrong with where runs are tracked, and how to mend it."""
+    reason, given = str(error).splitlines()[0], given_uri()
+    otherwise = f"unset that variable to track in {root / 'mlflow.db'}"
+    if given is None:
+        return (
+            f"MLflow's database {root / 'mlflow.db'} can't be used: {reason}. If it is damaged, move it away and run "
             "the sweep again: it is filled anew from the store, nothing is trained twice."
-        ) from error
+        )
+    if is_server(given):
+        return f"MLflow's server {shown(given)} ({VARIABLE}) can't be reached: {reason}. Start it, or {otherwise}."
+    if is_database(given):
+        return f"MLflow's database {shown(given)} ({VARIABLE}) can't be used: {reason}. Mend that, or {otherwise}."
+    meant = f"http://{given}" if re.fullmatch(r"[\w.-]+:\d+/?", given) else "http://HOST:PORT"
+    kinds = f"a server as {meant}, or a database as sqlite:////FOLDER/FILE.db"
+    if given.startswith("databricks"):
+        return f"{VARIABLE} is {given!r}, which can't be used: {reason}. Mend that, or {otherwise}."
+    return f"{VARIABLE} is {given!r}, where MLflow can't track runs: give {kinds}; or {otherwise}."
+
+
+def shown(uri: str) -> str:
+    """For people, without a password."""
+    return re.sub(r"://([^/@:]*):[^/@]*@", r"://\1:***@", uri)

@@ -4,6 +4,7 @@ import math
 import os
 import socket
 
+from ear.cpus import usable_cpus
 from ear.errors import UserError
 from slurm.allocation import Allocation
 from slurm.gang import Gang
@@ -11,10 +12,10 @@ from sweeps.schema import SweepConfig
 
 
 def available_cpus() -> int:
-    """CPUs that this process may use, which in a container or a job are fewer than the machine's."""
+    """CPUs of this node for this process, which in a container or a job are fewer than the machine's."""
     if (allocation := Allocation.current()) is not None:
         return allocation.cpus
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_cpus()
 
 
 def available_gpus() -> int:

@@ -5,7 +5,6 @@ brings them up to what the store holds.
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from ear.run import Run
 from ear.store import Store
 from ear.training import TrainingRecord
 from ear.training.checkpoint import CHECKPOINT
-from sweeps.mlflow_client import refuses
+from sweeps.mlflow_client import refuses, tracking_uri
+from sweeps.mlflow_database import artifact_folder, is_database, local_folder
 from sweeps.runs import PlannedRun
 
 KEY, DIGEST, PARAMETERS, SEED, OUTCOME = "ear.key", "ear.sweep", "ear.parameters", "ear.seed", "ear.outcome"
@@ -24,6 +24,7 @@ PARENT = "mlflow.parentRunId"
 OBJECTIVE, OBJECTIVES = "ear.objective", "ear.objectives"  # the first of them, and all as a JSON list
 TRIAL, ROLE, CONFIRMATION = "ear.trial", "ear.role", "confirmation"
 STAGES = "ear.stage_keys"  # set last: a run that lacks it was left half made
+CONFIG = "config.yaml"
 METRICS_PER_CALL = 999  # MLflow takes 1000; a point of the curve has 3, and stays in one piece
 PARAMETERS_PER_CALL = 100
 
@@ -64,6 +65,7 @@ class SweepRecords:
         self._at_work: set[str] = set()
         self._half_made: set[str] = set()
         self._curves: dict[str, set[int]] = {}  # steps that MLflow has, of runs at work
+        self._unchecked: dict[str, Path] = {}  # where artifacts of runs are that were over before
         self._logs = root / identity.name / "logs"
         for child in self._search(f"tags.`{PARENT}` = '{self.parent}'"):
             self._take_in(child)
@@ -72,12 +74,11 @@ class SweepRecords:
         experiment = self.client.get_experiment_by_name(self.identity.name)
         if experiment is None:
             # Without a location of its own, artifacts would go to the folder that the command was called from.
-            artifacts = (root / "mlartifacts" / self.identity.name).resolve()
-            local = "MLFLOW_TRACKING_URI" not in os.environ
+            artifacts = artifact_folder(root, self.identity.name)
             return str(
                 self.client.create_experiment(
                     self.identity.name,
-                    artifacts.as_uri() if local else None,
+                    artifacts.as_uri() if is_database(tracking_uri(root)) else None,  # a server has its own
                     # MLflow's page then opens on runs and curves instead of on traces of language models.
                     tags={"mlflow.experimentKind": "custom_model_development"},
                 )
@@ -138,6 +139,8 @@ class SweepRecords:
     def _take_in(self, run: Any) -> None:
         tags = run.data.tags
         self._runs[tags[KEY]] = str(run.info.run_id)
+        if (folder := local_folder(run.info.artifact_uri)) is not None:
+            self._unchecked[tags[KEY]] = folder
         if run.info.status == "FINISHED" and tags.get(OUTCOME) in ("finished", "diverged"):
             self._over.add(tags[KEY])
         if run.info.status == "FINISHED" and tags.get(OUTCOME) == "pruned":
@@ -182,7 +185,7 @@ class SweepRecords:
     def _describe(self, run: PlannedRun) -> None:
         key = run.keys.evaluation
         values = run.config.model_dump(mode="json")
-        self.client.log_dict(self._runs[key], values, "config.yaml")
+        self.client.log_dict(self._runs[key], values, CONFIG)
         parameters = [(name, str(value)) for name, value in flatten(values)]
         *before, last = (
             dict(parameters[start:][:PARAMETERS_PER_CALL]) for start in range(0, len(parameters), PARAMETERS_PER_CALL)
@@ -227,8 +230,9 @@ class SweepRecords:
             self._log(self._runs[run.keys.evaluation], metrics=_metrics({"intermediate": value}, step, at))
 
     def finish(self, run: PlannedRun, tags: Mapping[str, str], at: int) -> None:
-        """Brings the run up to its results in the store, which must be there; does nothing the second time."""
+        """Brings the run up to its results in the store, which must be there; the second time, only its artifacts."""
         if run.keys.evaluation in self._over:
+            self._restore_artifacts(run)
             return
         self.begin(run, tags)
         run_id = self._runs[run.keys.evaluation]
@@ -266,8 +270,8 @@ class SweepRecords:
                 "ear.reference": evaluation.reference,
                 **({"ear.reference_hash": evaluation.reference_hash} if evaluation.reference_hash else {}),
             }
-            for name in ("samples.png", "samples_null.png", "evaluation.json"):
-                self.client.log_artifact(run_id, str(self.store.path(run.keys.evaluation) / name))
+            for path in self._results(run):
+                self.client.log_artifact(run_id, str(path))
         self._log(run_id, metrics=_metrics(metrics, outcome.step, at), tags=tags)
         self._end(run, "FINISHED")
 
@@ -277,8 +281,9 @@ class SweepRecords:
         return list(dict.fromkeys(self.store.entry(key).provenance["host"] for key in made))
 
     def prune(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
-        """The run was stopped early, which is a result too; does nothing the second time."""
+        """The run was stopped early, which is a result too; the second time, only its artifacts."""
         if run.keys.evaluation in self._pruned:
+            self._restore_artifacts(run)
             return
         self.begin(run, tags)
         self.client.set_tag(self._runs[run.keys.evaluation], OUTCOME, "pruned")
@@ -295,14 +300,34 @@ class SweepRecords:
 
     def _end(self, run: PlannedRun, status: Literal["FINISHED", "FAILED"]) -> None:
         key = run.keys.evaluation
-        for stage in run.keys.stages:
-            if (log := self._logs / f"{stage}.log").exists():
-                self.client.log_artifact(self._runs[key], str(log), "logs")
+        for log in self._logs_of(run):
+            self.client.log_artifact(self._runs[key], str(log), "logs")
         self.client.set_terminated(self._runs[key], status)
         self._at_work.discard(key)
         self._curves.pop(key, None)
         if status == "FINISHED":
             self._over.add(key)
+
+    def _results(self, run: PlannedRun) -> list[Path]:
+        """What an evaluation left in the store for people to look at."""
+        folder = self.store.path(run.keys.evaluation)
+        return [folder / name for name in ("samples.png", "samples_null.png", "evaluation.json")]
+
+    def _logs_of(self, run: PlannedRun) -> list[Path]:
+        return [log for stage in run.keys.stages if (log := self._logs / f"{stage}.log").exists()]
+
+    def _restore_artifacts(self, run: PlannedRun) -> None:
+        """Fills in what is gone from the folder of a run that is over, once; a server looks after its own."""
+        key = run.keys.evaluation
+        folder = self._unchecked.pop(key, None)
+        if folder is None:
+            return
+        if not (folder / CONFIG).exists():
+            self.client.log_dict(self._runs[key], run.config.model_dump(mode="json"), CONFIG)
+        results = self._results(run) if key in self.store else []
+        for path, below in [*((path, "") for path in results), *((log, "logs") for log in self._logs_of(run))]:
+            if path.exists() and not (folder / below / path.name).exists():
+                self.client.log_artifact(self._runs[key], str(path), below or None)
 
     def close(self, complete: bool) -> None:
         """The driver ends: nothing is left RUNNING. `complete` says whether every run has its result."""

@@ -8,6 +8,7 @@ ROOT/NAME/stop                      asks all drivers to stop that began, or were
 ROOT/NAME/logs/KEY.log              what the trials of a training node printed
 """
 
+import fcntl
 import json
 import os
 import socket
@@ -97,21 +98,37 @@ class SweepFolder:
         write_text(self.path / "stop", f"{datetime.now(UTC).isoformat(timespec='seconds')}\n")
 
     def running(self) -> list[DriverState]:
-        """The drivers that are alive; what dead ones of this machine left is removed."""
+        """The drivers that are alive, as far as can be seen from here; changes nothing."""
         found = []
         for lock in sorted(self.drivers.glob("*.alive")):
-            try:
-                with FileLock(lock, timeout=0):
-                    # Not another machine's: there are shared folders in which its lock can't be seen from here.
-                    if lock.name.startswith(f"{socket.gethostname()}-"):
-                        for left in self.drivers.glob(f"{lock.stem}.*"):
-                            left.unlink(missing_ok=True)
-            except (Timeout, OSError):
+            if is_locked(lock):
                 try:
                     found.append(DriverState.load(lock.with_suffix(".json")))
                 except (OSError, ValueError, TypeError):  # just being made
                     continue
         return found
+
+    def remove_dead(self) -> None:
+        """Removes what dead drivers of this machine left.
+
+        Not another machine's: there are shared folders in which its lock can't be seen from here.
+        """
+        for lock in self.drivers.glob(f"{socket.gethostname()}-*.alive"):
+            with suppress(Timeout, OSError), FileLock(lock, timeout=0):
+                for left in self.drivers.glob(f"{lock.stem}.*"):
+                    left.unlink(missing_ok=True)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds this lock; looks without writing, as one must in a read-only folder."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 class Session:
@@ -131,7 +148,7 @@ class Session:
             UserError: the sweep's folder can't be written.
         """
         require_writable(self.folder.drivers)
-        self.folder.running()  # removes what killed drivers left
+        self.folder.remove_dead()
         try:
             with FileLock(self.folder.drivers / f"{self._name}.alive"):
                 yield self

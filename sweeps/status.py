@@ -68,7 +68,7 @@ def show_status(plan: Plan, root: Path, as_json: bool) -> None:
     """
     folder = SweepFolder(root, plan.sweep.name)
     folder.require_known()
-    store = Store(root)
+    store = Store(root, reading=True)
     drivers = folder.running()
     failures = folder.failures()
     tree = known_tree(plan, folder)

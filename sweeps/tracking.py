@@ -1,7 +1,7 @@
 """MLflow as a projection of the store, written by one thread so that the driver never waits for it.
 
-A server that goes away is waited for, and nothing loses its order; where it does not come back, the store has
-everything, and the next driver fills MLflow from it.
+A server that goes away, or a database that somebody locks, is waited for, and nothing loses its order; where it does
+not come back, the store has everything, and the next driver fills MLflow from it.
 """
 
 import queue
@@ -11,18 +11,29 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from ear.store import Store
 from ear.training import TrainingRecord
-from sweeps.mlflow_client import is_busy, open_client, refuses, tracking_errors, tracking_uri
+from sweeps.mlflow_client import (
+    DatabaseLockedError,
+    is_busy,
+    is_locked,
+    open_client,
+    refuses,
+    shown,
+    tracking_errors,
+    tracking_uri,
+)
 from sweeps.records import SweepIdentity, SweepRecords
 from sweeps.runs import PlannedRun
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between two tries
 TRIES_WHEN_ANSWERING = 3  # of something that fails although MLflow answers
 PATIENCE = 30.0  # seconds at the end in which nothing at all gets written
+PATIENCE_WITH_LOCKS = 150.0  # likewise, of a database that another program has locked: it will be done some time
 SECONDS_BETWEEN_TRIES = 2.0  # to become the one who writes
 
 
@@ -38,12 +49,12 @@ class Tracker:
     def __init__(self, identity: SweepIdentity, store: Store, root: Path) -> None:
         """
         Raises:
-            UserError: MLflow is not installed, can't be reached or opened.
+            UserError: MLflow is not installed, can't be reached or opened. One that is locked can be later.
         """
         self._identity = identity
         self._store = store
         self._root = root
-        self._client = open_client(root)
+        self._client: Any = None
         self._records: SweepRecords | None = None
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._lock = FileLock(root / identity.name / "mlflow.writer", thread_local=False)
@@ -52,10 +63,15 @@ class Tracker:
         self._others_write = False
         self._all_written = False
         self._moved = time.monotonic()  # when something was written last
+        self._locked = False  # whether what was tried last met a lock
         self._warned = False
-        if self._try_to_become_writer():
-            with tracking_errors(root):
-                self._open()  # here, so that what can't work is said before anything is begun
+        try:
+            self._client = open_client(root)
+            if self._try_to_become_writer():
+                with tracking_errors(root):
+                    self._open()  # here, so that what can't work is said before anything is begun
+        except DatabaseLockedError as error:
+            warnings.warn(f"{error} The sweep goes on meanwhile, and MLflow is brought up to date then.", stacklevel=2)
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 
@@ -95,12 +111,12 @@ class Tracker:
         self._closing.set()
         while self._thread.is_alive() and not self._give_up.is_set():
             self._thread.join(0.2)
-            if time.monotonic() - max(self._moved, closing) > patience:
+            if time.monotonic() - max(self._moved, closing) > (PATIENCE_WITH_LOCKS if self._locked else patience):
                 self._give_up.set()  # the thread may hang in a call that MLflow does not answer: not waited for
         if self._give_up.is_set() and not self._all_written:
             warnings.warn(
-                f"MLflow ({tracking_uri(self._root)}) could not be brought up to date. Results are safe in the store; "
-                "the same command fills MLflow in when it can be reached.",
+                f"MLflow ({shown(tracking_uri(self._root))}) could not be brought up to date. Results are safe in the "
+                "store; the same command fills MLflow in when it can be reached.",
                 stacklevel=2,
             )
         return self._all_written
@@ -118,9 +134,11 @@ class Tracker:
                     return
             self._all_written = True
         finally:
-            self._lock.release()
+            self._lock.release(force=True)
 
     def _open(self) -> None:
+        if self._client is None:
+            self._client = open_client(self._root)
         self._records = SweepRecords(self._identity, self._store, self._root, self._client)
 
     def _write(self, job: Job) -> None:
@@ -160,6 +178,7 @@ class Tracker:
             try:
                 action()
             except Exception as error:
+                self._locked = is_locked(error)
                 if self._is_at_fault(error):
                     refusals += 1
                     if refusals == TRIES_WHEN_ANSWERING:
@@ -179,6 +198,8 @@ class Tracker:
         work where the database is locked or the disk full."""
         if is_busy(error):
             return False
+        if self._client is None:
+            return True
         try:
             if self._records is None:
                 self._client.search_experiments(max_results=1)

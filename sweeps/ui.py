@@ -30,19 +30,24 @@ def ui(
       ear ui --port 5001
       ear ui --study search
     """
-    from ear.errors import UserError
-    from sweeps.mlflow_client import open_client, tracking_uri
+    from sweeps.mlflow_client import is_server, open_client, shown, tracking_uri
 
-    if tracking_uri(root).startswith("sqlite") and not (root / "mlflow.db").exists():
-        raise UserError(f"There is nothing to show: {root / 'mlflow.db'} does not exist. Run a sweep first.")
     journal = find_study(root, study)
-    open_client(root)
-    servers = {f"MLflow on http://127.0.0.1:{port}": mlflow_command(tracking_uri(root), port)}
+    client = open_client(root, reading=True)  # whose database may be a copy that goes with it
+    servers: dict[str, list[str]] = {}
+    if is_server(tracking_uri(root)):
+        typer.echo(f"MLflow is on {shown(tracking_uri(root))} (MLFLOW_TRACKING_URI)")
+    else:
+        servers[f"MLflow on http://127.0.0.1:{port}"] = mlflow_command(client.tracking_uri, port)
     if journal is not None:
+        from sweeps.search.study import open_journal  # imports Optuna
+
+        open_journal(journal)  # what can't be read is said here, not by a server that ends
         servers[f"Optuna's dashboard of {journal.parent.name} on http://127.0.0.1:{port + 1}"] = optuna_command(
             journal, port + 1
         )
-    serve(servers)
+    if servers:
+        serve(servers)
 
 
 def find_study(root: Path, name: str | None) -> Path | None:

@@ -36,7 +36,7 @@ def list_(
     from ear.store.collect import entries, needs_of, reachable
     from ear.store.uses import recorded_uses
 
-    store = Store(root)
+    store = Store(root, reading=True)
     known = entries(store)
     needs = {entry.key: needs_of(entry) for entry in known}
     users: dict[str, list[str]] = {}
@@ -125,7 +125,7 @@ def verify(root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
     from ear.store import Store
     from ear.store.verify import verify as verify_store
 
-    store = Store(root)
+    store = Store(root, reading=True)
     with progress_bar(disable=as_json) as progress:
         task = progress.add_task("verifying", total=len(store.published()), note="")
         verdict = verify_store(store, lambda: progress.advance(task))

@@ -81,11 +81,19 @@ class Entry:
 
 
 class Store:
-    def __init__(self, root: Path, on_wait: Callable[[], object] = lambda: None, *, any_format: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        on_wait: Callable[[], object] = lambda: None,
+        *,
+        any_format: bool = False,
+        reading: bool = False,
+    ) -> None:
         """
         Args:
             on_wait: called every half second in which another process is waited for, which it may end by raising.
             any_format: opens a store of an earlier format too, under whose keys nothing of today's is found.
+            reading: leaves everything as it is, so that it may be read-only, or not be there.
 
         Raises:
             UserError: the folder can't be written, or a newer version of this program wrote it, or an earlier one.
@@ -94,7 +102,9 @@ class Store:
         self.folder = root / "store"
         self.work = self.folder / ".work"
         self.uses = self.folder / ".uses"
-        require_writable(self.work)
+        self._reading = reading
+        if not reading:
+            require_writable(self.work)
         self.format = self._read_format()
         if self.format < FORMAT_VERSION and not any_format:
             if not self._has_results():
@@ -113,6 +123,7 @@ class Store:
             if self._has_results():
                 return 1  # before there was such a file
             self.mark_format()
+            return FORMAT_VERSION
         try:
             version = int(json.loads(path.read_text(encoding="utf-8"))["version"])
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -130,7 +141,8 @@ class Store:
 
     def mark_format(self) -> None:
         """Says that everything in it is of today's format."""
-        write_json(self.folder / "format.json", {"version": FORMAT_VERSION})
+        if not self._reading:
+            write_json(self.folder / "format.json", {"version": FORMAT_VERSION})
         self.format = FORMAT_VERSION
 
     def __contains__(self, key: str) -> bool:
@@ -138,6 +150,8 @@ class Store:
 
     def published(self) -> set[str]:
         """The keys of all results that are there."""
+        if not self.folder.exists():
+            return set()
         return {
             folder.name for folder in os.scandir(self.folder) if not folder.name.startswith(".") and folder.is_dir()
         }

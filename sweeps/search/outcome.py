@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from ear.errors import UserError
@@ -24,7 +22,7 @@ from sweeps.search.confirmation import (
     read_confirmed,
 )
 from sweeps.search.space import evaluation_only, random_points
-from sweeps.search.study import ENDS, JOURNAL
+from sweeps.search.study import ENDS, JOURNAL, open_journal
 
 
 def drawn_runs(sweep: SweepConfig, configurations: Configurations) -> list[PlannedRun]:
@@ -86,13 +84,18 @@ def ends_without_result(sweep: SweepConfig, configurations: Configurations, fold
 
 
 def load_study(name: str, folder: Path) -> "optuna.Study | None":
-    """The study in a sweep's folder, to look at."""
+    """The study in a sweep's folder, to look at; None where there is none of this name.
+
+    Raises:
+        UserError: its journal can't be read.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal = folder / JOURNAL
     if not journal.exists():
         return None
+    storage = open_journal(journal)
     try:
-        return optuna.load_study(study_name=name, storage=JournalStorage(JournalFileBackend(str(journal))))
+        return optuna.load_study(study_name=name, storage=storage)
     except KeyError:
         return None
 

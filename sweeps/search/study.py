@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import optuna
 from filelock import FileLock
+from optuna.exceptions import StorageInternalError
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
@@ -47,10 +48,9 @@ class Study:
         self._search = search
         self._lock = FileLock(folder / "study.lock")
         with self._lock:
-            try:
+            with journal_errors(self.path):
                 _mend(self.path)
-                backend = JournalFileBackend(str(self.path), JournalFileOpenLock(str(self.path)))
-                self._storage = JournalStorage(backend)
+                self._storage = open_journal(self.path)
                 self._study = optuna.create_study(
                     storage=self._storage,
                     study_name=name,
@@ -58,11 +58,6 @@ class Study:
                     load_if_exists=True,
                     pruner=pruner_for(search),
                 )
-            except (ValueError, KeyError, OSError, optuna.exceptions.StorageInternalError) as error:
-                raise UserError(
-                    f"The study {self.path} can't be read ({error}): move it away and run the sweep again; what is "
-                    "trained is found in the store."
-                ) from error
             self._identify(name, json.loads(json.dumps(identity)))
 
     def _identify(self, name: str, identity: dict[str, Any]) -> None:
@@ -170,6 +165,34 @@ class Study:
 
     def noted(self, key: str) -> Any:
         return self._study.user_attrs.get(key)
+
+
+@contextmanager
+def journal_errors(path: Path) -> Iterator[None]:
+    """Optuna's words for a journal that is damaged, of a newer version or not its own, as a sentence with the remedy.
+
+    It does not look at what it reads: a field that is missing, or an operation that it does not know, shows as a
+    `KeyError` or an `AssertionError`.
+    """
+    try:
+        yield
+    except UserError:
+        raise  # has its words
+    except (ValueError, LookupError, TypeError, AssertionError, OSError, StorageInternalError) as error:
+        raise UserError(
+            f"The study {path} can't be read ({type(error).__name__}: {error}): move it away and run the sweep again; "
+            "what is trained is found in the store."
+        ) from error
+
+
+def open_journal(path: Path) -> JournalStorage:
+    """A study's file, for whoever reads or writes it.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    with journal_errors(path):
+        return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
 
 
 def _mend(journal: Path) -> None:

@@ -5,8 +5,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import psutil
@@ -16,7 +18,7 @@ from tracked import finished_plan, write
 from ear.errors import UserError
 from ear.store import Store
 from sweeps.tracking import Tracker
-from sweeps.ui import find_study
+from sweeps.ui import find_study, ui
 
 # A server with a worker that ignores being asked to end.
 SERVER = """
@@ -82,6 +84,36 @@ def test_when_one_server_ends_the_other_does_and_it_is_said() -> None:
     assert process.returncode == 1
     assert "b ended by itself; is its port taken?" in messages
     assert not living(started)
+
+
+class Tracking(BaseHTTPRequestHandler):
+    """A tracking server without a sweep."""
+
+    def do_GET(self) -> None:
+        self.do_POST()
+
+    def do_POST(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_server_that_runs_already_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with HTTPServer(("127.0.0.1", 0), Tracking) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        ui(study=None, root=tmp_path)
+        server.shutdown()
+    assert capsys.readouterr().out == f"MLflow is on {uri} (MLFLOW_TRACKING_URI)\n"
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match=r"server .* \(MLFLOW_TRACKING_URI\) can't be reached"):
+        ui(study=None, root=tmp_path)
 
 
 @pytest.mark.slow
