@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ear.errors import UserError
+from ear.store.outdated import outdated
 from ear.store.store import Entry, Store, StoredFile, hash_files
 
 
@@ -12,6 +13,7 @@ class Verdict:
     intact: int = 0
     unverifiable: int = 0  # published by a version that kept no hashes
     faults: dict[str, list[str]] = field(default_factory=dict)  # key -> what is wrong with it
+    outdated: list[str] = field(default_factory=list)  # keys of evaluations that are not served any more
 
 
 def verify(store: Store, on_key: Callable[[], object] = lambda: None) -> Verdict:
@@ -25,6 +27,8 @@ def verify(store: Store, on_key: Callable[[], object] = lambda: None) -> Verdict
             verdict.faults[key] = faults
         else:
             verdict.intact += 1
+        if not faults:
+            verdict.outdated += outdated(store, [store.entry(key)])
         on_key()
     return verdict
 
