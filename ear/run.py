@@ -17,7 +17,7 @@ from ear.execution import set_up
 from ear.files import write_text
 from ear.sampling.finite import require_finite_weights
 from ear.store import Lease, RunKeys, Store, run_keys
-from ear.store.verify import faults_of
+from ear.store.verify import require_as_published
 from ear.training import Callback, PeriodicCheckpoint, Trainer, TrainingRecord
 from ear.training.checkpoint import CHECKPOINT, load_part
 from ear.training.history import from_tensors
@@ -77,6 +77,8 @@ class Run:
         trainer = Trainer(self.config, data, device=device, processes=self.processes)
         checkpoint = self.processes.from_main(self._latest_checkpoint())
         if checkpoint is not None:
+            if self.processes.is_main:
+                require_as_published(checkpoint)
             trainer.restore(checkpoint)
         parts = {"model": trainer.model.state_dict(), "ema": trainer.ema.averages}
         # Else its first step would be recorded as a divergence of this configuration.
@@ -184,28 +186,17 @@ class PublishStages(Callback):
     def on_divergence(self, trainer: Trainer, step: int) -> None:
         """
         Raises:
-            UserError: what it was trained from is damaged. The key is that of what it was, to which the damage's
+            UserError: the cache is not what was encoded. The key is that of what it was, to which the damage's
                 divergence does not belong.
         """
-        if damage := self._damage(trainer.stage):
+        if isinstance(self._dataset, FolderDataset) and (faults := self._dataset.cache.verify()):
             unfinished = self._store.workspace(self._keys.stages[trainer.stage])
             raise UserError(
-                f"Step {step} had a loss or gradient that is not finite, and what it was trained from is damaged, so "
-                f"that no divergence is recorded. {' '.join(damage)} What is unfinished may have seen the damage: "
-                f"delete {unfinished} to begin this stage anew; else the same command goes on from it."
+                f"Step {step} had a loss or gradient that is not finite, and the cache {self._dataset.cache.folder} is "
+                f"damaged, so that no divergence is recorded. {' '.join(faults)} What is unfinished may have seen the "
+                f"damage: delete {unfinished} to begin this stage anew; else the same command goes on from it."
             )
         self._publish(trainer, trainer.stage)
-
-    def _damage(self, stage: int) -> list[str]:
-        """What is wrong with the cache and with the stages before, a sentence each, every byte of them read."""
-        found: list[str] = []
-        if isinstance(self._dataset, FolderDataset):
-            cache = self._dataset.cache
-            found += [f"{cache.folder}: {fault}" for fault in cache.verify()]
-        for key in self._keys.stages[:stage]:
-            if key in self._store and (faults := faults_of(self._store, key)):
-                found.append(f"{self._store.path(key)}: {', '.join(faults)}. Delete it, and it is trained anew.")
-        return found
 
     def _publish(self, trainer: Trainer, stage: int) -> None:
         def fill(folder: Path) -> None:

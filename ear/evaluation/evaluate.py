@@ -32,6 +32,7 @@ from ear.files import write_json, write_text
 from ear.sampling import Sampler, balanced_labels, save_grid
 from ear.store import RunKeys, Store
 from ear.store.outdated import REFERENCE
+from ear.store.verify import require_as_published
 
 GRID_COLUMNS = 10  # images of a class in the sample sheet
 GRID_ROWS = 10  # classes in it
@@ -84,6 +85,8 @@ def evaluate(
     for module in ("torch_fidelity", "torchvision"):
         import_extra(module, "evaluation")  # before minutes of sampling, not after
     require_enough_images(config)
+    if processes.is_main:
+        require_as_published(checkpoint)
     sampler = Sampler.load(checkpoint, config).to(choose_device(config.execution))
     real: Reference | None = None
     if processes.is_main:  # makes what others then find

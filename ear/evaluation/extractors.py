@@ -20,6 +20,7 @@ from ear.evaluation.classifier import RECIPES, ClassifierRecipe, accuracy, build
 from ear.evaluation.fidelity_networks import load_fidelity_network
 from ear.files import write_json
 from ear.store import Store
+from ear.store.verify import require_as_published
 
 CPU = torch.device("cpu")
 
@@ -98,6 +99,7 @@ def _make_classifier(folder: Path, recipe: ClassifierRecipe, dataset: ImageDatas
 
 
 def _load_classifier(folder: Path, recipe: ClassifierRecipe, dataset: ImageDataset, device: torch.device) -> Extractor:
+    require_as_published(folder / "weights.safetensors")
     try:
         state = load_file(folder / "weights.safetensors")
         measured = json.loads((folder / "extractor.json").read_text(encoding="utf-8"))["accuracy"]

@@ -19,6 +19,7 @@ from ear.evaluation.metrics import FeatureStatistics, StatisticsAccumulator
 from ear.evaluation.statistics_file import read_statistics_file
 from ear.execution import worker_processes
 from ear.store import Store
+from ear.store.verify import require_as_published
 
 BATCH = 500  # images of a file
 MANIFOLD_IMAGES = 10_000  # real images that precision and recall look at, as many as ADM's reference batch has
@@ -88,6 +89,7 @@ def _measure(batches: Iterator[Tensor], images: int, extractor: Extractor, folde
 
 
 def _load(folder: Path) -> dict[str, Tensor]:
+    require_as_published(folder / "features.safetensors")
     try:
         tensors = load_file(folder / "features.safetensors")
         if missing := {"mean", "covariance", "features", "images"} - set(tensors):

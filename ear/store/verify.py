@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from ear.config.hashing import sha256
 from ear.errors import UserError
 from ear.store.outdated import outdated
 from ear.store.store import Entry, Store, StoredFile, hash_files
@@ -42,6 +44,22 @@ def faults_of(store: Store, key: str) -> list[str] | None:
     if not entry.files:
         return None
     return file_faults(entry, hash_files(store.path(key)))
+
+
+def require_as_published(file: Path) -> None:
+    """For a file of a result that others are about to rest on; does nothing for files that are no result's.
+
+    Raises:
+        UserError: it has changed, so that its key is not that of what it holds.
+    """
+    if not (file.parent / "entry.json").exists():
+        return
+    wanted = Entry.load(file.parent / "entry.json").files.get(file.name)
+    if wanted is not None and sha256(file) != wanted.sha256:
+        raise UserError(
+            f"{file} is damaged: it is not what was published (SHA-256). Delete its folder, and what needs it computes "
+            "it anew; `ear store verify` finds others."
+        )
 
 
 def file_faults(entry: Entry, found: Mapping[str, StoredFile]) -> list[str]:

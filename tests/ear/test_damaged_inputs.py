@@ -14,14 +14,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ear.config import RunConfig, load_config
-from ear.data import FolderDataset
+from ear.data import FolderDataset, load_dataset
 from ear.data.latents import LatentCache
 from ear.errors import UserError
+from ear.evaluation import evaluate
 from ear.evaluation.extractors import Extractor
+from ear.evaluation.reference import load_reference
 from ear.run import Run
 from ear.sampling import Sampler
 from ear.sampling.finite import OverflowingSamplesError, decoded_images, require_finite_autoencoder
-from ear.store import Store
+from ear.store import Store, checkpoint_keys
 from ear.tokenizers import build_tokenizer
 from ear.training import Trainer
 from ear.training.checkpoint import CHECKPOINT
@@ -200,18 +202,36 @@ def test_a_damaged_unfinished_checkpoint_records_no_divergence(tmp_path: Path) -
     assert not run.store.published()
 
 
-@pytest.mark.filterwarnings("ignore:.*alpha")
-def test_a_damaged_stage_before_records_no_divergence(tmp_path: Path) -> None:
-    """Its weights are finite, and not those that were published."""
+def test_nothing_rests_on_a_stage_that_is_not_what_was_published(tmp_path: Path) -> None:
+    """Its weights are finite, and others."""
     run = Run(load_config("digits", DIGITS), Store(tmp_path))
     trainer = run.trainer()
     while trainer.stage == 0:
         trainer.advance()
     first = run.store.path(run.keys.stages[0])
-    changed(first / CHECKPOINT, first, lambda weights: [weight.fill_(1e38) for weight in weights.values()])
-    with pytest.raises(UserError, match=f"no divergence is recorded.*{first}.*has changed.*trained anew"):
+    changed(first / CHECKPOINT, first, poison("model/trunk.class_embedding.weight", 0.5))
+    with pytest.raises(UserError, match=f"{first / CHECKPOINT} is damaged: it is not what was published"):
         Run(run.config, run.store).train()
+    keys = checkpoint_keys(run.config, run.dataset, first / CHECKPOINT)
+    with pytest.raises(UserError, match=f"{first / CHECKPOINT} is damaged: it is not what was published"):
+        evaluate(first / CHECKPOINT, run.config, keys, run.dataset, run.store)
     assert run.store.published() == {run.keys.stages[0]}
+
+
+def test_nothing_is_compared_with_features_that_are_not_what_was_published(tmp_path: Path) -> None:
+    config, store = load_config("digits"), Store(tmp_path)
+    dataset = load_dataset(config.data)
+    extractor = Extractor("mean", Mean(), torch.device("cpu"), None, "")
+    load_reference(config, "key", dataset, extractor, store)
+    features = load_file(store.path("key") / "features.safetensors")
+    save_file({**features, "mean": features["mean"] + 1}, store.path("key") / "features.safetensors")
+    with pytest.raises(UserError, match=r"features\.safetensors is damaged: it is not what was published"):
+        load_reference(config, "key", dataset, extractor, store)
+
+
+class Mean(torch.nn.Module):
+    def forward(self, images: Tensor) -> tuple[Tensor, None]:
+        return images.double().mean(dim=(2, 3)), None
 
 
 def test_a_true_divergence_is_a_result(cache: Path, tmp_path: Path) -> None:
