@@ -9,12 +9,15 @@ from pathlib import Path
 import yaml
 
 from ear.config import RunConfig
-from ear.data import Dataset, load_dataset
+from ear.data import Dataset, FolderDataset, load_dataset
 from ear.distributed import ALONE, Processes
+from ear.errors import UserError
 from ear.evaluation import Evaluation, evaluate, load_evaluation
 from ear.execution import set_up
 from ear.files import write_text
+from ear.sampling.finite import require_finite_weights
 from ear.store import Lease, RunKeys, Store, run_keys
+from ear.store.verify import require_as_published
 from ear.training import Callback, PeriodicCheckpoint, Trainer, TrainingRecord
 from ear.training.checkpoint import CHECKPOINT, load_part
 from ear.training.history import from_tensors
@@ -68,13 +71,25 @@ class Run:
         As it advances it publishes each stage that it ends, and saves checkpoints in between.
         """
         device = set_up(self.config.execution)
+        if self.processes.is_main and isinstance(self.dataset, FolderDataset):
+            self.dataset.cache.require_intact()
         data = load_token_data(self.config, self.dataset)
         trainer = Trainer(self.config, data, device=device, processes=self.processes)
-        if (checkpoint := self.processes.from_main(self._latest_checkpoint())) is not None:
+        checkpoint = self.processes.from_main(self._latest_checkpoint())
+        if checkpoint is not None:
+            if self.processes.is_main:
+                require_as_published(checkpoint)
             trainer.restore(checkpoint)
+        parts = {"model": trainer.model.state_dict(), "ema": trainer.ema.averages}
+        # Else its first step would be recorded as a divergence of this configuration.
+        require_finite_weights(
+            {f"{part}.{name}": weight for part, weights in parts.items() for name, weight in weights.items()},
+            f"The checkpoint {checkpoint or self.config.training.initial_checkpoint}",
+            "the file is damaged; restore it, or delete it to train anew",
+        )
         if self.processes.is_main:
             trainer.callbacks += [
-                PublishStages(self.store, self.keys),
+                PublishStages(self.store, self.keys, self.dataset),
                 PeriodicCheckpoint(self._unfinished, self.config.execution.checkpoint_every),
                 *self.callbacks,
             ]
@@ -158,16 +173,29 @@ class Run:
 
 
 class PublishStages(Callback):
-    """Publishes each stage that ends, and a divergence as the result that it is."""
+    """Publishes each stage that ends, and a divergence as the result that it is, unless the data is damaged."""
 
-    def __init__(self, store: Store, keys: RunKeys) -> None:
+    def __init__(self, store: Store, keys: RunKeys, dataset: Dataset) -> None:
         self._store = store
         self._keys = keys
+        self._dataset = dataset
 
     def on_stage_end(self, trainer: Trainer, stage: int) -> None:
         self._publish(trainer, stage)
 
     def on_divergence(self, trainer: Trainer, step: int) -> None:
+        """
+        Raises:
+            UserError: the cache is not what was encoded. The key is that of what it was, to which the damage's
+                divergence does not belong.
+        """
+        if isinstance(self._dataset, FolderDataset) and (faults := self._dataset.cache.verify()):
+            unfinished = self._store.workspace(self._keys.stages[trainer.stage])
+            raise UserError(
+                f"Step {step} had a loss or gradient that is not finite, and the cache {self._dataset.cache.folder} is "
+                f"damaged, so that no divergence is recorded. {' '.join(faults)} What is unfinished may have seen the "
+                f"damage: delete {unfinished} to begin this stage anew; else the same command goes on from it."
+            )
         self._publish(trainer, trainer.stage)
 
     def _publish(self, trainer: Trainer, stage: int) -> None:

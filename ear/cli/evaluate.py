@@ -20,7 +20,8 @@ def evaluate(
     ],
     overrides: Overrides = [],  # noqa: B006 (typer copies it)
     keep_images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also write the generated images there, as PNG files.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Also write the generated images there, as PNG files; an empty folder."),
     ] = None,
     reconstruction: Annotated[
         bool, typer.Option("--reconstruction", help="Measure the tokenizer alone; CHECKPOINT is a configuration then.")
@@ -64,18 +65,25 @@ def check(name: str, overrides: list[str], reconstruction: bool) -> None:
     """
     from ear.cli.checkpoint import checkpoint_file, override
     from ear.config import load_config
+    from ear.evaluation.reference import require_enough_images
+    from ear.evaluation.statistics_file import read_statistics_file
     from ear.training.checkpoint import load_header
 
     if reconstruction:
-        load_config(name, overrides)
+        config = load_config(name, overrides)
     else:
         path = checkpoint_file(Path(name))
-        override(load_header(path).config, overrides, path)
+        config = override(load_header(path).config, overrides, path)
+        require_enough_images(config)
+    statistics = config.evaluation.statistics
+    if statistics is not None and Path(statistics).exists():  # else the job's machine may see it
+        read_statistics_file(Path(statistics))
 
 
 def evaluate_checkpoint(
     checkpoint: Path, overrides: list[str], keep_images: Path | None, root: Path, as_json: bool
 ) -> None:
+    from contextlib import ExitStack
     from dataclasses import asdict
 
     from ear.cli.checkpoint import checkpoint_file, override
@@ -93,11 +101,11 @@ def evaluate_checkpoint(
     set_up(config.execution)
     dataset, store = load_dataset(config.data), Store(root)
     keys = checkpoint_keys(config, dataset, path)
-    record_use(store, f"evaluate {keys.training[:12]} {keys.evaluation[:8]}", [keys.evaluation, keys.training])
-    with (
-        joined_processes(config.execution.device) as processes,
-        progress_bar(disable=not processes.is_main) as progress,
-    ):
+    with ExitStack() as stack:
+        processes = stack.enter_context(joined_processes(config.execution.device))
+        if processes.is_main:  # before this bar: real images may have to be read, to know them, with one of its own
+            record_use(store, f"evaluate {keys.training[:12]} {keys.evaluation[:8]}", [keys.evaluation, keys.training])
+        progress = stack.enter_context(progress_bar(disable=not processes.is_main))
         images = config.evaluation.images + config.evaluation.null_images
         task = progress.add_task("sampling", total=images // processes.count, note="preparing the extractor")
         evaluation = evaluate_file(
@@ -149,11 +157,12 @@ def evaluate_tokenizer(name: str, overrides: list[str], root: Path, as_json: boo
     config = load_config(name, overrides)
     set_up(config.execution)
     dataset = load_dataset(config.data)
+    keys = reference_keys(config, dataset)
     with progress_bar() as progress:
         task = progress.add_task("reconstructing", total=config.evaluation.images, note="preparing the extractor")
         found = reconstruct(
             config,
-            *reference_keys(config, dataset),
+            *keys,
             dataset,
             Store(root),
             lambda done: progress.update(task, completed=done, note=""),

@@ -1,6 +1,7 @@
 """ear store list, gc, verify, migrate"""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ app = typer.Typer(help="Look at, tidy and check what has been computed.", no_arg
 
 KEY_SHOWN = 12  # characters of a key, enough to tell results apart
 ROWS_SHOWN = 50
+MOST_NAMED = 5  # keys in one sentence
 
 
 @app.command(name="list")
@@ -34,6 +36,7 @@ def list_(
 
     from ear.store import Store
     from ear.store.collect import entries, needs_of, reachable
+    from ear.store.outdated import outdated
     from ear.store.uses import recorded_uses
 
     store = Store(root, reading=True)
@@ -43,8 +46,10 @@ def list_(
     for use in recorded_uses(store):
         for key in reachable(use.keys, needs):
             users.setdefault(key, []).append(use.user)
+    old = set(outdated(store, known))
     if as_json:
-        print(json.dumps([{**asdict(entry), "used_by": users.get(entry.key, [])} for entry in known], indent=2))
+        marks = [{"used_by": users.get(entry.key, []), "outdated": entry.key in old} for entry in known]
+        print(json.dumps([{**asdict(entry), **mark} for entry, mark in zip(known, marks, strict=True)], indent=2))
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("key", no_wrap=True)
@@ -59,7 +64,7 @@ def list_(
             entry.kind,
             size(entry.bytes) if entry.files else "?",
             age(entry.created),
-            what(entry.kind, entry.details),
+            what(entry.kind, entry.details) + (", outdated" if entry.key in old else ""),
             ", ".join(users.get(entry.key, [])) or "[dim]nobody[/]",
         )
     console = Console()
@@ -67,6 +72,8 @@ def list_(
     hidden = 0 if everything else max(0, len(known) - ROWS_SHOWN)
     more = f", {hidden:,} of them not shown (--all)" if hidden else ""
     console.print(f"\n{len(known):,} results, {size(sum(entry.bytes for entry in known))}{more}.", highlight=False)
+    if old:
+        console.print(say_outdated(old), highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -138,6 +145,8 @@ def verify(root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
         print(f"{verdict.intact} results are intact, {len(verdict.faults)} are not{unknown}.")
         if verdict.faults:
             print("Delete the folders of those that are not: the commands that need them compute them anew.")
+        if verdict.outdated:
+            print(say_outdated(verdict.outdated))
     if verdict.faults:
         raise typer.Exit(1)
 
@@ -200,6 +209,15 @@ def migrate(
             f"{done.lower} of these were made in bfloat16, as `precision: auto` was on a GPU: say so first, by "
             "`set: {execution.precision: bfloat16}` in FILE or --set execution.precision=bfloat16."
         )
+
+
+def say_outdated(keys: Collection[str]) -> str:
+    """How many evaluations are not served any more, which, why, and what to do."""
+    from ear.store.outdated import WORDS
+
+    named = ", ".join(key[:KEY_SHOWN] for key in sorted(keys)[:MOST_NAMED])
+    more = f" and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else ""
+    return f"{len(keys)} evaluations ({named}{more}) were {WORDS}"
 
 
 def what(kind: str, details: dict[str, object]) -> str:

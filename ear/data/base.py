@@ -70,5 +70,5 @@ def to_unit_range(images: Tensor) -> Tensor:
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images in [-1, 1] -> uint8 pixels, clamped and rounded."""
+    """Images in [-1, 1] -> uint8 pixels, clamped and rounded. They have to be finite: a NaN would be black."""
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from ear.config.hashing import digest
 from ear.data.decode import Remark, RemarkCounter
+from ear.data.file_hashes import file_hashes
 from ear.errors import UserError
 from ear.files import write_atomically, write_text
 
@@ -326,23 +327,53 @@ class LatentCache:
                 counter.add(remark, found.first, found.images)
         return counter
 
+    def require_intact(self) -> None:
+        """Compares every shard with the hash that it was written with; one that was not touched is not read again.
+
+        Raises:
+            UserError: one has changed, so that results would be kept under the key of what it was.
+        """
+        self._maps = [None] * len(self.index.shards)  # of files that may have been replaced since
+        names = [shard_path(self.folder, number).name for number in range(len(self.index.shards))]
+        found = file_hashes(self.folder, names)
+        changed = [
+            name
+            for name, info, row in zip(names, self.index.shards, found, strict=True)
+            if row.tobytes().hex() != info.sha256
+        ]
+        if changed:
+            raise UserError(
+                f"{self.folder} is damaged: {len(changed)} of {len(names)} shards are not what was written "
+                f"({changed[0]}, SHA-256). Delete these and run the same `ear encode` again, which encodes only them."
+            )
+        if fault := self._index_fault():
+            raise UserError(f"{self.folder} is damaged: {fault}")
+
     def verify(self, on_shard: Callable[[], None] = lambda: None) -> list[str]:
         """Reads everything and returns what is wrong, a sentence each; `on_shard` is called after each shard."""
         faults = []
         for number, info in enumerate(self.index.shards):
             path = shard_path(self.folder, number)
             labels = self.labels[self._starts[number] : self._starts[number + 1]].tolist()
-            if fault := _shard_fault(path, info, labels):
+            fault = _shard_fault(path, info, labels)
+            mapped = self._maps[number]
+            if fault is None and mapped is not None and mapped.inode != path.stat().st_ino:
+                faults.append(f"{path.name}: it was replaced while it was read. Run the same command again.")
+            if fault is not None:
                 faults.append(f"{path.name}: {fault}. Delete it and run the same `ear encode` again.")
             on_shard()
         class_images = list(self.index.class_images.values())
         if sum(info.rows for info in self.index.shards) != self.images or sum(class_images) != self.images:
             faults.append(f"{INDEX}: its counts of images differ. Delete it and run the same `ear encode` again.")
-        if _content_hash(self.index.shards, class_images, self.index.settings) != self.content_hash:
-            faults.append(
-                f"{INDEX}: its content hash is not that of its content. Delete it and run `ear encode` again."
-            )
+        if fault := self._index_fault():
+            faults.append(fault)
         return faults
+
+    def _index_fault(self) -> str | None:
+        class_images = list(self.index.class_images.values())
+        if _content_hash(self.index.shards, class_images, self.index.settings) == self.content_hash:
+            return None
+        return f"{INDEX}: its content hash is not that of its content. Delete it and run `ear encode` again."
 
 
 def _shard_fault(path: Path, info: ShardInfo, labels: list[int]) -> str | None:
@@ -379,6 +410,7 @@ def _without_index(folder: Path) -> UserError:
 class _MappedShard:
     def __init__(self, path: Path, moments_shape: tuple[int, int, int]) -> None:
         array = np.load(path, mmap_mode="r")
+        self.inode = path.stat().st_ino
         assert array.dtype == np.float16
         assert array.shape[1:] == (2, *moments_shape)
         assert isinstance(array.base, mmap.mmap)

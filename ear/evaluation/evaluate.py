@@ -18,7 +18,7 @@ from ear.data import Dataset
 from ear.distributed import ALONE, Processes
 from ear.errors import UserError, import_extra
 from ear.evaluation.extractors import Extractor, Features, load_extractor
-from ear.evaluation.image_files import ImageFiles
+from ear.evaluation.image_files import ImageFiles, begin_folder
 from ear.evaluation.metrics import (
     feature_statistics,
     frechet_bias,
@@ -26,11 +26,13 @@ from ear.evaluation.metrics import (
     inception_score,
     precision_recall,
 )
-from ear.evaluation.reference import Reference, load_reference
+from ear.evaluation.reference import Reference, load_reference, require_enough_images
 from ear.execution import choose_device
 from ear.files import write_json, write_text
 from ear.sampling import Sampler, balanced_labels, save_grid
 from ear.store import RunKeys, Store
+from ear.store.outdated import REFERENCE
+from ear.store.verify import require_as_published
 
 GRID_COLUMNS = 10  # images of a class in the sample sheet
 GRID_ROWS = 10  # classes in it
@@ -74,18 +76,26 @@ def evaluate(
         on_images: called with the number of images generated so far by this process.
         keep_images: a folder for the generated images as PNG files; they are generated even if the metrics are known.
     """
-    if processes.from_main(keys.evaluation in store and keep_images is None):
-        return load_evaluation(keys.evaluation, store)
+    # The main process alone asks for keys: to know images by their content, they have to be read, once.
+    key = processes.from_main(keys.evaluation if processes.is_main else "")
+    if processes.from_main(key in store and keep_images is None):
+        return load_evaluation(key, store)
     if processes.count > min(config.evaluation.images, config.evaluation.null_images):
         raise UserError(f"{processes.count} processes are more than there are images to sample: start fewer.")
     for module in ("torch_fidelity", "torchvision"):
         import_extra(module, "evaluation")  # before minutes of sampling, not after
+    require_enough_images(config)
+    if processes.is_main:
+        require_as_published(checkpoint)
+    sampler = Sampler.load(checkpoint, config).to(choose_device(config.execution))
+    real: Reference | None = None
     if processes.is_main:  # makes what others then find
-        extractor = prepare(config, keys, dataset, store)
+        extractor, real = prepare(config, keys, dataset, store)
+        if keep_images is not None:
+            begin_folder(keep_images, key)
     processes.wait()
     if not processes.is_main:
         extractor = load_extractor(config.evaluation, keys.extractor, dataset, store, choose_device(config.execution))
-    sampler = Sampler.load(checkpoint, config).to(choose_device(config.execution))
     started = time.perf_counter()
     settings = config.evaluation
     labels = balanced_labels(settings.images, sampler.classes)
@@ -99,8 +109,7 @@ def evaluate(
 
     labelled = _sampled_features(sampler, config, labels, extractor, processes, files, progress)
     unlabelled = _sampled_features(sampler, config, None, extractor, processes, files, progress)
-    if processes.is_main:
-        real = load_reference(config, keys.reference, dataset, extractor, store)
+    if real is not None:
         evaluation = Evaluation(
             metrics={
                 **measure(labelled, real, settings.neighbours),
@@ -119,7 +128,7 @@ def evaluate(
         _warn_of_bias(labelled, real, evaluation)
         _publish(evaluation, sampler, config, keys, store)
     processes.wait()
-    return load_evaluation(keys.evaluation, store)
+    return load_evaluation(key, store)
 
 
 def _sampled_features(
@@ -198,7 +207,8 @@ def _publish(evaluation: Evaluation, sampler: Sampler, config: RunConfig, keys: 
         save_grid(unlabelled, folder / "samples_null.png", columns=GRID_COLUMNS)
 
     needs = (keys.training, keys.reference, keys.extractor)
-    store.publish(keys.evaluation, "evaluation", fill, {"training": keys.training}, needs)
+    details = {"training": keys.training, REFERENCE: evaluation.reference_hash}
+    store.publish(keys.evaluation, "evaluation", fill, details, needs)
 
 
 def load_evaluation(key: str, store: Store) -> Evaluation:
@@ -215,8 +225,14 @@ def load_evaluation(key: str, store: Store) -> Evaluation:
         raise UserError(f"{path} is damaged ({error}): delete its folder and evaluate again.") from error
 
 
-def prepare(config: RunConfig, keys: RunKeys, dataset: Dataset, store: Store) -> Extractor:
-    """Makes what evaluations share, the extractor and the real features, unless the store holds them."""
+def prepare(config: RunConfig, keys: RunKeys, dataset: Dataset, store: Store) -> tuple[Extractor, Reference]:
+    """Makes what evaluations share, the extractor and the real features, unless the store holds them.
+
+    Raises:
+        UserError: whatever of it an evaluation would fail by.
+    """
+    require_enough_images(config)
     extractor = load_extractor(config.evaluation, keys.extractor, dataset, store, choose_device(config.execution))
-    load_reference(config, keys.reference, dataset, extractor, store)
-    return extractor
+    real = load_reference(config, keys.reference, dataset, extractor, store)
+    require_enough_images(config, real)
+    return extractor, real

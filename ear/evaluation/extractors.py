@@ -20,6 +20,7 @@ from ear.evaluation.classifier import RECIPES, ClassifierRecipe, accuracy, build
 from ear.evaluation.fidelity_networks import load_fidelity_network
 from ear.files import write_json
 from ear.store import Store
+from ear.store.verify import require_as_published
 
 CPU = torch.device("cpu")
 
@@ -40,12 +41,27 @@ class Extractor:
     device: torch.device
     accuracy: float | None  # on held-out images, of a network trained on the dataset
     weights_hash: str  # values of two extractors of one name and different weights can't be compared
+    image_shape: tuple[int, int, int] | None = None  # (channels, H, W) that it takes; None: RGB of any size
+
+    @property
+    def feature_count(self) -> int:
+        """F, of its features [N, F]."""
+        return self.extract(torch.zeros(1, *(self.image_shape or (3, 64, 64)), dtype=torch.uint8)).features.shape[1]
 
     @torch.inference_mode()
     def extract(self, images: Tensor, batch_size: int = 500) -> Features:
-        """Features of uint8 images [N, channels, H, W], on the CPU."""
+        """Features of uint8 images [N, channels, H, W], on the CPU.
+
+        Raises:
+            UserError: they are not finite, as those of damaged weights.
+        """
         outputs = [self.network(batch.to(self.device)) for batch in torch.split(images, batch_size)]
         features = torch.cat([features for features, _ in outputs]).cpu()
+        if not features.isfinite().all():
+            raise UserError(
+                f"Features of {self.name} are NaN or infinite: its weights are damaged. Fetch the file of "
+                "evaluation.extractor_weights again; one that is kept in the store, `ear store verify` checks."
+            )
         if outputs[0][1] is None:
             return Features(features, None)
         return Features(features, torch.cat([logits for _, logits in outputs]).cpu())
@@ -83,6 +99,7 @@ def _make_classifier(folder: Path, recipe: ClassifierRecipe, dataset: ImageDatas
 
 
 def _load_classifier(folder: Path, recipe: ClassifierRecipe, dataset: ImageDataset, device: torch.device) -> Extractor:
+    require_as_published(folder / "weights.safetensors")
     try:
         state = load_file(folder / "weights.safetensors")
         measured = json.loads((folder / "extractor.json").read_text(encoding="utf-8"))["accuracy"]
@@ -93,4 +110,11 @@ def _load_classifier(folder: Path, recipe: ClassifierRecipe, dataset: ImageDatas
     classifier = build_classifier(recipe, dataset)
     classifier.load_state_dict(state)
     weights_hash = array_digest(*(state[weight].numpy() for weight in sorted(state)))
-    return Extractor(f"{dataset.name}-classifier", classifier.eval().to(device), device, measured, weights_hash[:16])
+    return Extractor(
+        f"{dataset.name}-classifier",
+        classifier.eval().to(device),
+        device,
+        measured,
+        weights_hash[:16],
+        dataset.image_shape,
+    )

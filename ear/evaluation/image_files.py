@@ -1,22 +1,43 @@
 """Generated images as files, for whoever wants to see or measure them elsewhere."""
 
+import re
 from pathlib import Path
 
 from torch import Tensor
 
-from ear.errors import import_extra
-from ear.files import require_writable
+from ear.errors import UserError, import_extra
+from ear.files import require_writable, write_text
+
+MARK = "evaluation.key"  # beside the images: whose they are
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+OWN = re.compile(r"\d{6,}-(\d{4,}|null)\.png")
+
+
+def begin_folder(folder: Path, key: str) -> None:
+    """Makes the folder ready for the images of the evaluation of this key; what an interrupted one left goes.
+
+    Raises:
+        UserError: it can't be written, or holds other images, with which whoever reads the folder would mix these.
+    """
+    require_writable(folder, "--keep-images DIR")
+    mark = folder / MARK
+    is_own = mark.is_file() and mark.read_text(encoding="utf-8", errors="replace").strip() == key
+    there = [path for path in folder.iterdir() if path.suffix.lower() in IMAGES]
+    if other := sorted(path.name for path in there if not (is_own and OWN.fullmatch(path.name))):
+        raise UserError(
+            f"--keep-images {folder}: the folder holds other images already ({other[0]}, {len(other)} in all): give a "
+            "new or an empty one."
+        )
+    for path in there:
+        path.unlink()
+    write_text(mark, key + "\n")
 
 
 class ImageFiles:
     """PNG files in a folder, named by number and class: 000123-0207.png, or 000123-null.png."""
 
     def __init__(self, folder: Path) -> None:
-        """
-        Raises:
-            UserError: the folder can't be written.
-        """
-        require_writable(folder, "--keep-images DIR")
+        """In a folder that `begin_folder` made ready."""
         self._folder = folder
         self._io = import_extra("torchvision.io", "evaluation")
 

@@ -11,6 +11,7 @@ from ear.evaluation.metrics import feature_statistics, frechet_distance
 from ear.evaluation.reference import load_reference
 from ear.execution import choose_device
 from ear.sampling import Sampler, balanced_labels
+from ear.sampling.finite import OverflowingSamplesError
 from ear.store import RunKeys, Store
 
 
@@ -20,7 +21,8 @@ def few_image_fid(
     """FID of the first `images` images of this configuration's evaluation, with class labels, or as many others where
     those would be of the first classes only.
 
-    Comparable between checkpoints at an equal number of images only: FID of few images is far too high.
+    Comparable between checkpoints at an equal number of images only: FID of few images is far too high. Where sampling
+    overflows, that of black images.
     """
     device = choose_device(config.execution)
     extractor = load_extractor(config.evaluation, keys.extractor, dataset, store, device)
@@ -30,5 +32,9 @@ def few_image_fid(
     batches = sampler.batches(
         labels, range(images), config.sampling, seed=config.evaluation.seed, batch_size=config.execution.batch_size
     )
-    features = torch.cat([extractor.extract(batch).features for batch in batches])
+    try:
+        features = torch.cat([extractor.extract(batch).features for batch in batches])
+    except OverflowingSamplesError:  # of weights that were saved a moment ago: hopeless, and to be stopped as such
+        black = torch.zeros(images, *config.data.image_shape, dtype=torch.uint8)
+        features = extractor.extract(black).features
     return frechet_distance(feature_statistics(features), reference.statistics)

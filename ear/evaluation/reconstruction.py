@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import torch
 
 from ear.config import RunConfig
-from ear.data import Dataset, to_uint8, to_unit_range
+from ear.data import Dataset, to_unit_range
 from ear.evaluation.evaluate import FEW_IMAGES
 from ear.evaluation.extractors import load_extractor
 from ear.evaluation.metrics import StatisticsAccumulator, frechet_distance
 from ear.evaluation.reference import load_reference
 from ear.execution import choose_device, worker_processes
+from ear.sampling.finite import decoded_images, require_finite_autoencoder
 from ear.store import Store
 from ear.tokenizers import fitted_tokenizer
 
@@ -39,19 +40,22 @@ def reconstruct(
     Latents are the posterior's mean, as reconstruction FIDs are reported.
 
     Raises:
-        UserError: images, autoencoder or extractor are missing.
+        UserError: images, autoencoder or extractor are missing or damaged.
     """
     device = choose_device(config.execution)
+    tokenizer = fitted_tokenizer(config, dataset).to(device)
+    require_finite_autoencoder(tokenizer)
     extractor = load_extractor(config.evaluation, extractor_key, dataset, store, device)
     reference = load_reference(config, reference_key, dataset, extractor, store)
-    tokenizer = fitted_tokenizer(config, dataset).to(device)
     accumulator = StatisticsAccumulator()
     squared_error, pixels = 0.0, 0
     split, settings = config.evaluation.reference, config.execution
     most, workers = config.evaluation.images, worker_processes(settings)
     for images in dataset.image_batches(split, settings.batch_size, workers, most):
+        if len(images) == 0:  # none of the batch decodes
+            continue
         with torch.inference_mode():
-            decoded = to_uint8(tokenizer.decode(tokenizer.encode(to_unit_range(images.to(device))))).cpu()
+            decoded = decoded_images(tokenizer, tokenizer.encode(to_unit_range(images.to(device))))
         squared_error += (decoded.double() - images).square().sum().item()
         pixels += images.numel()
         features = extractor.extract(decoded).features

@@ -1,11 +1,9 @@
 """What generated images are compared with: statistics and features of real ones, computed once."""
 
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -18,9 +16,12 @@ from ear.data.base import evenly_spaced
 from ear.errors import UserError
 from ear.evaluation.extractors import Extractor
 from ear.evaluation.metrics import FeatureStatistics, StatisticsAccumulator
+from ear.evaluation.statistics_file import read_statistics_file
 from ear.execution import worker_processes
 from ear.store import Store
+from ear.store.verify import require_as_published
 
+BATCH = 500  # images of a file
 MANIFOLD_IMAGES = 10_000  # real images that precision and recall look at, as many as ADM's reference batch has
 
 
@@ -60,13 +61,23 @@ def load_reference(config: RunConfig, key: str, dataset: Dataset, extractor: Ext
 
 
 def _measure(batches: Iterator[Tensor], images: int, extractor: Extractor, folder: Path) -> None:
+    """
+    Raises:
+        UserError: there is no image, or a single one, of which no covariance can be told.
+    """
     accumulator, manifold = StatisticsAccumulator(), []
     wanted = evenly_spaced(images, MANIFOLD_IMAGES)
     for batch in batches:
+        if len(batch) == 0:  # none of it decodes
+            continue
         features = extractor.extract(batch).features
         first = accumulator.count
         accumulator.add(features)
         manifold.append(features[wanted[(wanted >= first) & (wanted < accumulator.count)] - first])
+    if accumulator.count < 2:
+        raise UserError(
+            f"{accumulator.count} of the {images} real images to compare with can be decoded: two or more are needed."
+        )
     statistics = accumulator.statistics()
     tensors = {
         "mean": torch.from_numpy(statistics.mean),
@@ -78,6 +89,7 @@ def _measure(batches: Iterator[Tensor], images: int, extractor: Extractor, folde
 
 
 def _load(folder: Path) -> dict[str, Tensor]:
+    require_as_published(folder / "features.safetensors")
     try:
         tensors = load_file(folder / "features.safetensors")
         if missing := {"mean", "covariance", "features", "images"} - set(tensors):
@@ -88,34 +100,52 @@ def _load(folder: Path) -> dict[str, Tensor]:
 
 
 def _from_statistics_file(path: Path, key: str, extractor: Extractor, store: Store) -> Reference:
-    """ADM's layout: `mu`, `sigma`, and perhaps the images themselves under `arr_0`."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if missing := {"mu", "sigma"} - set(arrays.files):
-                raise UserError(
-                    f"evaluation.statistics: {path} has no {' and no '.join(sorted(missing))}; it needs the mean `mu` "
-                    "[F] and the covariance `sigma` [F, F] of real features."
-                )
-            mean, covariance = arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64)
-            images = arrays["arr_0"] if "arr_0" in arrays.files else None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"evaluation.statistics: {path} can't be read as an npz file: {error}.") from error
-    features = extractor.extract(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).features.shape[1]
-    if mean.shape != (features,) or covariance.shape != (features, features):
+    """`mu` and `sigma` are taken as they stand; what is missing is computed from the file's images."""
+    file = read_statistics_file(path)
+    shape = extractor.image_shape
+    given, images = file.statistics, file.images
+    if given is not None and len(given.mean) != (features := extractor.feature_count):
         raise UserError(
-            f"evaluation.statistics: {path} holds a mean {mean.shape} and a covariance {covariance.shape}, but "
-            f"{extractor.name} has {features} features: the statistics are of another extractor."
+            f"evaluation.statistics: {path} holds a mean {given.mean.shape} and a covariance {given.covariance.shape}, "
+            f"but {extractor.name} has {features} features: the statistics are of another extractor."
         )
-    statistics, content_hash = FeatureStatistics(mean, covariance), sha256(path)
     if images is None:
-        return Reference(path.name, content_hash, statistics, None, None)
-    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+        assert given is not None
+        return Reference(path.name, sha256(path), given, None, None)
+    if shape is not None and images.shape[1:] != shape:
         raise UserError(
-            f"evaluation.statistics: arr_0 of {path} is {images.dtype} {images.shape}, not uint8 [N, H, W, 3]."
+            f"evaluation.statistics: arr_0 of {path} has images of {_pixels(images.shape[1:])}, but {extractor.name} "
+            f"takes {_pixels(shape)}: these are images of another dataset."
         )
 
     def fill(folder: Path) -> None:
-        _measure(iter(torch.split(torch.from_numpy(images).permute(0, 3, 1, 2), 500)), len(images), extractor, folder)
+        _measure(iter(torch.split(images, BATCH)), len(images), extractor, folder)
 
-    folder = store.get_or_create(key, "reference", fill)
-    return Reference(path.name, content_hash, statistics, _load(folder)["features"], None)
+    tensors = _load(store.get_or_create(key, "reference", fill))
+    computed = FeatureStatistics(tensors["mean"].numpy(), tensors["covariance"].numpy())
+    return Reference(
+        path.name, sha256(path), given or computed, tensors["features"], None if given else int(tensors["images"])
+    )
+
+
+def _pixels(shape: Sequence[int]) -> str:
+    channels, height, width = shape
+    return f"{height}x{width} pixels in {channels} channel{'s' if channels > 1 else ''}"
+
+
+def require_enough_images(config: RunConfig, real: Reference | None = None) -> None:
+    """For precision and recall, whose balls reach as far as the k-th nearest of the other images.
+
+    Raises:
+        UserError: there are no more images, generated or real, than neighbours.
+    """
+    settings = config.evaluation
+    counts = {"evaluation.images": settings.images, "evaluation.null_images": settings.null_images}
+    if real is not None and real.features is not None:
+        counts[f"the number of images of {real.name}"] = len(real.features)
+    name, fewest = min(counts.items(), key=lambda item: item[1])
+    if settings.neighbours >= fewest:
+        raise UserError(
+            f"evaluation.neighbours is {settings.neighbours}, and {name} is {fewest}: precision and recall need more "
+            "images than neighbours; the customary number of neighbours is 3."
+        )

@@ -8,11 +8,16 @@ import torch
 from torch import Tensor
 
 from ear.config.schema import RunConfig, SamplingConfig
-from ear.data import to_uint8
 from ear.data.base import evenly_spaced
 from ear.errors import UserError
 from ear.execution import autocast, to_device
 from ear.model import ImageModel, empty_model
+from ear.sampling.finite import (
+    OverflowingSamplesError,
+    decoded_images,
+    require_finite_autoencoder,
+    require_finite_weights,
+)
 from ear.sampling.generate import generate, image_randomness
 from ear.tokenizers import KLTokenizer, Tokenizer, build_tokenizer
 from ear.training.checkpoint import load_header, load_part, load_weights
@@ -26,13 +31,15 @@ class Sampler:
     tokenizer: Tokenizer
     config: RunConfig
     device: torch.device
+    checkpoint: Path  # that it came from
 
     @classmethod
     def load(cls, checkpoint: Path, config: RunConfig | None = None) -> "Sampler":
         """On the CPU. `config` is the checkpoint's own where not given; it may differ in what weights do not depend on.
 
         Raises:
-            UserError: the checkpoint is missing, damaged or foreign, or the autoencoder is not the one trained with.
+            UserError: the checkpoint is missing, damaged or foreign, or the autoencoder is damaged or not the one
+                trained with.
         """
         header = load_header(checkpoint)
         config = config or header.config
@@ -45,9 +52,16 @@ class Sampler:
             )
         model = empty_model(config, tokenizer.tokens, tokenizer.token_dim, config.data.classes)
         load_weights(model, checkpoint, "ema")
+        require_finite_weights(
+            {**model.state_dict(), **tokenizer.state_dict()},
+            f"The checkpoint {checkpoint}",
+            "the file is damaged, since a training that diverges keeps the finite weights of the step before; restore "
+            "it, or delete its folder and train again (`ear store verify` says whether it has changed)",
+        )
+        require_finite_autoencoder(tokenizer)
         if config.execution.compile:
             model.compile_parts()
-        return cls(model.eval(), tokenizer.eval(), config, torch.device("cpu"))
+        return cls(model.eval(), tokenizer.eval(), config, torch.device("cpu"), checkpoint)
 
     @property
     def classes(self) -> int:
@@ -87,8 +101,14 @@ class Sampler:
                     static_shapes=self.config.execution.compile,
                     on_step=lambda: on_step(len(batch) / steps),  # noqa: B023 (called within this turn)
                 )
+            if not tokens.isfinite().all():
+                raise OverflowingSamplesError(
+                    f"{self.checkpoint}: sampling overflows, though all weights are finite: its training has gone "
+                    f"astray, short of diverging; or sampling.cfg ({settings.cfg:g}) or execution.precision "
+                    f"({self.config.execution.precision}) are beyond what this model can be sampled with."
+                )
             with torch.inference_mode():
-                decoded = to_uint8(self.tokenizer.decode(tokens)).cpu()
+                decoded = decoded_images(self.tokenizer, tokens)
             yield decoded  # outside of the mode, which would reach the caller
 
     def sample(

@@ -32,6 +32,7 @@ from ear.config.loading import read_yaml, validate
 from ear.errors import UserError
 from ear.files import write_json, write_text
 from ear.lease import LEASE_SECONDS
+from ear.store.outdated import is_outdated
 from ear.store.recognition import (
     CONFIG,
     Precision,
@@ -156,6 +157,8 @@ class _Work:
     def _carry_evaluation(self, entry: Entry) -> None:
         if (self._store.path(entry.key) / CONFIG).exists():
             return  # of today
+        if is_outdated(self._store, entry):
+            raise UserError("it was compared with images of a folder, not known by their content: evaluate anew")
         self._require_whole(entry)
         training = self._trainings.get(entry.details["training"])
         if training is None:

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from ear.config.hashing import sha256
 from ear.errors import UserError
+from ear.store.outdated import outdated
 from ear.store.store import Entry, Store, StoredFile, hash_files
 
 
@@ -12,6 +15,7 @@ class Verdict:
     intact: int = 0
     unverifiable: int = 0  # published by a version that kept no hashes
     faults: dict[str, list[str]] = field(default_factory=dict)  # key -> what is wrong with it
+    outdated: list[str] = field(default_factory=list)  # keys of evaluations that are not served any more
 
 
 def verify(store: Store, on_key: Callable[[], object] = lambda: None) -> Verdict:
@@ -25,6 +29,8 @@ def verify(store: Store, on_key: Callable[[], object] = lambda: None) -> Verdict
             verdict.faults[key] = faults
         else:
             verdict.intact += 1
+        if not faults:
+            verdict.outdated += outdated(store, [store.entry(key)])
         on_key()
     return verdict
 
@@ -38,6 +44,22 @@ def faults_of(store: Store, key: str) -> list[str] | None:
     if not entry.files:
         return None
     return file_faults(entry, hash_files(store.path(key)))
+
+
+def require_as_published(file: Path) -> None:
+    """For a file of a result that others are about to rest on; does nothing for files that are no result's.
+
+    Raises:
+        UserError: it has changed, so that its key is not that of what it holds.
+    """
+    if not (file.parent / "entry.json").exists():
+        return
+    wanted = Entry.load(file.parent / "entry.json").files.get(file.name)
+    if wanted is not None and sha256(file) != wanted.sha256:
+        raise UserError(
+            f"{file} is damaged: it is not what was published (SHA-256). Delete its folder, and what needs it computes "
+            "it anew; `ear store verify` finds others."
+        )
 
 
 def file_faults(entry: Entry, found: Mapping[str, StoredFile]) -> list[str]:

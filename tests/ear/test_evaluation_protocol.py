@@ -1,6 +1,7 @@
 """References of real images and torch-fidelity's networks: what is read, and what a user can get wrong."""
 
 import hashlib
+from contextlib import nullcontext
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -13,13 +14,19 @@ from torch import Tensor, nn
 
 from ear.config import load_config
 from ear.config.schema import EvaluationConfig
-from ear.data import FolderDataset, load_dataset
+from ear.data import FolderDataset, ImageDataset, load_dataset
 from ear.errors import UserError
+from ear.evaluation import evaluate
+from ear.evaluation.classifier import RECIPES, build_classifier
 from ear.evaluation.extractors import Extractor, load_extractor
+from ear.evaluation.image_files import ImageFiles, begin_folder
+from ear.evaluation.measurable import unmeasured
 from ear.evaluation.metrics import feature_statistics
 from ear.evaluation.reconstruction import reconstruct
-from ear.evaluation.reference import load_reference
-from ear.store import Store, reference_keys
+from ear.evaluation.reference import Reference, load_reference, require_enough_images
+from ear.store import Store, checkpoint_keys, reference_keys
+from ear.training import Trainer
+from ear.training.token_data import load_token_data
 
 FEATURES = 5
 
@@ -82,8 +89,17 @@ def test_features_of_a_dataset_are_those_of_its_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"mu": np.zeros(5)}, r"has no sigma"),
-        ({}, r"has no mu and no sigma"),
+        ({"mu": np.zeros(5)}, r"has mu and no sigma; it needs"),
+        ({"sigma": np.eye(5), "arr_0": np.zeros((9, 8, 8, 3), np.uint8)}, r"has sigma and no mu"),
+        ({"mean": np.zeros(5)}, r"has neither mu and sigma nor arr_0; it needs"),
+        ({"mu": np.full(5, np.nan), "sigma": np.eye(5)}, r"mu of .*x\.npz holds NaN"),
+        ({"mu": np.zeros(5), "sigma": np.diag([1, 1, np.inf, 1, 1])}, r"sigma of .*x\.npz holds NaN or infinite"),
+        ({"mu": np.zeros(5), "sigma": np.triu(np.ones((5, 5)))}, r"sigma of .* is no covariance"),
+        ({"mu": np.zeros(5), "sigma": -np.eye(5)}, r"sigma of .* is no covariance"),
+        ({"mu": np.array(["a"] * 5), "sigma": np.eye(5)}, r"mu of .* is of <U1, not of real numbers"),
+        ({"arr_0": np.zeros((0, 8, 8, 3), np.uint8)}, r"arr_0 of .* is \(0, 8, 8, 3\): two images or more"),
+        ({"arr_0": np.zeros((1, 8, 8, 3), np.uint8)}, r"arr_0 of .* is \(1, 8, 8, 3\): two images or more"),
+        ({"arr_0": np.zeros((9, 8, 8), np.uint8)}, r"not uint8 \[N, H, W, 3\]"),
         ({"mu": np.zeros(2048), "sigma": np.eye(2048)}, r"mean \(2048,\).*colour-moments has 5 features"),
         ({"mu": np.zeros(5), "sigma": np.eye(4)}, r"covariance \(4, 4\)"),
         ({"mu": np.zeros(5), "sigma": np.eye(5), "arr_0": np.zeros((2, 3, 8, 8))}, r"not uint8 \[N, H, W, 3\]"),
@@ -94,13 +110,121 @@ def test_a_wrong_statistics_file_is_one_sentence(tmp_path: Path, arrays: dict[st
         reference_of(statistics_file(tmp_path / "x.npz", **arrays), tmp_path)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no zip"])
+@pytest.mark.parametrize("content", [None, b"", b"no zip", b"PK\x03\x04 and no more"])
 def test_an_unreadable_statistics_file_is_one_sentence(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "x.npz"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError, match=r"x\.npz can't be read"):
         reference_of(str(path), tmp_path)
+
+
+def test_a_single_array_is_no_statistics_file(tmp_path: Path) -> None:
+    np.save(tmp_path / "mu.npy", np.zeros(5))
+    with pytest.raises(UserError, match=r"mu\.npy can't be read as an npz file: it is a single array"):
+        reference_of(str(tmp_path / "mu.npy"), tmp_path)
+
+
+def test_statistics_are_computed_from_the_images_of_a_file_without_them(tmp_path: Path) -> None:
+    """ADM's own format for custom data; known by its content."""
+    references = []
+    for seed in (0, 1):
+        real = images(30, seed)
+        path = statistics_file(tmp_path / "custom.npz", arr_0=real.permute(0, 2, 3, 1).numpy())
+        reference = reference_of(path, tmp_path)
+        features = EXTRACTOR.extract(real).features
+        np.testing.assert_allclose(reference.statistics.mean, features.mean(dim=0).numpy())
+        np.testing.assert_allclose(reference.statistics.covariance, np.cov(features.numpy(), rowvar=False))
+        torch.testing.assert_close(reference.features, features)
+        references.append((reference.images, reference.name))
+    assert references == [(30, "custom.npz")] * 2
+    assert unmeasured(load_config("digits", [f"evaluation.statistics={path}"]).evaluation) == {}
+
+
+def grey_classifier() -> Extractor:
+    """The digits' classifier, not trained."""
+    dataset = load_dataset(load_config("digits").data)
+    assert isinstance(dataset, ImageDataset)
+    network = build_classifier(RECIPES["digits"], dataset).eval()
+    return Extractor("digits-classifier", network, torch.device("cpu"), None, "hash", dataset.image_shape)
+
+
+def test_statistics_for_an_extractor_of_grey_images(tmp_path: Path) -> None:
+    config = load_config("digits")
+    dataset = load_dataset(config.data)
+
+    def read(name: str, **arrays: np.ndarray):  # type: ignore[no-untyped-def]
+        settings = [f"evaluation.statistics={statistics_file(tmp_path / name, **arrays)}"]
+        changed = load_config("digits", settings)
+        return load_reference(changed, reference_keys(changed, dataset)[1], dataset, grey_classifier(), Store(tmp_path))
+
+    mean, covariance = np.arange(64.0), np.eye(64)
+    assert read("fitting.npz", mu=mean, sigma=covariance).statistics.mean[5] == 5
+    assert read("grey.npz", arr_0=images(9, 0)[:, :1].permute(0, 2, 3, 1).numpy()).images == 9
+    with pytest.raises(UserError, match=r"8x8 pixels in 3 channels, but digits-classifier takes .* in 1 channel:"):
+        read("colour.npz", mu=mean, sigma=covariance, arr_0=images(9, 0).permute(0, 2, 3, 1).numpy())
+    with pytest.raises(UserError, match="digits-classifier has 64 features"):
+        read("inception.npz", mu=np.zeros(2048), sigma=np.eye(2048))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "real", "message"),
+    [
+        (["evaluation.neighbours=40", "evaluation.images=40"], None, "neighbours is 40, and evaluation.images is 40"),
+        (["evaluation.neighbours=1000"], None, "neighbours is 1000, and evaluation.null_images is 1000"),
+        ([], 3, r"neighbours is 3, and the number of images of real is 3: precision and recall need more"),
+        ([], 4, None),
+        ([], None, None),
+    ],
+)
+def test_there_are_more_images_than_neighbours(overrides: list[str], real: int | None, message: str | None) -> None:
+    config = load_config("digits", overrides)
+    reference = None
+    if real is not None:
+        features = EXTRACTOR.extract(images(real, 0)).features
+        reference = Reference("real", "", feature_statistics(features), features, real)
+    with nullcontext() if message is None else pytest.raises(UserError, match=message):
+        require_enough_images(config, reference)
+
+
+def test_what_an_evaluation_is_given_is_looked_at_before_anything_is_sampled(tmp_path: Path) -> None:
+    write_random_inception(tmp_path / "inception.pth")
+    covariance = np.eye(2048)
+    covariance[3, 3] = np.nan
+    statistics = statistics_file(tmp_path / "nan.npz", mu=np.zeros(2048), sigma=covariance)
+    settings = {
+        "extractor": "inception-v3-compat",
+        "extractor_weights": tmp_path / "inception.pth",
+        "statistics": statistics,
+    }
+    config = load_config("digits", [f"evaluation.{name}={value}" for name, value in settings.items()])
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    Trainer(config, load_token_data(config)).save(checkpoint)
+    dataset = load_dataset(config.data)
+    keys = checkpoint_keys(config, dataset, checkpoint)
+    sampled: list[float] = []
+    with pytest.raises(UserError, match=r"sigma of .* holds NaN"):
+        evaluate(checkpoint, config, keys, dataset, Store(tmp_path), on_images=sampled.append)
+    assert sampled == []
+
+
+# --- images as files ------------------------------------------------------------------------------------------------
+
+
+def test_kept_images_are_of_one_evaluation(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    for _ in range(2):  # the same again, as after an interruption, with fewer images this time
+        begin_folder(kept, "one")
+        assert [path.name for path in kept.iterdir()] == ["evaluation.key"]
+        ImageFiles(kept).write(images(2, 0), torch.tensor([3, 4]), 0)
+        ImageFiles(kept).write(images(1, 0), None, 0)
+    assert len(list(kept.glob("*.png"))) == 3
+    with pytest.raises(UserError, match=r"holds other images already \(000000-0003\.png, 3 in all\)"):
+        begin_folder(kept, "two")
+    (kept / "mine.jpg").touch()
+    with pytest.raises(UserError, match=r"holds other images already \(mine\.jpg, 1 in all\)"):
+        begin_folder(kept, "one")
+    assert len(list(kept.glob("*.png"))) == 3
 
 
 def inception(weights: Path) -> EvaluationConfig:

@@ -273,6 +273,13 @@ def test_an_evaluation_of_what_is_gone_is_left(root: Path) -> None:
     assert list(done.carried) == [FIRST]
 
 
+def test_an_evaluation_against_a_folder_s_images_is_left(root: Path) -> None:
+    """Format 1 did not know these by their content, and neither does the key that it would get."""
+    path = root / "store" / EVALUATED / "evaluation.json"
+    write_json(path, {**json.loads(path.read_text()), "reference": "image_folder/train"})
+    assert "not known by their content: evaluate anew" in migrate(root).left[EVALUATED]
+
+
 def test_odd_files_are_passed_over(root: Path) -> None:
     (root / "mlartifacts" / "config.yaml").write_text(
         "seed: 1\ndata: x\ntokenizer: gpt2\nmodel: 2\nscoring: 1\noptimizer: 1\ntraining: 1\n"

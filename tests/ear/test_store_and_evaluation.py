@@ -143,6 +143,7 @@ def test_run_trains_and_evaluates_once(tmp_path: Path) -> None:
     assert (evaluation.reference, evaluation.images) == ("digits/train", 200)
     assert {"fid", "is", "precision", "recall", "fid_null", "is_null"} <= evaluation.metrics.keys()
     assert evaluation.reference_hash == run.dataset.split_hash("train")
+    assert run.store.entry(run.keys.evaluation).details["reference_hash"] == evaluation.reference_hash
     assert load_config(str(run.store.path(run.keys.evaluation) / "config.yaml")) == run.config
     times = {path: path.stat().st_mtime_ns for path in run.store.folder.rglob("*") if path.is_file()}
     again = Run(load_config("digits", TINY), Store(tmp_path))

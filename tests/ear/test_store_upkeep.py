@@ -150,6 +150,34 @@ def test_list_and_gc_say_who_needs_what(tmp_path: Path) -> None:
     assert len(entries(store)) == 2
 
 
+@pytest.mark.parametrize(
+    ("reference", "details", "served"),
+    [
+        ("image_folder/train", {"training": "t"}, False),  # known by names, sizes, or a cache's sources
+        ("image_folder/train", {"training": "t", "reference_hash": "content"}, True),
+        ("digits/train", {"training": "t"}, True),  # these were always known by their content, and files too
+        ("VIRTUAL_imagenet256_labeled.npz", {"training": "t"}, True),
+    ],
+)
+def test_evaluations_that_are_not_served_any_more_are_named(
+    reference: str, details: dict[str, str], served: bool, tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+
+    def fill(folder: Path) -> None:
+        (folder / "evaluation.json").write_text(json.dumps({"reference": reference}))
+
+    store.publish("e" * 32, "evaluation", fill, details)
+    listed, verified = (CliRunner().invoke(app, [name, "--root", str(tmp_path)]) for name in ("list", "verify"))
+    assert (listed.exit_code, verified.exit_code) == (0, 0)
+    for said in (listed.stdout, verified.stdout):
+        assert ("they are not served any more. Run the sweep" in said) is not served
+    assert ("of t, outdated" in listed.stdout) is not served
+    (entry,) = json.loads(CliRunner().invoke(app, ["list", "--json", "--root", str(tmp_path)]).stdout)
+    assert entry["outdated"] is not served
+    assert verify(store).outdated == ([] if served else ["e" * 32])
+
+
 HOLD = """
 import sys, time
 from pathlib import Path
