@@ -93,7 +93,7 @@ def starting_point(search: SearchConfig, point: Mapping[str, Any], configuration
         if not applies(search, name, values):
             continue
         value = point[name] if name in point else configurations.value(name)
-        if dimension.int is None and dimension.choice is None and isinstance(value, int):
+        if dimension.int is None and dimension.choice is None and type(value) is int:  # but not true
             value = float(value)
         if not dimension.contains(value):
             raise UserError(f"{name} = {value!r} is not in the space.")

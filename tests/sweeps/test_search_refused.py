@@ -82,6 +82,7 @@ REFUSED = {
     "no trials": (text(trials=0), "greater than 0"),
     "no metric": (text(more="  objectives: [loss]\n"), "objectives"),
     "point outside": (text(more="  start: [{scoring.alpha: 0.5}]\n"), "point 1: scoring.alpha = 0.5 is not in"),
+    "true at a point": (text(more="  start: [{scoring.alpha: true}]\n"), "scoring.alpha = True is not in the space"),
     "nothing to evaluate": (text(space="  space: {scoring.alpha: {uniform: [1.0, 1.5]}}\n"), "evaluation-only"),
     "loss": (text(more="  early_stopping: {every: 100, metric: loss}\n"), "changes what the training loss measures"),
     "grid as well": (text() + "space: {scoring.alpha: [1.0]}\n", "give either `space`"),
