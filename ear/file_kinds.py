@@ -1,6 +1,7 @@
 """What a file is by its content, for those found where a file of weights should be."""
 
 import zipfile
+from codecs import getincrementaldecoder
 from pathlib import Path
 
 BEGINNING = 512  # bytes that are looked at
@@ -74,8 +75,7 @@ def _beginning(path: Path) -> bytes:
 
 def _is_text(beginning: bytes) -> bool:
     try:
-        # A character may be cut at the end of what was read.
-        text = beginning.decode() if len(beginning) < BEGINNING else beginning[:-4].decode(errors="strict")
+        text = getincrementaldecoder("utf-8")().decode(beginning)  # its last character may be cut
     except UnicodeDecodeError:
         return False
     return all(character.isprintable() or character in "\t\r\n" for character in text)

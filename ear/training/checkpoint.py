@@ -26,6 +26,7 @@ from ear.weight_faults import WeightFaults, require_finite
 
 FORMAT = "ear-checkpoint-1"
 CHECKPOINT = "checkpoint.safetensors"  # its name in a folder of the store
+OF_OUR_OWN = "One that `ear train` wrote can be deleted: the same command again goes on from what is left."
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,8 @@ def _open(path: Path) -> Any:
 def _reason(path: Path, error: Exception) -> str:
     """Why a file is no checkpoint of this program, and what to do."""
     try:
+        if path.is_file() and path.stat().st_size == 0:
+            return f"The checkpoint {path} is empty. {OF_OUR_OWN}"
         if (content := other_content(path)) is not None:
             return f"The checkpoint {path} is {content}."
         if is_torch_file(path):
@@ -161,10 +164,7 @@ def _reason(path: Path, error: Exception) -> str:
             )
     except OSError as unreadable:
         return f"The checkpoint {path} can't be read ({unreadable.strerror or unreadable}): mend its permissions."
-    return (
-        f"The checkpoint {path} is damaged or no safetensors file ({error}). Is the path right? "
-        "One that `ear train` wrote can be deleted: the same command again goes on from what is left."
-    )
+    return f"The checkpoint {path} is damaged or no safetensors file ({error}). Is the path right? {OF_OUR_OWN}"
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

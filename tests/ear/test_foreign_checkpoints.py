@@ -222,6 +222,7 @@ IN_ITS_PLACE = [
     (POINTER, r"is a Git LFS pointer.*git lfs pull"),
     (b'{"error":"Repository not found"}', "is a text file"),
     (b"Entry not found", "is a text file that begins with 'Entry not found'"),
+    ("Non trouvé: ".encode() + "€".encode() * 999, "is a text file that begins with 'Non trouvé"),
     (b"\x1f\x8b\x08" + bytes(40), "is a gzip archive: unpack it"),
 ]
 
