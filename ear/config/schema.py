@@ -339,7 +339,8 @@ class EvaluationConfig(Section):
     """Real images compared with. The training split follows the FID protocol of ImageNet papers."""
     statistics: Location = None
     """An npz file that replaces `reference`: `mu` and `sigma` of the real features (ADM's layout) for FID and, if it
-    has them, real images under `arr_0` [N, H, W, 3] uint8 for precision and recall."""
+    has them, real images under `arr_0` [N, H, W, 3] uint8 for precision and recall. With `arr_0` alone, FID's
+    statistics are computed from these."""
     images: Annotated[Count, Field(ge=20)] = 2000
     """Images generated with class labels, balanced over classes; IS splits them in ten."""
     null_images: Annotated[Count, Field(ge=20)] = 1000

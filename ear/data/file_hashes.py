@@ -66,10 +66,10 @@ def file_hashes(folder: Path, names: Sequence[str]) -> Hashes:
     return found.hashes
 
 
-def unread_bytes(folder: Path, names: Sequence[str]) -> int:
-    """How much `file_hashes` would have to read now."""
+def unread(folder: Path, names: Sequence[str]) -> int:
+    """How many of these files `file_hashes` would have to read now."""
     stamps = _stamps(folder, names)
-    return int(stamps[_missing(_remembered(folder, names, stamps), stamps), 0].sum())
+    return len(_missing(_remembered(folder, names, stamps), stamps))
 
 
 def _memory(folder: Path) -> Path:

@@ -12,7 +12,7 @@ from ear.config.hashing import digest
 from ear.config.schema import ImageFolderData
 from ear.data.base import evenly_spaced
 from ear.data.decode import RemarkCounter, crop_name, pixel_rule_name
-from ear.data.file_hashes import file_hashes, unread_bytes
+from ear.data.file_hashes import file_hashes, unread
 from ear.data.image_folder import CroppedImages, DecodedBatch, ImageList, collate, list_images
 from ear.data.latents import LatentCache
 from ear.errors import UserError
@@ -99,10 +99,10 @@ class FolderDataset:
         if self.config.path is None and self.config.latents is not None:
             return
         self._require_path()
-        if unread := unread_bytes(self.images.folder, self.images.files):
+        if count := unread(self.images.folder, self.images.files):
             raise UserError(
-                f"{unread / 1e9:.3g} GB of the images under {self.config.path} were never read here, by whose content "
-                "evaluations are known; the commands that evaluate read them, once."
+                f"{count:,} of the images under {self.config.path} were never read here, by whose content evaluations "
+                "are known; the commands that evaluate read them, once."
             )
 
     def _require_path(self) -> None:

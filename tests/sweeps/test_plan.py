@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from encoding_parts import SIZE, encode, write_images
 
 from ear.config.loading import set_dotted
+from ear.data import file_hashes
+from ear.data.image_folder import list_images
 from ear.errors import UserError
 from ear.store import Store
 from sweeps.plan import compile_plan
@@ -200,3 +203,28 @@ def test_set_dotted_leaves_the_value_that_it_sets() -> None:
 def test_processes_of_a_trial_share_its_cpus(tmp_path: Path, cpus: int, gpus: float, threads: int) -> None:
     text = f"name: a\nresources: {{cpus: {cpus}, gpus: {gpus}}}\nspace: {{scoring.alpha: [1.0]}}\n"
     assert compile_plan(write_sweep(tmp_path, text)).runs[0].config.execution.threads == threads
+
+
+def test_a_plan_reads_no_images_to_know_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says that it can't tell what is done, until a command that evaluates has read them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    images, cache = write_images(tmp_path / "images"), tmp_path / "cache"
+    assert encode(images, cache)
+    data = {"path": images, "latents": cache, "size": SIZE, "classes": 3, "images": 24}
+    lines = [f"  data.{name}: {value}" for name, value in data.items()]
+    settings = [*lines, "  evaluation.reference: train", "  tokenizer.stride: 4", "  tokenizer.latent_channels: 3"]
+    settings += ["  model.width: 32", "  model.depth: 1", "  model.heads: 2"]
+    text = ["name: colours", "base: imagenet256_base", "set:", *settings, "space: {scoring.alpha: [1.0, 1.5]}"]
+    path = write_sweep(tmp_path, "\n".join(text))
+
+    def said() -> str:
+        show_plan(compile_plan(path), Store(tmp_path / "runs"), as_json=False)
+        return capsys.readouterr().out
+
+    assert "What is done already can't be told" in (unread := said())
+    assert "24 of the images under" in unread
+    monkeypatch.setattr(file_hashes, "SETTLED_NS", -1)
+    file_hashes.file_hashes(images, list_images(images).files)
+    assert "can't be told" not in said()
