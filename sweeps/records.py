@@ -6,6 +6,7 @@ brings them up to what the store holds.
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ KEY, DIGEST, PARAMETERS, SEED, OUTCOME = "ear.key", "ear.sweep", "ear.parameters
 PARENT = "mlflow.parentRunId"
 OBJECTIVE, OBJECTIVES = "ear.objective", "ear.objectives"  # the first of them, and all as a JSON list
 TRIAL, ROLE, CONFIRMATION = "ear.trial", "ear.role", "confirmation"
+LAST_RAN = "ear.last_ran"  # when a driver took a sweep up last, in ms, as MLflow counts
 STAGES = "ear.stage_keys"  # set last: a run that lacks it was left half made
 METRICS_PER_CALL = 999  # MLflow takes 1000; a point of the curve has 3, and stays in one piece
 PARAMETERS_PER_CALL = 100
@@ -57,6 +59,7 @@ class SweepRecords:
         self.client.set_tag(self.parent, OBJECTIVES, json.dumps(identity.objectives))  # earlier versions did not
         if identity.source.exists():
             self.client.log_artifact(self.parent, str(identity.source))
+        self.client.set_tag(self.parent, LAST_RAN, str(time.time_ns() // 1_000_000))
         self.client.update_run(self.parent, status="RUNNING")
         self._runs: dict[str, str] = {}  # run ids; here and below, a run goes by the key of its evaluation
         self._over: set[str] = set()
@@ -330,6 +333,12 @@ class SweepRecords:
             params=[Param(key, value) for key, value in (params or {}).items()],
             tags=[RunTag(key, value) for key, value in (tags or {}).items()],
         )
+
+
+def last_ran(parent: Any) -> int:
+    """When a driver took this sweep up last, in ms: of several with one name, one that began first may be the last."""
+    noted = parent.data.tags.get(LAST_RAN)  # not by earlier versions
+    return int(noted) if noted else max(parent.info.start_time, parent.info.end_time or 0)
 
 
 def _metrics(values: Mapping[str, float], step: int, at: int) -> list[Any]:

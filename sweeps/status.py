@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from ear.store import Store
 from sweeps.board import rows_table
@@ -100,14 +101,14 @@ def show_status(plan: Plan, root: Path, as_json: bool) -> None:
     if plan.sweep.search is not None:
         from sweeps.search.outcome import describe
 
-        for line in describe(plan.sweep.name, folder.path, plan.sweep.objectives):
+        for line in describe(plan.sweep, folder.path):
             console.print(line, highlight=False, soft_wrap=True)
     if not drivers:
         console.print("Nobody works on it now.", highlight=False)
     for driver in drivers:
         show_driver(console, driver)
     for failure in failures[-FAILURES_SHOWN:]:
-        console.print(f"\n[red]failed[/] {failure.label}; its log: {failure.log}", highlight=False)
+        console.print(f"\n[red]failed[/] {escape(failure.label)}; its log: {escape(failure.log)}", highlight=False)
         for line in failure.last_lines:
             console.print(f"    {line}", highlight=False, markup=False)
     if len(failures) > FAILURES_SHOWN:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.tree import Tree
 
 from ear.cli.store import size
@@ -11,9 +12,10 @@ from ear.config.reach import parameter_reach
 from ear.errors import UserError
 from ear.store import Store
 from sweeps.forecast import Forecast, Pace
+from sweeps.naming import shown
 from sweeps.places import trials_at_a_time
 from sweeps.plan import Plan
-from sweeps.runs import PlannedRun, keys_without_data, result_of, short_name
+from sweeps.runs import PlannedRun, keys_without_data, result_of
 from sweeps.tree import StageTree, Steps, TrainingNode
 
 NODES_SHOWN = 40
@@ -155,7 +157,7 @@ def render_tree(plan: Plan, tree: StageTree, done: set[str]) -> Tree:
         left -= 1
         apart = [p for p, r in reaches.items() if r.needs_training and r.stage == node.stage]
         run = next(iter(node.evaluations.values()), None) or next(run for run in runs_of(tree, node))
-        words = [f"{short_name(parameter)} {run.parameters[parameter]}" for parameter in apart]
+        words = [said(run, parameter) for parameter in apart]
         if node.stage == 0 and len(plan.sweep.seeds) > 1:
             words.append(f"seed {run.seed}")
         stages = len(node.config.training.stages)
@@ -187,12 +189,17 @@ def evaluations_line(node: TrainingNode, parameters: list[str], done: set[str]) 
     if not parameters:
         return "[green]evaluated[/]" if finished else "1 evaluation"
     values = [
-        ", ".join(f"{short_name(parameter)} {run.parameters[parameter]}" for parameter in parameters)
+        ", ".join(said(run, parameter) for parameter in parameters)
         for run in list(node.evaluations.values())[:VALUES_SHOWN]
     ]
     more = f"; and {count - VALUES_SHOWN} more" if count > VALUES_SHOWN else ""
     there = f" [green]{finished} done[/]" if finished else ""
     return f"{count} evaluation{'s' if count > 1 else ''}: {'; '.join(values)}{more}{there}"
+
+
+def said(run: PlannedRun, parameter: str) -> str:
+    """`train_temperature 0.99`, for rich, which takes words in brackets for its own."""
+    return escape(f"{run.names[parameter]} {shown(run.parameters[parameter])}")
 
 
 def ratio(more: float, less: float) -> str:

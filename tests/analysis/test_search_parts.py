@@ -40,7 +40,7 @@ def results_of(
 ) -> SweepResults:
     """Of trials with (FID, recall) of each seed."""
     frame = pd.DataFrame([row(t, seed, values) for t, seeds in enumerate(trials) for seed, values in enumerate(seeds)])
-    return SweepResults("s", AXES, frame, {}, None, pd.DataFrame(again), objectives, constraints or {})
+    return SweepResults("s", AXES, frame, [], None, pd.DataFrame(again), objectives, constraints or {})
 
 
 def ranked_of(results: SweepResults) -> pd.DataFrame:
