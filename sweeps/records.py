@@ -41,6 +41,16 @@ class SweepIdentity:
     source: Path  # its YAML
     resolved: dict[str, Any]  # all of its settings
 
+    @property
+    def user(self) -> str:
+        """As whom it needs results in the store: another sweep that had its name needs its own."""
+        return f"{user_of(self.name)}/{self.digest[:8]}"
+
+
+def user_of(name: str) -> str:
+    """All sweeps of this name, as users of the store."""
+    return f"sweep {name}"
+
 
 class SweepRecords:
     """Every call reaches MLflow before it returns, or raises what MLflow's client raises.

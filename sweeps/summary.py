@@ -12,6 +12,7 @@ from ear.config.reach import parameter_reach
 from ear.errors import UserError
 from ear.store import Store
 from sweeps.forecast import Forecast, Pace
+from sweeps.namesakes import warn_of_namesakes
 from sweeps.naming import shown
 from sweeps.places import trials_at_a_time
 from sweeps.plan import Plan
@@ -35,6 +36,7 @@ def show_plan(plan: Plan, store: Store, as_json: bool) -> None:
     missing: UserError | None = None
     try:
         tree, done = stage_tree(plan), store.published()
+        warn_of_namesakes(plan.identity, store)
     except UserError as error:
         tree, done, missing = StageTree(plan.runs, keys_without_data), set(), error
     nodes = [node for node in tree.nodes.values() if node.key not in done]

@@ -1,6 +1,7 @@
 """Reports of grids over every kind of axis: simulated sweeps, really written to MLflow and read from there."""
 
 import csv
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from tracked import local_client
 
 from analysis.report import Report, write_report
 from ear.store import Store
+from ear.store.collect import find_garbage
+from ear.store.uses import recorded_uses
 from sweeps.plan import Plan
+from sweeps.runner import run_sweep
 from sweeps.runs import PlannedRun
 from sweeps.tracking import Tracker
 from sweeps.tree import TrainingNode
@@ -37,14 +41,12 @@ def carried_out(
     plan, store = plan_of(root, text), Store(root)
     for node in plan.tree.nodes.values():
         publish_training(store, node, 5 if diverge(node) else None)
-    tracker = Tracker(plan.identity, store, root)
     for run in plan.runs:
         if store.entry(run.keys.training).details["diverged_at"] is None:
             publish_evaluation(store, run, fid(run))
             for name in ("samples.png", "samples_null.png"):
                 plt.imsave(store.path(run.keys.evaluation) / name, np.zeros((4, 4, 3)))
-        tracker.finish(run, {})
-    assert tracker.close(complete=True)
+    assert run_sweep(plan, root).reused == len(plan.runs)
     return plan
 
 
@@ -100,6 +102,60 @@ def test_rows_against_other_images_are_labelled_and_not_compared(root: Path) -> 
     assert "against 500 of digits/test or 1297 of digits/train;" in report.caption
     assert report.findings.startswith("The rows differ in reference, so their numbers are not compared")
     assert "lowest" not in report.findings
+
+
+def test_a_grid_whose_values_change_and_change_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three calls on one name: the report shows the sweep that ran last, and nothing of either is garbage."""
+    monkeypatch.setattr("ear.store.collect.SETTLED_SECONDS", -1.0)
+    first, other = (f"name: changed\nspace: {{scoring.{axis}}}\n" for axis in ("alpha: [1.1, 1.2]", "epsilon: [0.1]"))
+    assert "had the name" not in reported(root, first).findings
+    with pytest.warns(UserWarning, match="another sweep has had the name changed, with other runs"):
+        report = reported(root, other)
+    assert [row["epsilon"] for row in rows_of(report)] == ["0.1"]
+    assert (report.folder / "epsilon.png").exists()
+    assert not (report.folder / "alpha.png").exists()  # of the other runs
+    for number in range(2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            report = reported(root, first)
+        assert [row["α"] for row in rows_of(report)] == ["1.1", "1.2"], number
+        assert {file.name for file in report.folder.glob("*.png")} == {"alpha.png", "samples.png"}
+        assert "Another sweep had the name changed before, with other runs; this is the one that ran last." in (
+            report.findings
+        )
+
+    store = Store(root)
+    keys = {
+        text: {key for run in plan_of(root, text).runs for key in (run.keys.evaluation, *run.keys.stages)}
+        for text in (first, other)
+    }
+    offered = {entry.key for entry in find_garbage(store).results}
+    assert not offered & (keys[first] | keys[other])
+    user = plan_of(root, other).identity.user
+    assert user in {use.user for use in recorded_uses(store)}
+    assert keys[other] <= {entry.key for entry in find_garbage(store, [user]).results}
+    assert not {entry.key for entry in find_garbage(store, [user]).results} & keys[first]
+    assert keys[other] <= {entry.key for entry in find_garbage(store, ["sweep changed"]).results}
+
+
+def test_two_sweeps_of_one_name_at_once_both_write(root: Path) -> None:
+    plans = [carried_out(root, f"name: at_once\nspace: {{scoring.alpha: [{alpha}]}}\n") for alpha in (1.3, 1.4)]
+    first, second = (Tracker(plan.identity, Store(root), root) for plan in plans)
+    assert second.close(complete=True)
+    assert first.close(complete=True)
+
+
+def test_where_every_run_diverged_the_table_says_when(root: Path) -> None:
+    text = "name: diverged\nspace: {scoring.alpha: [0.8, 0.9]}\n"
+    report = reported(root, text, diverge=lambda _: True)
+    assert [(row["α"], row["FID"], row["recall"]) for row in rows_of(report)] == [
+        (alpha, "diverged at step 5", "diverged at step 5") for alpha in ("0.8", "0.9")
+    ]
+    assert report.caption == "No run has finished, so nothing was measured."
+    assert "There is no figure: no run has finished." in report.findings
+    assert [file.name for file in report.files] == ["table.md", "table.csv", "table.tex"]
+    (use,) = (use for use in recorded_uses(Store(root)) if use.user == "report diverged")
+    assert use.keys == {key for run in plan_of(root, text).runs for key in run.keys.stages}
 
 
 def experiment_of(root: Path, name: str) -> str:
