@@ -13,6 +13,16 @@ TAKEN = frozenset((*get_args(MetricName), "seed", "trial"))
 
 MOST_DIGITS = 12  # of a number that somebody typed; drawn ones have more
 
+# ROOT/NAME is a sweep's folder. Beside it the program puts these, MLflow its runs where nothing else is said; and
+# MLflow has an experiment called Default.
+PROGRAMS_OWN = frozenset(("store", "slurm", "mlartifacts", "mlruns", "default"))
+DATABASE = "mlflow.db"  # to whose name sqlite and locks add: mlflow.db-wal, mlflow.db.lock
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a sweep can't have this name. Some file systems and databases take upper and lower case for one."""
+    return name.casefold() in PROGRAMS_OWN or name.casefold().startswith(DATABASE)
+
 
 def short_names(parameters: Iterable[str]) -> dict[str, str]:
     """Dotted parameter -> its last name, with as many of those before it as tell it from the others.

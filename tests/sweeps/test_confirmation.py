@@ -134,9 +134,10 @@ def test_a_confirmation_of_an_earlier_version_is_read_and_written_anew(objective
     known = [
         {**each, **{name: each[name]["fid"] for name in ("searched", "mean", "half_width")}} for each in wanted[:2]
     ]
-    said = describe(plan_of(tmp_path, text(more=more)).sweep, tmp_path / "s")
+    sweep = plan_of(tmp_path, text(more=more)).sweep
+    said = describe(sweep, tmp_path / "s")
     search.study.note("confirmation", known)
-    assert describe("s", tmp_path / "s", objectives) == (said if objectives == ["fid"] else said[:1])
+    assert describe(sweep, tmp_path / "s") == (said if objectives == ["fid"] else said[:1])
     search, _ = searched_front(tmp_path, more=more)
     assert search.study.noted("confirmation") == wanted
     assert set(hands.evaluated.values()) == {1}

@@ -15,6 +15,7 @@ from analysis.report import Report, write_report
 from ear.store import Store
 from ear.store.collect import find_garbage
 from ear.store.uses import recorded_uses
+from sweeps.naming import is_reserved
 from sweeps.plan import Plan
 from sweeps.runner import run_sweep
 from sweeps.runs import PlannedRun
@@ -156,6 +157,14 @@ def test_where_every_run_diverged_the_table_says_when(root: Path) -> None:
     assert [file.name for file in report.files] == ["table.md", "table.csv", "table.tex"]
     (use,) = (use for use in recorded_uses(Store(root)) if use.user == "report diverged")
     assert use.keys == {key for run in plan_of(root, text).runs for key in run.keys.stages}
+
+
+def test_the_names_that_the_program_itself_uses_are_reserved(root: Path) -> None:
+    carried_out(root, "name: alone\nspace: {scoring.alpha: [1.5]}\n")
+    names = {experiment.name for experiment in local_client(root).search_experiments()}
+    sweeps = {name for name in names if not is_reserved(name)}
+    assert "alone" in sweeps
+    assert {path.name for path in root.iterdir() if not is_reserved(path.name)} == {*sweeps, "sweep.yaml"}
 
 
 def experiment_of(root: Path, name: str) -> str:

@@ -10,7 +10,7 @@ from simulated import plan_of
 
 from ear.config.schema import StageConfig
 from sweeps.board import Row, rows_table
-from sweeps.naming import plain, short_names, shown
+from sweeps.naming import is_reserved, plain, short_names, shown
 from sweeps.search.confirmation import confirmation_runs
 from sweeps.summary import said
 
@@ -42,6 +42,15 @@ NAMES = {
 def test_names_are_as_short_as_they_can_be(case: str) -> None:
     parameters, names = NAMES[case]
     assert short_names(parameters) == dict(zip(parameters, names, strict=True))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["store", "STORE", "slurm", "mlartifacts", "mlruns", "Default", "mlflow.db", "mlflow.db-wal", "MLflow.db.lock"],
+)
+def test_what_lies_beside_a_sweep_s_folder_is_no_name_for_it(name: str) -> None:
+    assert is_reserved(name)
+    assert not is_reserved(f"my-{name}")
 
 
 def test_values_are_short_and_readable() -> None:
