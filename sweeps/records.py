@@ -72,6 +72,7 @@ class SweepRecords:
         self.client.set_tag(self.parent, LAST_RAN, str(time.time_ns() // 1_000_000))
         self.client.update_run(self.parent, status="RUNNING")
         self._runs: dict[str, str] = {}  # run ids; here and below, a run goes by the key of its evaluation
+        self._points: dict[str, str] = {}  # the values of its axes, as MLflow has them
         self._over: set[str] = set()
         self._pruned: set[str] = set()
         self._at_work: set[str] = set()
@@ -151,6 +152,7 @@ class SweepRecords:
     def _take_in(self, run: Any) -> None:
         tags = run.data.tags
         self._runs[tags[KEY]] = str(run.info.run_id)
+        self._points[tags[KEY]] = tags[PARAMETERS]
         if run.info.status == "FINISHED" and tags.get(OUTCOME) in ("finished", "diverged"):
             self._over.add(tags[KEY])
         if run.info.status == "FINISHED" and tags.get(OUTCOME) == "pruned":
@@ -163,6 +165,7 @@ class SweepRecords:
     def begin(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
         """The run is being worked on: it exists in MLflow from now on, with its parameters."""
         key = run.keys.evaluation
+        self._correct(run)
         if key in self._over:
             return
         if key not in self._runs:
@@ -188,9 +191,18 @@ class SweepRecords:
             },
         )
         self._runs[key] = str(created.info.run_id)
+        self._points[key] = json.dumps(run.parameters)
         self._curves[key] = set()
         self._at_work.add(key)
         self._half_made.add(key)
+
+    def _correct(self, run: PlannedRun) -> None:
+        """Earlier versions noted an axis' value as it stood in the YAML, `"1.5"`, and not as the run has it."""
+        key, point = run.keys.evaluation, json.dumps(run.parameters)
+        if key in self._runs and self._points[key] != point:
+            self.client.set_tag(self._runs[key], PARAMETERS, point)
+            self.client.update_run(self._runs[key], name=run.label)
+            self._points[key] = point
 
     def _describe(self, run: PlannedRun) -> None:
         key = run.keys.evaluation
@@ -241,6 +253,7 @@ class SweepRecords:
 
     def finish(self, run: PlannedRun, tags: Mapping[str, str], at: int) -> None:
         """Brings the run up to its results in the store, which must be there; does nothing the second time."""
+        self._correct(run)
         if run.keys.evaluation in self._over:
             return
         self.begin(run, tags)

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from analysis.ablation_figure import draw, save_ablation_figure
 from analysis.axis_values import NOT_DRAWN, axis_column
 from analysis.findings import findings
-from analysis.results import METRICS
+from analysis.results import METRICS, SweepResults
+from analysis.samples import MOST_PANELS, panels_of
 from analysis.statistics import summarise
 from analysis.tables import display_table, latex, markdown
 
@@ -80,3 +81,10 @@ def test_words_of_users_do_not_break_tables() -> None:
     assert r"a|b \{c: 1\} 50\% \$x\$ \textasciitilde{}\textasciicircum{}\textbackslash{}d \& \#\_" in latex(
         table, [AXIS], "caption", "tab:x"
     )
+
+
+def test_the_sample_sheet_of_many_configurations_has_the_best() -> None:
+    values = [*range(30, 0, -1), None]
+    results = SweepResults("s", [AXIS], runs(values), [], None, pd.DataFrame(), ["fid"])
+    panels = panels_of(results, summarise(results.frame, [AXIS], METRICS))
+    assert list(map(str, panels[AXIS])) == [str(value) for value in range(30, 30 - MOST_PANELS, -1)]

@@ -98,6 +98,17 @@ def test_two_widths_are_two_columns_and_precision_is_no_metric(root: Path) -> No
     assert "model.width=16 generator.width=48 execution.precision=bfloat16 seed=0" in runs
 
 
+def test_what_an_earlier_version_noted_of_a_point_is_corrected(root: Path) -> None:
+    """It noted what stood in the YAML: two seeds of one configuration would be two rows."""
+    text = "name: noted\nseeds: [0, 1]\nspace: {scoring.alpha: [1.5]}\n"
+    assert len(rows_of(reported(root, text))) == 1
+    client = local_client(root)
+    runs = client.search_runs([experiment_of(root, "noted")], "tags.`ear.seed` = '1'")
+    client.set_tag(runs[0].info.run_id, "ear.parameters", '{"scoring.alpha": "1.5"}')
+    assert len(rows_of(write_report("noted", root))) == 2
+    assert [row["α"] for row in rows_of(reported(root, text))] == ["1.5"]
+
+
 def test_rows_against_other_images_are_labelled_and_not_compared(root: Path) -> None:
     report = reported(root, "name: references\nseeds: [0, 1]\nspace: {evaluation.reference: [train, test]}\n")
     assert "against 500 of digits/test or 1297 of digits/train;" in report.caption
