@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analysis.notation import figure_symbol
 from ear.files import write_atomically
 
 HEADINGS = {"fid": "FID (lower is better)", "is": "Inception score (higher is better)"}
@@ -42,7 +41,7 @@ def metric_figure(path: Path, across: str, caption: str) -> Iterator[tuple[Figur
         figure = Figure(figsize=(7.2, 3.3), dpi=200, layout="constrained")
         panels = dict(zip(HEADINGS, figure.subplots(1, 2), strict=True))
         for metric, panel in panels.items():
-            panel.set_xlabel(figure_symbol(across))
+            panel.set_xlabel(across)
             panel.set_title(HEADINGS[metric], loc="left", fontsize=9)
         figure.supxlabel(wrap_caption(caption, CAPTION_WIDTH), fontsize=6, color="0.35")
         yield figure, panels
@@ -64,9 +63,9 @@ def draw_means(panel: Axes, means: pd.Series, half_widths: pd.Series, label: str
 
 
 def scale(panel: Axes, xs: list[float], shown: list[float]) -> None:
-    """Ticks where something was measured; a logarithmic y axis where the values `shown` span much."""
+    """Ticks where something was measured; a logarithmic y axis where the values `shown`, if any, span much."""
     panel.set_xticks(sorted(set(xs)))
-    if min(shown) > 0 and max(shown) > LOG_FROM * min(shown):
+    if shown and min(shown) > 0 and max(shown) > LOG_FROM * min(shown):
         panel.set_yscale("log")
         panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -10,7 +10,7 @@ from analysis.reproduction import reproduction
 from analysis.results import METRICS
 from analysis.statistics import summarise
 from analysis.wording import listed, share
-from sweeps.runs import shown
+from sweeps.naming import shown
 
 FEW_SEEDS = 3  # up to which a t-test, with one or two degrees of freedom, finds little
 
@@ -73,7 +73,7 @@ def best(finished: pd.DataFrame, fid: pd.DataFrame, axes: list[str]) -> str:
     """The configuration with the lowest mean FID, and how many others may be as good; `fid` is of `by_seed`."""
     rows = [row for _, row in finished.astype(object).iterrows()]
     winner = min(rows, key=lambda row: float(row["fid"]))
-    name = ", ".join(f"{symbol(axis)} {shown(winner[axis])}" for axis in axes)
+    name = ", ".join(f"{symbol(axis, axes)} {shown(winner[axis])}" for axis in axes)
     if np.isnan(winner["fid_ci"]):
         return (
             f"The lowest FID is {winner['fid']:.2f}, at {name}, where a single seed finished: "

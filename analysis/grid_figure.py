@@ -12,8 +12,7 @@ from matplotlib.transforms import Affine2D
 from numpy.typing import NDArray
 
 from analysis.figures import draw_means, metric_figure, scale
-from analysis.notation import figure_symbol
-from sweeps.runs import shown
+from analysis.notation import figure_symbol, figure_value
 
 NOTE = "Points at the same x are drawn side by side."
 # From dark to light as the values grow, told apart by readers with colour-vision deficiencies and in grey print;
@@ -38,7 +37,7 @@ def is_numeric_grid(summary: pd.DataFrame, axes: list[str]) -> bool:
 def save_grid_figure(path: Path, summary: pd.DataFrame, axes: list[str], caption: str) -> None:
     """Two panels, FID and IS over a numeric grid; `caption` says what was measured with what."""
     across, lines = roles(summary, axes)
-    with metric_figure(path, across, f"{caption} {NOTE}") as (figure, panels):
+    with metric_figure(path, figure_symbol(across, axes), f"{caption} {NOTE}") as (figure, panels):
         draw_grid(figure, panels, summary, across, lines)
 
 
@@ -59,10 +58,10 @@ def draw_grid(figure: Figure, panels: dict[str, Axes], summary: pd.DataFrame, ac
         for value, style, move in zip(means, line_styles(len(means.columns)), moves, strict=True):
             if means[value].notna().any():
                 style["transform"] = Affine2D().translate(move, 0) + panel.transData
-                draw_means(panel, means[value], half_widths[value], shown(value), style)
+                draw_means(panel, means[value], half_widths[value], figure_value(value), style)
         scale(panel, means.index.tolist(), summary[metric].dropna().tolist())
     handles, labels = panels["fid"].get_legend_handles_labels()
-    figure.legend(handles, labels, title=figure_symbol(lines), loc="outside right upper", fontsize=8)
+    figure.legend(handles, labels, title=figure_symbol(lines, [across, lines]), loc="outside right upper", fontsize=8)
 
 
 def line_styles(count: int) -> list[dict[str, Any]]:

@@ -1,6 +1,9 @@
-"""How the paper writes its parameters."""
+"""How tables and figures write a sweep's axes: by the paper's symbols where it has them."""
 
-from sweeps.runs import short_name
+from collections.abc import Sequence
+from typing import Any
+
+from sweeps.naming import short_names, shown
 
 SYMBOLS = {"alpha": "α", "train_temperature": "τ_train", "infer_temperature": "τ_infer"}
 LATEX = {
@@ -10,19 +13,25 @@ LATEX = {
 }
 
 
-def symbol(parameter: str) -> str:
-    """Of a dotted parameter, in plain text; its last name where the paper has no symbol."""
-    name = short_name(parameter)
+def symbol(axis: str, axes: Sequence[str]) -> str:
+    """Of one of these dotted parameters, in plain text; its short name where the paper has no symbol."""
+    name = short_names(axes)[axis]
     return SYMBOLS.get(name, name)
 
 
-def latex_symbol(parameter: str) -> str:
-    """Of a dotted parameter, for LaTeX."""
-    name = short_name(parameter)
+def latex_symbol(axis: str, axes: Sequence[str]) -> str:
+    """Of one of these dotted parameters, for LaTeX."""
+    name = short_names(axes)[axis]
     return LATEX.get(name, name.replace("_", r"\_"))
 
 
-def figure_symbol(parameter: str) -> str:
-    """Of a dotted parameter, for matplotlib, which reads LaTeX between dollars and takes all else literally."""
-    name = short_name(parameter)
+def figure_symbol(axis: str, axes: Sequence[str]) -> str:
+    """Of one of these dotted parameters, for matplotlib, which reads LaTeX between dollars and takes all else
+    literally."""
+    name = short_names(axes)[axis]
     return LATEX.get(name, name)
+
+
+def figure_value(value: Any) -> str:
+    """A value as `shown`, for matplotlib."""
+    return shown(value).replace("$", r"\$")

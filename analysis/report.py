@@ -1,13 +1,14 @@
 """A sweep's report: table, figure, samples and findings, all from MLflow, all saying what was measured with what."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from analysis.ablation_figure import save_ablation_figure
+from analysis.conditions import describe, differing
 from analysis.findings import findings
 from analysis.grid_figure import is_numeric_grid, save_grid_figure
 from analysis.paper import PaperAblation, paper_ablation
@@ -19,9 +20,7 @@ from analysis.tables import display_table, latex, markdown
 from ear.files import may_write, require_writable, write_text
 from ear.store import Store
 from ear.store.uses import record_use
-from sweeps.runs import short_name
-
-ALONE = " of each configuration alone; as they share their seeds, differences can be surer than ± suggests"
+from sweeps.naming import short_names
 
 
 @dataclass(frozen=True)
@@ -34,21 +33,24 @@ class Report:
 
 
 def write_report(name: str, root: Path) -> Report:
-    """Writes ROOT/NAME/report/, or a temporary folder where that is read-only, from what MLflow knows of the sweep.
+    """Writes ROOT/NAME/report/ from what MLflow knows of the sweep of this name that ran last; where that folder is
+    read-only, a temporary one.
 
     Raises:
-        UserError: the sweep is unknown or has no finished run, or the folder can't be written.
+        UserError: the sweep is unknown or none of its runs has ended, or the folder can't be written.
     """
     results = load_results(name, root)
     folder = root / name / "report"
     if may_write(folder):
-        record_use(Store(root), f"report {name}", [*results.finished["key"], *results.confirmations.get("key", ())])
+        record_use(Store(root), f"report {name}", results.rests_on)
         require_writable(folder)
+        remove_pictures(folder, [results.axes, *results.earlier])
     else:  # an archive, or somebody else's results
         folder = Path(tempfile.mkdtemp(prefix=f"ear-report-{name}-"))
     paper = paper_ablation(results.axes)
     summary = summarise(results.frame, results.axes, METRICS)
-    caption = describe(results.conditions, seed_range(summary["finished"][summary["finished"] > 0]))
+    counts = summary["finished"][summary["finished"] > 0]
+    caption = describe(results.conditions, seed_range(counts) if len(counts) else "0")
     if results.searched:
         paper = None  # which ablates one parameter at a time
         summary = ranked(summary, results)
@@ -56,7 +58,8 @@ def write_report(name: str, root: Path) -> Report:
         words = search_findings(summary, results)
     else:
         table = display_table(summary, results.axes, paper)
-        words = findings(results.frame, results.axes, paper)
+        words = grid_findings(results, paper)
+    words = " ".join([words, *notes(results, summary)])
     text = markdown(table)
     paper_line = f"\nPaper: {paper.setting}.\n" if paper else ""
     write_text(folder / "table.md", f"{text}\n\n{caption}\n{paper_line}\n{words}\n")
@@ -65,46 +68,67 @@ def write_report(name: str, root: Path) -> Report:
     write_text(folder / "table.csv", summary.to_csv(index=False))
     files = [folder / "table.md", folder / "table.csv", folder / "table.tex"]
     files += save_figure(folder, results, summary, paper, caption)
-    save_sample_sheet(folder / "samples.png", results, summary, caption)
-    files.append(folder / "samples.png")
+    if len(counts):
+        save_sample_sheet(folder / "samples.png", results, summary, caption)
+        files.append(folder / "samples.png")
     return Report(folder, text, caption, words, files)
+
+
+def grid_findings(results: SweepResults, paper: PaperAblation | None) -> str:
+    """What follows from the numbers, where they can be compared."""
+    if apart := differing(results.conditions):
+        return (
+            f"The rows differ in {' and '.join(apart)}, so their numbers are not compared: "
+            "a sweep of another name for each shows what differs at equal ones."
+        )
+    return findings(results.frame, results.axes, paper)
+
+
+def notes(results: SweepResults, summary: pd.DataFrame) -> list[str]:
+    """What is missing, and why: a figure, and other sweeps."""
+    found = []
+    if not results.searched and (reason := why_no_figure(results, summary)):
+        found.append(f"There is no figure: {reason}.")
+    if results.earlier:
+        count = len(results.earlier)
+        which = "Another sweep" if count == 1 else f"{count} other sweeps"
+        found.append(
+            f"{which} had the name {results.name} before, with other runs; this is the one that ran last. "
+            "To report another, run its FILE again, which trains nothing anew, or give each a name of its own."
+        )
+    return found
+
+
+def why_no_figure(results: SweepResults, summary: pd.DataFrame) -> str:
+    """Of a grid; nothing where there is one."""
+    if results.finished.empty:
+        return "no run has finished"
+    if len(results.axes) > 2:
+        return f"one of {len(results.axes)} axes can't be drawn"
+    if len(results.axes) == 2 and not is_numeric_grid(summary, results.axes):
+        return "the values of two axes are drawn only where all are numbers"
+    return ""
 
 
 def save_figure(
     folder: Path, results: SweepResults, summary: pd.DataFrame, paper: PaperAblation | None, caption: str
 ) -> list[Path]:
     """The figure of one axis, or of two numeric ones, named after them; a search or another grid has none."""
-    path = folder / f"{'-'.join(short_name(axis) for axis in results.axes)}.png"
-    if results.searched:
+    if results.searched or why_no_figure(results, summary):
         return []
+    path = folder / figure_name(results.axes)
     if len(results.axes) == 1:
         save_ablation_figure(path, summary, results.axes[0], paper, caption)
-    elif is_numeric_grid(summary, results.axes):
-        save_grid_figure(path, summary, results.axes, caption)
     else:
-        return []
+        save_grid_figure(path, summary, results.axes, caption)
     return [path]
 
 
-def describe(conditions: dict[str, Any], seeds: str) -> str:
-    """One sentence that labels every number of the report."""
-    settings = ", ".join(
-        f"{label} {conditions[name]}"
-        for name, label in (
-            ("sampling.cfg", "CFG"),
-            ("sampling.infer_temperature", "inference temperature"),
-            ("sampling.steps", "steps"),
-        )
-        if name in conditions
-    )
-    real = conditions["reference"]
-    if conditions["reference_images"] is not None:  # a file of statistics does not tell
-        real = f"{conditions['reference_images']:.0f} of {real}"
-    weights = f"weights {conditions['extractor_hash']}"
-    if conditions["extractor_accuracy"] is not None:
-        weights = f"{conditions['extractor_accuracy']:.1%} accurate, {weights}"
-    return (
-        f"{conditions['images']:.0f} generated images ({conditions['null_images']:.0f} without label) against {real}; "
-        f"extractor {conditions['extractor']} ({weights}); {settings}; "
-        f"{seeds} seed{f's, mean ± 95% interval{ALONE}' if seeds != '1' else ''}."
-    )
+def figure_name(axes: Sequence[str]) -> str:
+    return f"{'-'.join(short_names(axes).values())}.png"
+
+
+def remove_pictures(folder: Path, spaces: Sequence[Sequence[str]]) -> None:
+    """Those of the last report on this name, which can be of other runs than the table to come; and of these axes."""
+    for name in ("samples.png", *map(figure_name, spaces)):
+        (folder / name).unlink(missing_ok=True)

@@ -2,12 +2,15 @@
 
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from analysis.axis_values import NOT_DRAWN, axis_column
+from analysis.conditions import Conditions, conditions_of
 from analysis.statistics import OUTCOMES
 from ear.errors import UserError
 from sweeps.mlflow_client import open_client, tracking_errors, tracking_uri
@@ -22,21 +25,13 @@ from sweeps.records import (
     PARENT,
     ROLE,
     SEED,
+    STAGES,
     TRIAL,
+    last_ran,
 )
 from sweeps.search.schema import BoundConfig
 
 METRICS = ("fid", "is", "precision", "recall", "fid_null", "is_null", "precision_null", "recall_null")
-# What every number of a report has to agree in, and is labelled with.
-CONDITIONS = {  # condition -> the field of `evaluation` that decides it
-    "extractor": "extractor",
-    "extractor_hash": "extractor",
-    "reference": "reference",
-    "reference_hash": "reference",
-    "reference_images": "reference",
-    "images": "images",
-    "null_images": "null_images",
-}
 
 
 @dataclass(frozen=True)
@@ -44,11 +39,12 @@ class SweepResults:
     name: str
     axes: list[str]  # dotted parameters
     frame: pd.DataFrame  # a row for each run that has ended: the axes, seed, outcome, metrics, run_id
-    conditions: dict[str, Any]  # of the measurement: extractor, reference, numbers of images, sampling settings
+    conditions: list[Conditions]  # that runs were measured with; several where an axis decides them
     client: Any  # MlflowClient, for artifacts
     confirmations: pd.DataFrame  # of a search: the runs that measured its best again, with `trial` and `images`
     objectives: list[str]  # the metrics that rank
     constraints: dict[str, BoundConfig] = field(default_factory=dict)  # of a search, by metric
+    earlier: list[list[str]] = field(default_factory=list)  # the axes of other sweeps that had this name, newest first
 
     @property
     def objective(self) -> str:
@@ -64,12 +60,18 @@ class SweepResults:
     def finished(self) -> pd.DataFrame:
         return self.frame[self.frame["outcome"] == "finished"]
 
+    @property
+    def rests_on(self) -> set[str]:
+        """The keys of the results that the numbers come from, and those of the trainings that diverged."""
+        keys = {key for keys in self.frame["rests_on"] for key in keys}
+        return keys | set(self.confirmations.get("key", ()))
+
 
 def load_results(name: str, root: Path) -> SweepResults:
-    """The newest sweep of this name.
+    """The sweep of this name that ran last.
 
     Raises:
-        UserError: there is none, it has no finished run, or its runs were not measured alike.
+        UserError: there is none, none of its runs has ended, or its runs were not measured alike.
     """
     client = open_client(root, reading=True)
     with tracking_errors(root):
@@ -79,32 +81,30 @@ def load_results(name: str, root: Path) -> SweepResults:
             raise UserError(
                 f"There is no sweep {name!r} in {tracking_uri(root)}; there is {', '.join(known) or 'none'}."
             )
-        parents = client.search_runs(
-            [experiment.experiment_id], f"tags.`{DIGEST}` != ''", order_by=["attributes.start_time DESC"]
-        )
+        parents = found_runs(client, experiment.experiment_id, f"tags.`{DIGEST}` != ''")
         if not parents:
             raise UserError(f"The experiment {name!r} holds no sweep of this program.")
-        runs = children(client, experiment.experiment_id, parents[0].info.run_id)
+        parent, *others = sorted(parents, key=last_ran, reverse=True)
+        runs = found_runs(client, experiment.experiment_id, f"tags.`{PARENT}` = '{parent.info.run_id}'")
         searched = any(TRIAL in run.data.tags for run in runs)
-        bounds = constraints(client, parents[0].info.run_id) if searched else {}
+        bounds = constraints(client, parent.info.run_id) if searched else {}
     ended = [run for run in runs if has_ended(run)]
-    rows = [row(run) for run in ended if run.data.tags.get(ROLE) != CONFIRMATION]
-    if not any(each["outcome"] == "finished" for each in rows):
-        raise UserError(f"No run of {name!r} has been evaluated yet: ear sweep run FILE goes on with it.")
-    axes = json.loads(parents[0].data.tags[PARAMETERS])
-    objective = parents[0].data.tags.get(OBJECTIVE, "fid")  # an earlier version noted no others
-    frame = pd.DataFrame(rows).sort_values([*axes, "seed"], ignore_index=True)
-    measured = [run for run in runs if run.data.tags.get(ROLE) != CONFIRMATION]
+    measured = [run for run in ended if run.data.tags.get(ROLE) != CONFIRMATION]
+    if not measured:
+        raise UserError(f"No run of {name!r} has ended yet: ear sweep run FILE goes on with it.")
+    axes = json.loads(parent.data.tags[PARAMETERS])
+    objective = parent.data.tags.get(OBJECTIVE, "fid")  # an earlier version noted no others
     again = [run for run in ended if run.data.tags.get(ROLE) == CONFIRMATION and run.data.tags[OUTCOME] != "failed"]
     return SweepResults(
         name,
         axes,
-        frame,
-        common_conditions(measured, axes),
+        frame_of(measured, axes),
+        conditions_of(measured, axes),
         client,
         confirmations(again),
-        json.loads(parents[0].data.tags.get(OBJECTIVES, json.dumps([objective]))),
+        json.loads(parent.data.tags.get(OBJECTIVES, json.dumps([objective]))),
         bounds,
+        [json.loads(other.data.tags[PARAMETERS]) for other in others],
     )
 
 
@@ -130,22 +130,31 @@ def confirmations(runs: list[Any]) -> pd.DataFrame:
     return found[(images == images.max()) | images.isna()].reset_index(drop=True)
 
 
-def children(client: Any, experiment: str, parent: str) -> list[Any]:
-    """All child runs of a sweep."""
+def found_runs(client: Any, experiment: str, wanted: str) -> list[Any]:
+    """All runs of an experiment that MLflow's filter admits."""
     found: list[Any] = []
     token = None
     while True:
-        page = client.search_runs([experiment], f"tags.`{PARENT}` = '{parent}'", max_results=1000, page_token=token)
+        page = client.search_runs([experiment], wanted, max_results=1000, page_token=token)
         found += page
         token = page.token
         if not token:
             return found
 
 
+def frame_of(runs: Sequence[Any], axes: list[str]) -> pd.DataFrame:
+    """A row a run, sorted by the axes, whose values pandas can group by, and the seed."""
+    points = [json.loads(run.data.tags[PARAMETERS]) for run in runs]
+    columns = {axis: axis_column([point.get(axis, NOT_DRAWN) for point in points]) for axis in axes}
+    frame = pd.DataFrame({**columns, **pd.DataFrame([row(run) for run in runs])})
+    return frame.sort_values([*axes, "seed"], ignore_index=True)
+
+
 def row(run: Any) -> dict[str, Any]:
+    """What is known of a run beside the values of its axes."""
     tags, metrics = run.data.tags, run.data.metrics
+    rests_on = {"finished": [tags[KEY]], "diverged": json.loads(tags.get(STAGES, "[]"))}
     return {
-        **json.loads(tags[PARAMETERS]),
         **({"trial": int(tags[TRIAL])} if TRIAL in tags else {}),
         "seed": int(tags[SEED]),
         "outcome": tags[OUTCOME],
@@ -154,26 +163,5 @@ def row(run: Any) -> dict[str, Any]:
         "train_seconds": metrics.get("train_seconds"),
         "run_id": run.info.run_id,
         "key": tags[KEY],
+        "rests_on": rests_on.get(tags[OUTCOME], []),
     }
-
-
-def common_conditions(runs: list[Any], axes: list[str]) -> dict[str, Any]:
-    """What the finished runs were measured with.
-
-    Raises:
-        UserError: they differ in it, so that one table of them would mislead.
-    """
-    finished = [run for run in runs if run.data.tags.get(OUTCOME) == "finished"]
-    conditions: dict[str, Any] = {}
-    for name, decided_by in CONDITIONS.items():
-        values = {run.data.tags.get(f"ear.{name}", run.data.metrics.get(name)) for run in finished}
-        if name == "reference_hash" and len(values) > 1:
-            values.discard(None)  # results of earlier versions do not tell
-        if len(values) > 1 and f"evaluation.{decided_by}" not in axes:
-            raise UserError(f"The sweep's runs differ in {name}: {', '.join(sorted(map(str, values)))}.")
-        conditions[name] = values.pop()
-    conditions["extractor_accuracy"] = finished[0].data.metrics.get("extractor_accuracy")
-    for name in ("sampling.cfg", "sampling.steps", "sampling.infer_temperature"):
-        if name not in axes:
-            conditions[name] = finished[0].data.params[name]
-    return conditions

@@ -1,6 +1,7 @@
 """A sheet of what each configuration's samples look like."""
 
 import tempfile
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -11,13 +12,13 @@ from matplotlib.image import imread
 from numpy.typing import NDArray
 
 from analysis.figures import wrap_caption
-from analysis.notation import figure_symbol
+from analysis.notation import figure_symbol, figure_value
 from analysis.results import SweepResults
 from ear.files import write_atomically
 from sweeps.metric import better
-from sweeps.runs import shown
 
 COLUMNS_OF_SHEET = 5
+TITLE_WIDTH = 36  # characters of a panel's title
 MOST_PANELS = 20  # the best of more configurations
 
 
@@ -33,9 +34,11 @@ def save_sample_sheet(path: Path, results: SweepResults, summary: pd.DataFrame, 
             panel.set_axis_off()
         for panel, (_, configuration) in zip(panels, first.iterrows(), strict=False):
             panel.imshow(samples_of(results, configuration["run_id"]), interpolation="nearest")
-            values = ", ".join(f"{figure_symbol(axis)} = {shown(configuration[axis])}" for axis in results.axes)
+            values = ", ".join(
+                f"{figure_symbol(axis, results.axes)} = {figure_value(configuration[axis])}" for axis in results.axes
+            )
             fid, recall = configuration["fid"], configuration["recall"]
-            panel.set_title(f"{values}\nFID {fid:.1f}, recall {recall:.2f}", fontsize=8)
+            panel.set_title(f"{textwrap.fill(values, TITLE_WIDTH)}\nFID {fid:.1f}, recall {recall:.2f}", fontsize=8)
         figure.supxlabel(wrap_caption(f"{note(results)} {caption}", 40 * columns), fontsize=6, color="0.35")
         write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
 

@@ -75,7 +75,10 @@ def search_table(found: pd.DataFrame, results: SweepResults) -> pd.DataFrame:
 
 def search_findings(found: pd.DataFrame, results: SweepResults) -> str:
     """How many configurations, and what the best came to with fresh seeds: winner and runner-up, or the front."""
-    line = f"{len(found)} configurations, {found[results.objective].notna().sum()} with a value"
+    valued = found[results.objective].notna().sum()
+    if not valued:
+        return f"{len(found)} configurations, none with a value."
+    line = f"{len(found)} configurations, {valued} with a value"
     if results.constraints:
         line += f", {(found['broken'] != '').sum()} outside the constraints"
     if len(results.objectives) > 1:

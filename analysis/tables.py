@@ -5,7 +5,7 @@ import pandas as pd
 from analysis.notation import latex_symbol, symbol
 from analysis.paper import PaperAblation
 from analysis.statistics import OUTCOMES
-from sweeps.runs import shown
+from sweeps.naming import shown
 
 # metric -> heading, decimals
 COLUMNS = {
@@ -22,7 +22,7 @@ def display_table(summary: pd.DataFrame, axes: list[str], paper: PaperAblation |
     """Text cells: ours with its interval where there are seeds, then the paper's."""
     rows = []
     for _, configuration in summary.astype(object).iterrows():  # whole numbers stay whole
-        row = {symbol(axis): shown(configuration[axis]) for axis in axes}
+        row = {symbol(axis, axes): shown(configuration[axis]) for axis in axes}
         for metric, (heading, decimals) in COLUMNS.items():
             row[heading] = cell(configuration, metric, decimals)
         if paper:
@@ -64,12 +64,13 @@ def how_it_ended(configuration: pd.Series) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    return str(table.to_markdown(index=False, disable_numparse=True, stralign="right"))
+    escaped = table.map(lambda text: text.replace("|", r"\|"))
+    return str(escaped.to_markdown(index=False, disable_numparse=True, stralign="right"))
 
 
 def latex(table: pd.DataFrame, axes: list[str], caption: str, label: str) -> str:
     """A booktabs table."""
-    renamed = table.rename(columns={symbol(axis): latex_symbol(axis) for axis in axes})
+    renamed = table.rename(columns={symbol(axis, axes): latex_symbol(axis, axes) for axis in axes})
     renamed = renamed.map(latex_text)
     return str(
         renamed.to_latex(
@@ -82,8 +83,12 @@ def latex(table: pd.DataFrame, axes: list[str], caption: str, label: str) -> str
     )
 
 
+LATEX_TEXT = str.maketrans(
+    {each: rf"\{each}" for each in "%_&#{}$"}
+    | {"±": r"$\pm$", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+
+
 def latex_text(text: str) -> str:
-    """Plain text as LaTeX: what the program writes holds none of its other special characters."""
-    for plain, escaped in (("%", r"\%"), ("_", r"\_"), ("&", r"\&"), ("#", r"\#"), ("±", r"$\pm$")):
-        text = text.replace(plain, escaped)
-    return text
+    """Plain text as LaTeX."""
+    return text.translate(LATEX_TEXT)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -124,7 +125,7 @@ class Board:
         if loss is not None:
             row.loss = loss
         if not self._console.is_terminal and changed:
-            self._console.print(f"{row.label}: {row.state}", highlight=False, soft_wrap=True)
+            self._console.print(f"{row.label}: {row.state}", highlight=False, markup=False, soft_wrap=True)
 
     def tick(self) -> None:
         """Called often: brings the terminal up to date, or a log once a minute."""
@@ -179,7 +180,7 @@ def rows_table(rows: list[Row], title: str) -> Table:
     for row in rows:
         loss = "" if row.loss is None else f"{row.loss:.4f}"
         step = f"{row.steps}/{row.total_steps}" if row.steps else ""
-        table.add_row(row.label, row.state, step, loss, clock(row.eta()), style=STYLES.get(row.state, "dim"))
+        table.add_row(escape(row.label), row.state, step, loss, clock(row.eta()), style=STYLES.get(row.state, "dim"))
     return table
 
 

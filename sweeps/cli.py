@@ -93,7 +93,7 @@ def _run(compiled: "Plan", root: Path) -> None:
     if compiled.sweep.search is not None:
         from sweeps.search.outcome import describe
 
-        for line in describe(compiled.sweep.name, root / compiled.sweep.name, compiled.sweep.objectives):
+        for line in describe(compiled.sweep, root / compiled.sweep.name):
             typer.echo(line)
     at_root = "" if root == DEFAULT_ROOT else f" --root {root}"
     typer.echo(f"Next:  ear report {compiled.sweep.name}{at_root}    table, figure and samples beside the paper's")

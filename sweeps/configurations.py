@@ -18,6 +18,7 @@ from ear.config.hashing import digest
 from ear.config.loading import read_config, set_dotted, validate
 from ear.config.schema import Section
 from ear.errors import UserError
+from sweeps.naming import plain, short_names
 from sweeps.runs import PlannedRun
 from sweeps.schema import SweepConfig
 
@@ -42,6 +43,8 @@ class Configurations:
         threads = max(1, sweep.resources.cpus // sweep.resources.processes)
         set_dotted(self._values, "execution.threads", threads)
         self.base = validate(RunConfig, self._values, source=f"{source}: {'set' if sweep.set else 'base'}")
+        self.names = short_names(sweep.search.space if sweep.search else sweep.space)
+        """What labels call the parameters of the space."""
         self._sections: dict[str, Any] = {}  # a section's parameters, as JSON -> the section
 
     def run(self, parameters: Mapping[str, Any], seed: int) -> PlannedRun:
@@ -49,7 +52,10 @@ class Configurations:
         Raises:
             UserError: a parameter is unknown, of the wrong type, out of range, or does not fit another one.
         """
-        return PlannedRun(dict(parameters), self.config(parameters, seed))
+        config = self.config(parameters, seed)
+        # The validated values: what stands in the YAML may say 1 or "1.5" where a run has 1.0 or 1.5.
+        values = {parameter: plain(value_of(config, parameter)) for parameter in parameters}
+        return PlannedRun(values, config, {name: self.names.get(name, name) for name in parameters})
 
     def check(self, parameters: Mapping[str, Any], place: str) -> None:
         """
@@ -64,10 +70,7 @@ class Configurations:
 
     def value(self, parameter: str) -> Any:
         """The base's own value of a dotted parameter."""
-        found: Any = self.base
-        for part in parameter.split("."):
-            found = found[int(part)] if isinstance(found, tuple) else getattr(found, part)
-        return found
+        return value_of(self.base, parameter)
 
     def config(self, parameters: Mapping[str, Any], seed: int) -> RunConfig:
         """The base with these dotted parameters and this seed."""
@@ -129,3 +132,11 @@ class Configurations:
     def earlier_digest(self) -> str:
         """What studies of earlier versions have instead: of all values, as they stand in the YAML."""
         return digest(self._values)[:32]
+
+
+def value_of(config: RunConfig, parameter: str) -> Any:
+    """The value of a dotted parameter; numbers index tuples, negative ones from their end."""
+    found: Any = config
+    for part in parameter.split("."):
+        found = found[int(part)] if isinstance(found, tuple) else getattr(found, part)
+    return found

@@ -5,6 +5,7 @@ brings them up to what the store holds.
 """
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ KEY, DIGEST, PARAMETERS, SEED, OUTCOME = "ear.key", "ear.sweep", "ear.parameters
 PARENT = "mlflow.parentRunId"
 OBJECTIVE, OBJECTIVES = "ear.objective", "ear.objectives"  # the first of them, and all as a JSON list
 TRIAL, ROLE, CONFIRMATION = "ear.trial", "ear.role", "confirmation"
+LAST_RAN = "ear.last_ran"  # when a driver took a sweep up last, in ms, as MLflow counts
 STAGES = "ear.stage_keys"  # set last: a run that lacks it was left half made
 CONFIG = "config.yaml"
 METRICS_PER_CALL = 999  # MLflow takes 1000; a point of the curve has 3, and stays in one piece
@@ -39,6 +41,16 @@ class SweepIdentity:
     objectives: tuple[str, ...]  # the metrics that rank
     source: Path  # its YAML
     resolved: dict[str, Any]  # all of its settings
+
+    @property
+    def user(self) -> str:
+        """As whom it needs results in the store: another sweep that had its name needs its own."""
+        return f"{user_of(self.name)}/{self.digest[:8]}"
+
+
+def user_of(name: str) -> str:
+    """All sweeps of this name, as users of the store."""
+    return f"sweep {name}"
 
 
 class SweepRecords:
@@ -58,8 +70,10 @@ class SweepRecords:
         self.client.set_tag(self.parent, OBJECTIVES, json.dumps(identity.objectives))  # earlier versions did not
         if identity.source.exists():
             self.client.log_artifact(self.parent, str(identity.source))
+        self.client.set_tag(self.parent, LAST_RAN, str(time.time_ns() // 1_000_000))
         self.client.update_run(self.parent, status="RUNNING")
         self._runs: dict[str, str] = {}  # run ids; here and below, a run goes by the key of its evaluation
+        self._points: dict[str, str] = {}  # the values of its axes, as MLflow has them
         self._over: set[str] = set()
         self._pruned: set[str] = set()
         self._at_work: set[str] = set()
@@ -139,6 +153,7 @@ class SweepRecords:
     def _take_in(self, run: Any) -> None:
         tags = run.data.tags
         self._runs[tags[KEY]] = str(run.info.run_id)
+        self._points[tags[KEY]] = tags[PARAMETERS]
         if (folder := local_folder(run.info.artifact_uri)) is not None:
             self._unchecked[tags[KEY]] = folder
         if run.info.status == "FINISHED" and tags.get(OUTCOME) in ("finished", "diverged"):
@@ -153,6 +168,7 @@ class SweepRecords:
     def begin(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
         """The run is being worked on: it exists in MLflow from now on, with its parameters."""
         key = run.keys.evaluation
+        self._correct(run)
         if key in self._over:
             return
         if key not in self._runs:
@@ -178,9 +194,18 @@ class SweepRecords:
             },
         )
         self._runs[key] = str(created.info.run_id)
+        self._points[key] = json.dumps(run.parameters)
         self._curves[key] = set()
         self._at_work.add(key)
         self._half_made.add(key)
+
+    def _correct(self, run: PlannedRun) -> None:
+        """Earlier versions noted an axis' value as it stood in the YAML, `"1.5"`, and not as the run has it."""
+        key, point = run.keys.evaluation, json.dumps(run.parameters)
+        if key in self._runs and self._points[key] != point:
+            self.client.set_tag(self._runs[key], PARAMETERS, point)
+            self.client.update_run(self._runs[key], name=run.label)
+            self._points[key] = point
 
     def _describe(self, run: PlannedRun) -> None:
         key = run.keys.evaluation
@@ -231,6 +256,7 @@ class SweepRecords:
 
     def finish(self, run: PlannedRun, tags: Mapping[str, str], at: int) -> None:
         """Brings the run up to its results in the store, which must be there; the second time, only its artifacts."""
+        self._correct(run)
         if run.keys.evaluation in self._over:
             self._restore_artifacts(run)
             return
@@ -355,6 +381,12 @@ class SweepRecords:
             params=[Param(key, value) for key, value in (params or {}).items()],
             tags=[RunTag(key, value) for key, value in (tags or {}).items()],
         )
+
+
+def last_ran(parent: Any) -> int:
+    """When a driver took this sweep up last, in ms: of several with one name, one that began first may be the last."""
+    noted = parent.data.tags.get(LAST_RAN)  # not by earlier versions
+    return int(noted) if noted else max(parent.info.start_time, parent.info.end_time or 0)
 
 
 def _metrics(values: Mapping[str, float], step: int, at: int) -> list[Any]:

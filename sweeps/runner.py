@@ -17,6 +17,7 @@ from ear.store.uses import record_use
 from slurm.allocation import Allocation
 from sweeps.board import Board, waiting_for
 from sweeps.conductor import Conductor
+from sweeps.namesakes import warn_of_namesakes
 from sweeps.places import node_share, trials_at_a_time
 from sweeps.plan import Plan
 from sweeps.ray_cluster import ray_cluster
@@ -51,12 +52,14 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
     places = trials_at_a_time(plan.sweep)
     source = open_source(plan, root, store)
     with Session(SweepFolder(root, plan.sweep.name)).opened() as session:
+        identity = plan.identity
+        warn_of_namesakes(identity, store)
         with waiting_for("Opening MLflow"):
-            tracker = Tracker(plan.identity, store, root)
+            tracker = Tracker(identity, store, root)
         work, idle = Work(source, store, plan.sweep.retries), False
         conductor = Conductor(work, source, tracker, session)
         try:
-            work.on_grown = lambda: _record_use(plan, work, store)
+            work.on_grown = lambda: _record_use(identity.user, work, store)
             work.start()
             to_do = work.ready()  # a search finds here what it has measured again
             known = set(work.settled)
@@ -95,11 +98,11 @@ def open_source(plan: Plan, root: Path, store: Store) -> Source:
     return Search(plan.sweep, plan.configurations, root, store)
 
 
-def _record_use(plan: Plan, work: Work, store: Store) -> None:
+def _record_use(user: str, work: Work, store: Store) -> None:
     """Says which results the sweep needs, those included that are still to be made."""
     keys = {key for run in work.tree.runs.values() for key in (*run.keys.stages, run.keys.evaluation)}
     keys |= {key for run in work.tree.runs.values() for key in (run.keys.reference, run.keys.extractor)}
-    record_use(store, f"sweep {plan.sweep.name}", keys)
+    record_use(store, user, keys)
 
 
 def _prepare(plan: Plan, store: Store) -> None:

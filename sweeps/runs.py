@@ -1,5 +1,6 @@
 """A run as a sweep sees it: a configuration with a seed, and what it is called."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -9,14 +10,16 @@ from ear.data import load_dataset
 from ear.evaluation import load_evaluation
 from ear.store import RunKeys, Store, run_keys
 from ear.store.keys import stage_keys
+from sweeps.naming import shown
 
 
 @dataclass(frozen=True)
 class PlannedRun:
     """A configuration (a point of the sweep's space) with a seed."""
 
-    parameters: dict[str, Any]  # the axes' values
+    parameters: dict[str, Any]  # the axes' validated values, as JSON has them
     config: RunConfig
+    names: Mapping[str, str]  # what labels call them, as in every run of the sweep
 
     @cached_property
     def keys(self) -> RunKeys:
@@ -33,7 +36,7 @@ class PlannedRun:
     @property
     def label(self) -> str:
         """For people: `alpha=1.25 seed=0`."""
-        values = [f"{short_name(name)}={shown(value)}" for name, value in self.parameters.items()]
+        values = [f"{self.names[name]}={shown(value)}" for name, value in self.parameters.items()]
         return " ".join([*values, f"seed={self.seed}"])
 
 
@@ -68,13 +71,3 @@ def is_done(run: PlannedRun, store: Store) -> bool:
 def keys_without_data(run: PlannedRun) -> RunKeys:
     """Keys that differ exactly where a run's do, for counting; the data need not be there."""
     return RunKeys(stage_keys(run.config, dataset_hash=""), run.config, None)
-
-
-def shown(value: Any) -> str:
-    """A parameter's value, for people: a drawn one has more digits than anybody reads."""
-    return f"{value:.4g}" if isinstance(value, float) and len(str(value)) > 8 else str(value)
-
-
-def short_name(parameter: str) -> str:
-    """The last part of a dotted parameter that is a name: training.stages.-1.train_temperature -> train_temperature."""
-    return parameter.split(".")[-1]

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from ear.config.schema import Count, NonNegative, Number, Section
 from sweeps.metric import MetricConfig, MetricName
+from sweeps.naming import is_reserved
 from sweeps.search.schema import SearchConfig
 
 
@@ -70,6 +71,13 @@ class SweepConfig(Section):
     """How often a task that fails is tried again, from its last checkpoint, before it counts as failed."""
     bases: dict[str, BaseConfig] = {}
     """Other bases by name, for `--base`."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, name: str) -> str:
+        if is_reserved(name):
+            raise ValueError(f"the program's own files have this name; give the sweep another (say, sweep-{name})")
+        return name
 
     @field_validator("space")
     @classmethod

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from ear.store import Store
 from sweeps.board import rows_table
@@ -70,8 +71,9 @@ def show_status(plan: Plan, root: Path, as_json: bool) -> None:
     folder.require_known()
     store = Store(root, reading=True)
     drivers = folder.running()
-    failures = folder.failures()
     tree = known_tree(plan, folder)
+    # Another sweep that had this name left its own.
+    failures = [each for each in folder.failures() if not each.runs or any(key in tree.runs for key in each.runs)]
     ends = {**known_ends(plan, folder), **{key: "failed" for failure in failures for key in failure.runs}}
     counts: dict[str, int] = {}
     for run in tree.runs.values():
@@ -100,14 +102,14 @@ def show_status(plan: Plan, root: Path, as_json: bool) -> None:
     if plan.sweep.search is not None:
         from sweeps.search.outcome import describe
 
-        for line in describe(plan.sweep.name, folder.path, plan.sweep.objectives):
+        for line in describe(plan.sweep, folder.path):
             console.print(line, highlight=False, soft_wrap=True)
     if not drivers:
         console.print("Nobody works on it now.", highlight=False)
     for driver in drivers:
         show_driver(console, driver)
     for failure in failures[-FAILURES_SHOWN:]:
-        console.print(f"\n[red]failed[/] {failure.label}; its log: {failure.log}", highlight=False)
+        console.print(f"\n[red]failed[/] {escape(failure.label)}; its log: {escape(failure.log)}", highlight=False)
         for line in failure.last_lines:
             console.print(f"    {line}", highlight=False, markup=False)
     if len(failures) > FAILURES_SHOWN:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.tree import Tree
 
 from ear.cli.store import size
@@ -13,9 +14,11 @@ from ear.errors import UserError
 from ear.store import Store
 from ear.store.keys import require_known_reference
 from sweeps.forecast import Forecast, Pace
+from sweeps.namesakes import warn_of_namesakes
+from sweeps.naming import shown
 from sweeps.places import trials_at_a_time
 from sweeps.plan import Plan
-from sweeps.runs import PlannedRun, keys_without_data, result_of, short_name
+from sweeps.runs import PlannedRun, keys_without_data, result_of
 from sweeps.tree import StageTree, Steps, TrainingNode
 
 NODES_SHOWN = 40
@@ -37,6 +40,7 @@ def show_plan(plan: Plan, store: Store, as_json: bool) -> None:
         base = plan.configurations.base
         require_known_reference(base, load_dataset(base.data))
         tree, done = stage_tree(plan), store.published()
+        warn_of_namesakes(plan.identity, store)
     except UserError as error:
         tree, done, missing = StageTree(plan.runs, keys_without_data), set(), error
     nodes = [node for node in tree.nodes.values() if node.key not in done]
@@ -159,7 +163,7 @@ def render_tree(plan: Plan, tree: StageTree, done: set[str]) -> Tree:
         left -= 1
         apart = [p for p, r in reaches.items() if r.needs_training and r.stage == node.stage]
         run = next(iter(node.evaluations.values()), None) or next(run for run in runs_of(tree, node))
-        words = [f"{short_name(parameter)} {run.parameters[parameter]}" for parameter in apart]
+        words = [said(run, parameter) for parameter in apart]
         if node.stage == 0 and len(plan.sweep.seeds) > 1:
             words.append(f"seed {run.seed}")
         stages = len(node.config.training.stages)
@@ -191,12 +195,17 @@ def evaluations_line(node: TrainingNode, parameters: list[str], done: set[str]) 
     if not parameters:
         return "[green]evaluated[/]" if finished else "1 evaluation"
     values = [
-        ", ".join(f"{short_name(parameter)} {run.parameters[parameter]}" for parameter in parameters)
+        ", ".join(said(run, parameter) for parameter in parameters)
         for run in list(node.evaluations.values())[:VALUES_SHOWN]
     ]
     more = f"; and {count - VALUES_SHOWN} more" if count > VALUES_SHOWN else ""
     there = f" [green]{finished} done[/]" if finished else ""
     return f"{count} evaluation{'s' if count > 1 else ''}: {'; '.join(values)}{more}{there}"
+
+
+def said(run: PlannedRun, parameter: str) -> str:
+    """`train_temperature 0.99`, for rich, which takes words in brackets for its own."""
+    return escape(f"{run.names[parameter]} {shown(run.parameters[parameter])}")
 
 
 def ratio(more: float, less: float) -> str:

@@ -57,7 +57,8 @@ class Tracker:
         self._client: Any = None
         self._records: SweepRecords | None = None
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._lock = FileLock(root / identity.name / "mlflow.writer", thread_local=False)
+        # Another sweep that has the same name writes for itself.
+        self._lock = FileLock(root / identity.name / f"mlflow-{identity.digest[:8]}.writer", thread_local=False)
         self._closing = threading.Event()
         self._give_up = threading.Event()
         self._others_write = False

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from ear.config import RunConfig
 from ear.config.reach import ParameterReach, parameter_reach
 from ear.store import RunKeys
-from sweeps.runs import PlannedRun, short_name, shown
+from sweeps.naming import shown
+from sweeps.runs import PlannedRun
 
 
 @dataclass
@@ -69,7 +70,7 @@ class StageTree:
     def _label(self, run: PlannedRun, stage: int) -> str:
         """The parameters that reach this stage, and which stage it is: `alpha=1.25 seed=0 stage 1/2`."""
         values = [
-            f"{short_name(name)}={shown(value)}"
+            f"{run.names[name]}={shown(value)}"
             for name, value in run.parameters.items()
             if self._reaches(name, run, stage)
         ]

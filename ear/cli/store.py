@@ -81,7 +81,11 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only say what would go.")] = False,
     forget: Annotated[
         list[str],
-        typer.Option("--forget", metavar="USER", help="Drop this user (as `list` names it); may be repeated."),
+        typer.Option(
+            "--forget",
+            metavar="USER",
+            help="Drop this user (as `list` names it), or all sweeps of a name; may be repeated.",
+        ),
     ] = [],  # noqa: B006 (typer copies it)
     root: Root = DEFAULT_ROOT,
     as_json: Json = False,

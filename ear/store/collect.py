@@ -52,8 +52,8 @@ def find_garbage(store: Store, forgotten: Iterable[str] = ()) -> Garbage:
     Raises:
         UserError: a forgotten user is unknown, or a record or an entry is damaged.
     """
-    uses = [use for use in recorded_uses(store) if use.user not in set(forgotten)]
-    find_uses(store, forgotten)
+    gone = {use.path for use in find_uses(store, forgotten)}
+    uses = [use for use in recorded_uses(store) if use.path not in gone]
     known = entries(store)
     needed = reachable((key for use in uses for key in use.keys), {entry.key: needs_of(entry) for entry in known})
     unneeded = [entry for entry in known if entry.key not in needed]
@@ -74,13 +74,13 @@ def find_uses(store: Store, users: Iterable[str]) -> list[Use]:
     Raises:
         UserError: one is unknown.
     """
-    by_user = {use.user: use for use in recorded_uses(store)}
+    known, found = recorded_uses(store), []
     for user in users:
-        if user not in by_user:
-            raise UserError(
-                f"Nobody called {user!r} uses this store; there is {', '.join(sorted(by_user)) or 'nobody'}."
-            )
-    return [by_user[user] for user in users]
+        if not (named := [use for use in known if use.is_of(user)]):
+            there = ", ".join(sorted(use.user for use in known)) or "nobody"
+            raise UserError(f"Nobody called {user!r} uses this store; there is {there}.")
+        found += named
+    return found
 
 
 def find_leftovers(store: Store, needed: set[str], published: set[str]) -> list[Path]:

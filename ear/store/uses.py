@@ -2,7 +2,8 @@
 
     ROOT/store/.uses/NAME.json    {"user": ..., "updated": ..., "keys": [...]}
 
-A user is a sweep, a training, an evaluation or a report. It names the results that it rests on, those that are still to
+A user is a sweep, a training, an evaluation or a report; of several sweeps of one name each is one: `sweep NAME/HASH`.
+It names the results that it rests on, those that are still to
 be made included; what these rest on in turn is known from their entries.
 """
 
@@ -25,6 +26,10 @@ class Use:
     updated: str  # ISO 8601, UTC
     keys: frozenset[str]
     path: Path
+
+    def is_of(self, user: str) -> bool:
+        """Whether this is that user, or one of several sweeps of this name: `sweep NAME` is each of them."""
+        return self.user == user or self.user.startswith(f"{user}/")
 
 
 def record_use(store: Store, user: str, keys: Iterable[str]) -> None:

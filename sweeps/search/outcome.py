@@ -10,7 +10,8 @@ from optuna.trial import TrialState
 from ear.errors import UserError
 from sweeps.configurations import Configurations
 from sweeps.metric import written
-from sweeps.runs import PlannedRun, short_name, shown
+from sweeps.naming import short_names, shown
+from sweeps.runs import PlannedRun
 from sweeps.schema import SweepConfig
 from sweeps.search.best import pareto_front
 from sweeps.search.confirmation import (
@@ -100,11 +101,12 @@ def load_study(name: str, folder: Path) -> "optuna.Study | None":
         return None
 
 
-def describe(name: str, folder: Path, objectives: Sequence[str]) -> list[str]:
+def describe(sweep: SweepConfig, folder: Path) -> list[str]:
     """Lines: what was proposed, and what the best came to when they were measured again."""
-    study = load_study(name, folder)
-    if study is None:
+    study, objectives = load_study(sweep.name, folder), sweep.objectives
+    if study is None or sweep.search is None:
         return []
+    names = short_names(sweep.search.space)
     states: dict[str, int] = {}
     for trial in study.trials:
         states[trial.state.name.lower()] = states.get(trial.state.name.lower(), 0) + 1
@@ -115,14 +117,14 @@ def describe(name: str, folder: Path, objectives: Sequence[str]) -> list[str]:
         line += f"; {len(pareto_front(study.trials, objectives))} on the Pareto front"
     lines = [f"{line}."]
     for title, each in zip(titles, read_confirmed(study.user_attrs, objectives), strict=False):
-        lines.append(f"{title}, trial {each.trial}: {point(each.parameters)}")
+        lines.append(f"{title}, trial {each.trial}: {point(each.parameters, names)}")
         searched = ", ".join(f"{metric} {written(metric, value)}" for metric, value in each.searched.items())
         lines.append(f"    {searched} in the search; {again(each)}")
     return lines
 
 
-def point(parameters: Mapping[str, Any]) -> str:
-    return ", ".join(f"{short_name(parameter)} {shown(value)}" for parameter, value in parameters.items())
+def point(parameters: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    return ", ".join(f"{names.get(parameter, parameter)} {shown(value)}" for parameter, value in parameters.items())
 
 
 def again(each: Confirmed) -> str:

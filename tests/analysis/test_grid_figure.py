@@ -56,7 +56,7 @@ def guidance() -> pd.DataFrame:
 
 @pytest.fixture
 def canvas(tmp_path: Path) -> Iterator[tuple[Figure, dict[str, Axes]]]:
-    with metric_figure(tmp_path / "canvas.png", CFG, "caption") as parts:
+    with metric_figure(tmp_path / "canvas.png", "cfg", "caption") as parts:
         yield parts
 
 
@@ -171,7 +171,7 @@ def test_a_single_seed_has_a_point_and_no_bar(canvas: tuple[Figure, dict[str, Ax
 
 def test_the_y_axis_is_logarithmic_from_a_ratio_of_four(tmp_path: Path) -> None:
     for largest, expected in ((39.0, "linear"), (41.0, "log")):
-        with metric_figure(tmp_path / "x.png", CFG, "caption") as (figure, panels):
+        with metric_figure(tmp_path / "x.png", "cfg", "caption") as (figure, panels):
             draw_grid(figure, panels, grid(dict.fromkeys(GUIDANCE, 10.0) | {(3.0, 16): largest}), CFG, STEPS)
         assert panels["fid"].get_yscale() == expected
         assert panels["is"].get_yscale() == "linear"  # 59 or 61 to 90
@@ -194,9 +194,9 @@ def test_numeric_grids_have_two_axes(guidance: pd.DataFrame) -> None:
 
 
 def results(axes: list[str], **columns: object) -> SweepResults:
-    """Of which the figure asks for the axes, and whether the columns are a search's."""
-    frame = pd.DataFrame({axis: [] for axis in axes}).assign(**columns)
-    return SweepResults("name", axes, frame, {}, None, pd.DataFrame(), ["fid"])
+    """Of which the figure asks for the axes, whether the columns are a search's, and whether a run has finished."""
+    frame = pd.DataFrame({**{axis: [1] for axis in axes}, "outcome": ["finished"]}).assign(**columns)
+    return SweepResults("name", axes, frame, [], None, pd.DataFrame(), ["fid"])
 
 
 def test_the_report_names_the_figure_after_its_axes(tmp_path: Path, guidance: pd.DataFrame) -> None:
@@ -212,13 +212,13 @@ def test_the_report_has_no_figure_of_other_grids(tmp_path: Path, guidance: pd.Da
     three = guidance.assign(**{"scoring.alpha": 1.0})
     assert save_figure(tmp_path, results(AXES), strings, None, "caption") == []
     assert save_figure(tmp_path, results([*AXES, "scoring.alpha"]), three, None, "caption") == []
-    assert save_figure(tmp_path, results(AXES, trial=[]), guidance, None, "caption") == []  # a search
+    assert save_figure(tmp_path, results(AXES, trial=0), guidance, None, "caption") == []  # a search
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_caption_says_that_points_are_moved(tmp_path: Path, guidance: pd.DataFrame) -> None:
     save_grid_figure(tmp_path / "with.png", guidance, AXES, "caption.")
-    with metric_figure(tmp_path / "same.png", CFG, f"caption. {NOTE}") as (figure, panels):
+    with metric_figure(tmp_path / "same.png", "cfg", f"caption. {NOTE}") as (figure, panels):
         draw_grid(figure, panels, guidance, CFG, STEPS)
     np.testing.assert_array_equal(imread(tmp_path / "with.png"), imread(tmp_path / "same.png"))
 

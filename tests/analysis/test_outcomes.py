@@ -1,7 +1,7 @@
 """A report from MLflow on runs that ended in every way: each outcome is a row, counted under its name."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.conditions import conditions_of
 from analysis.report import Report, write_report
-from analysis.results import METRICS, common_conditions, load_results
+from analysis.results import METRICS, load_results
 from analysis.samples import first_seeds, note
 from ear.errors import UserError
 from ear.store import Store
@@ -127,18 +128,27 @@ def test_files_of_one_name_and_other_content_are_not_one_reference(root: Path) -
     experiment = client.create_experiment("references", (root / "artifacts").as_uri())
     parent = client.create_run(experiment, tags={DIGEST: "y", PARAMETERS: json.dumps([ALPHA])}).info.run_id
 
-    def runs(*hashes: str | None) -> list[Any]:
+    def runs(*hashes: str | None, **parameters: Sequence[object]) -> list[Any]:
         found = []
         for seed, content in enumerate(hashes):
             track(client, experiment, parent, 1.0, seed, *FINISHED)
             run = client.search_runs([experiment])[0].info.run_id  # the newest
             if content is not None:
                 client.set_tag(run, "ear.reference_hash", content)
+            point = {f"evaluation.{name}": values[seed] for name, values in parameters.items()}
+            client.set_tag(run, PARAMETERS, json.dumps({ALPHA: 1.0, **point}))
             found.append(client.get_run(run))
         return found
 
-    assert common_conditions(runs("a", "a"), [ALPHA])["reference_hash"] == "a"
-    assert common_conditions(runs("a", None), [ALPHA])["reference_hash"] == "a"  # an earlier version's does not tell
+    def hashes(runs: list[Any], axes: list[str]) -> list[str]:
+        return [conditions["reference_hash"] for conditions in conditions_of(runs, axes)]
+
+    assert hashes(runs("a", "a"), [ALPHA]) == ["a"]
+    assert hashes(runs("a", None), [ALPHA]) == ["a"]  # an earlier version's does not tell
     with pytest.raises(UserError, match="differ in reference_hash: a, b"):
-        common_conditions(runs("a", "b"), [ALPHA])
-    assert common_conditions(runs("a", "b"), ["evaluation.reference"])["reference"] == "x"
+        conditions_of(runs("a", "b"), [ALPHA])
+    reference = "evaluation.reference"
+    assert hashes(runs("a", "b", reference=["train", "test"]), [ALPHA, reference]) == ["a", "b"]
+    with pytest.raises(UserError, match="differ in reference_hash: a, b"):  # the axis decides something else
+        conditions_of(runs("a", "b", reference=["train", "train"]), [ALPHA, reference])
+    assert hashes(runs("a", "b", statistics=[None, "x.npz"]), ["evaluation.statistics"]) == ["a", "b"]

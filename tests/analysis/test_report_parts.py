@@ -10,11 +10,11 @@ import pytest
 from matplotlib.image import imread
 
 from analysis.ablation_figure import save_ablation_figure
+from analysis.conditions import ALONE, describe
 from analysis.figures import wrap_caption
 from analysis.findings import findings
 from analysis.notation import figure_symbol, latex_symbol
 from analysis.paper import PaperAblation, paper_ablation
-from analysis.report import ALONE, describe
 from analysis.results import METRICS
 from analysis.statistics import half_width, summarise
 from analysis.tables import display_table, latex, markdown
@@ -173,14 +173,15 @@ def test_findings_without_a_value_of_the_papers(paper: PaperAblation) -> None:
 def test_caption_says_that_differences_can_be_surer_than_the_intervals() -> None:
     conditions: dict[str, object] = dict.fromkeys(("reference", "extractor", "extractor_hash"), "x")
     conditions |= {"images": 2, "null_images": 1, "reference_images": None, "extractor_accuracy": None}
-    assert describe(conditions, "1 to 3").endswith(f"; 1 to 3 seeds, mean ± 95% interval{ALONE}.")
-    assert describe(conditions, "1").endswith("; 1 seed.")
+    assert describe([conditions], "1 to 3").endswith(f"; 1 to 3 seeds, mean ± 95% interval{ALONE}.")
+    assert describe([conditions], "1").endswith("; 1 seed.")
 
 
 def test_names_are_written_as_latex_and_matplotlib_read_them() -> None:
-    assert latex_symbol("optimizer.generator_lr_scale") == r"generator\_lr\_scale"
-    assert figure_symbol("optimizer.generator_lr_scale") == "generator_lr_scale"  # which would print the backslash
-    assert latex_symbol(ALPHA) == figure_symbol(ALPHA) == r"$\alpha$"
+    scale = "optimizer.generator_lr_scale"
+    assert latex_symbol(scale, [scale]) == r"generator\_lr\_scale"
+    assert figure_symbol(scale, [scale]) == "generator_lr_scale"  # which would print the backslash
+    assert latex_symbol(ALPHA, [ALPHA]) == figure_symbol(ALPHA, [ALPHA]) == r"$\alpha$"
 
 
 def test_figure_is_drawn_with_and_without_the_paper(tmp_path: Path, paper: PaperAblation) -> None:

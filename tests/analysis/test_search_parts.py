@@ -40,7 +40,7 @@ def results_of(
 ) -> SweepResults:
     """Of trials with (FID, recall) of each seed."""
     frame = pd.DataFrame([row(t, seed, values) for t, seeds in enumerate(trials) for seed, values in enumerate(seeds)])
-    return SweepResults("s", AXES, frame, {}, None, pd.DataFrame(again), objectives, constraints or {})
+    return SweepResults("s", AXES, frame, [], None, pd.DataFrame(again), objectives, constraints or {})
 
 
 def ranked_of(results: SweepResults) -> pd.DataFrame:
@@ -124,3 +124,11 @@ def test_the_sample_sheet_of_a_large_search_has_its_front() -> None:
 
 def test_words_are_listed() -> None:
     assert [listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])] == ["a", "a and b", "a, b and c"]
+
+
+def test_where_nothing_has_a_value_the_search_says_so() -> None:
+    for objectives in (["fid"], ["fid", "recall"]):
+        results = results_of([[None], [None, None]], objectives, {"recall": BoundConfig(at_least=0.1)})
+        found = ranked_of(results)
+        assert search_findings(found, results) == "2 configurations, none with a value."
+        assert list(search_table(found, results)["FID"]) == ["diverged at step 7"] * 2

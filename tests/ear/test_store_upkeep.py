@@ -91,6 +91,20 @@ def test_a_forgotten_user_s_results_go_and_a_report_s_stay(tmp_path: Path) -> No
         find_garbage(store, ["sweep b"])
 
 
+def test_sweeps_of_one_name_are_forgotten_one_by_one_or_together(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for key in ("first", "second", "third"):
+        publish(store, key)
+        make_old(store.path(key))
+        record_use(store, {"first": "sweep a/1", "second": "sweep a/2", "third": "sweep ab/1"}[key], [key])
+    assert find_garbage(store).results == []
+    assert [entry.key for entry in find_garbage(store, ["sweep a/1"]).results] == ["first"]
+    both = find_garbage(store, ["sweep a"])
+    assert {entry.key for entry in both.results} == {"first", "second"}
+    collect(store, both, ["sweep a"])
+    assert [use.user for use in recorded_uses(store)] == ["sweep ab/1"]
+
+
 def test_a_damaged_record_collects_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
     record_use(store, "sweep a", ["x"])

@@ -103,7 +103,7 @@ def test_a_front_in_words(tmp_path: Path) -> None:
     search, _ = searched_front(tmp_path)
     first, *_ = search.study.noted("confirmation")
     fid, recall = first["searched"].values()
-    lines = describe("s", tmp_path / "s", ["fid", "recall"])
+    lines = describe(plan_of(tmp_path, text(more=FRONT)).sweep, tmp_path / "s")
     assert lines[0] == f"12 trials: 12 complete; {len(front_of(search))} on the Pareto front."
     assert lines[1].startswith(f"Pareto front, trial {first['trial']}: alpha ")
     assert lines[2].strip() == (
@@ -134,9 +134,10 @@ def test_a_confirmation_of_an_earlier_version_is_read_and_written_anew(objective
     known = [
         {**each, **{name: each[name]["fid"] for name in ("searched", "mean", "half_width")}} for each in wanted[:2]
     ]
-    said = describe("s", tmp_path / "s", objectives)
+    sweep = plan_of(tmp_path, text(more=more)).sweep
+    said = describe(sweep, tmp_path / "s")
     search.study.note("confirmation", known)
-    assert describe("s", tmp_path / "s", objectives) == (said if objectives == ["fid"] else said[:1])
+    assert describe(sweep, tmp_path / "s") == (said if objectives == ["fid"] else said[:1])
     search, _ = searched_front(tmp_path, more=more)
     assert search.study.noted("confirmation") == wanted
     assert set(hands.evaluated.values()) == {1}

@@ -82,6 +82,10 @@ SWEEPS = {
     "key twice": ("name: a\nname: b\nspace: {scoring.alpha: [1.0]}", "stands here twice"),
     "no YAML": ("name: [", "not valid YAML"),
     "seed as axis": ("name: a\nspace: {seed: [1]}", "seed is no axis"),
+    "a name of the program's own files": (
+        "name: Store\nspace: {scoring.alpha: [1.0]}",
+        "name: the program's own files have this name; give the sweep another (say, sweep-Store) (given: 'Store')",
+    ),
     "wrong type": ("name: a\nspace: {scoring.alpha: [high]}", "scoring.alpha: input should be a valid number"),
     "out of range": ("name: a\nspace: {scoring.alpha: [1.0, 2.5]}", "less than or equal to 2 (given: 2.5)"),
     "no metric": ("name: a\nmetric: {name: loss}\nspace: {scoring.alpha: [1.0]}", "metric.name"),

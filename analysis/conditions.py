@@ -1,0 +1,113 @@
+"""What runs were measured with: what every number of a report has to agree in, and is labelled with."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ear.errors import UserError
+from sweeps.records import OUTCOME, PARAMETERS
+
+# A condition -> what a report calls it.
+CONDITIONS = {
+    "extractor": "extractor",
+    "extractor_hash": "extractor",
+    "reference": "reference",
+    "reference_hash": "reference",
+    "reference_images": "reference",
+    "images": "number of images",
+    "null_images": "number of images without label",
+}
+DECIDED_BY = ("data", "evaluation")  # the sections that decide them
+SETTINGS = {
+    "sampling.cfg": "CFG",
+    "sampling.infer_temperature": "inference temperature",
+    "sampling.steps": "steps",
+}
+ALONE = " of each configuration alone; as they share their seeds, differences can be surer than ± suggests"
+
+Conditions = dict[str, Any]  # of a run
+
+
+def conditions_of(runs: Iterable[Any], axes: Sequence[str]) -> list[Conditions]:
+    """The conditions of MLflow's finished runs, each that occurs once; several only where an axis decides them.
+
+    Raises:
+        UserError: runs that no axis tells apart differ in them, so that one table would mislead.
+    """
+    finished = [run for run in runs if run.data.tags.get(OUTCOME) == "finished"]
+    deciding = [axis for axis in axes if axis.split(".")[0] in DECIDED_BY]
+    alike: dict[str, list[Conditions]] = {}
+    for run in finished:
+        parameters = json.loads(run.data.tags[PARAMETERS])
+        alike.setdefault(json.dumps([parameters.get(axis) for axis in deciding]), []).append(_conditions(run, axes))
+    for group in alike.values():
+        _require_alike(group)
+    found = {json.dumps(conditions, sort_keys=True): conditions for group in alike.values() for conditions in group}
+    return list(found.values())
+
+
+def _conditions(run: Any, axes: Sequence[str]) -> Conditions:
+    tags, metrics, parameters = run.data.tags, run.data.metrics, run.data.params
+    found = {name: tags.get(f"ear.{name}", metrics.get(name)) for name in CONDITIONS}
+    found["extractor_accuracy"] = metrics.get("extractor_accuracy")
+    return found | {name: parameters[name] for name in SETTINGS if name not in axes}
+
+
+def _require_alike(group: Sequence[Conditions]) -> None:
+    """Brings those that are one to one form.
+
+    Raises:
+        UserError: they differ.
+    """
+    known = {conditions["reference_hash"] for conditions in group} - {None}
+    for conditions in group:
+        if len(known) == 1:
+            conditions["reference_hash"] = next(iter(known))  # results of earlier versions do not tell
+        conditions["extractor_accuracy"] = group[0]["extractor_accuracy"]
+    for name in CONDITIONS:
+        values = {conditions[name] for conditions in group}
+        if len(values) > 1:
+            raise UserError(
+                f"The sweep's runs differ in {name}: {', '.join(sorted(map(str, values)))}. One table of them would "
+                "mislead: give what was measured otherwise a sweep of another name."
+            )
+
+
+def differing(conditions: Sequence[Conditions]) -> list[str]:
+    """What the rows of a table differ in beside what they are to compare: `reference`."""
+    names = (label for name, label in CONDITIONS.items() if len({each[name] for each in conditions}) > 1)
+    return list(dict.fromkeys(names))
+
+
+def describe(conditions: Sequence[Conditions], seeds: str) -> str:
+    """One sentence that labels every number of a report; where rows differ, with all that occurs."""
+    if not conditions:
+        return "No run has finished, so nothing was measured."
+    images, null_images = (either(f"{each[name]:.0f}" for each in conditions) for name in ("images", "null_images"))
+    parts = [
+        f"{images} generated images ({null_images} without label) against {either(map(_reference, conditions))}",
+        f"extractor {either(map(_extractor, conditions))}",
+    ]
+    values = {name: {each[name] for each in conditions if name in each} for name in SETTINGS}
+    common = [f"{label} {min(values[name])}" for name, label in SETTINGS.items() if len(values[name]) == 1]
+    parts.append(", ".join(common))  # what an axis varies stands in the table
+    parts.append(f"{seeds} seed{f's, mean ± 95% interval{ALONE}' if seeds != '1' else ''}")
+    return "; ".join(part for part in parts if part) + "."
+
+
+def _reference(conditions: Conditions) -> str:
+    if conditions["reference_images"] is None:  # a file of statistics does not tell
+        return str(conditions["reference"])
+    return f"{conditions['reference_images']:.0f} of {conditions['reference']}"
+
+
+def _extractor(conditions: Conditions) -> str:
+    weights = f"weights {conditions['extractor_hash']}"
+    if conditions["extractor_accuracy"] is not None:
+        weights = f"{conditions['extractor_accuracy']:.1%} accurate, {weights}"
+    return f"{conditions['extractor']} ({weights})"
+
+
+def either(words: Iterable[str]) -> str:
+    """Each once: `a or b`."""
+    return " or ".join(dict.fromkeys(words))

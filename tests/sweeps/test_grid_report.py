@@ -1,0 +1,182 @@
+"""Reports of grids over every kind of axis: simulated sweeps, really written to MLflow and read from there."""
+
+import csv
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from simulated import plan_of, publish_evaluation, publish_training
+from tracked import local_client
+
+from analysis.report import Report, write_report
+from ear.store import Store
+from ear.store.collect import find_garbage
+from ear.store.uses import recorded_uses
+from sweeps.naming import is_reserved
+from sweeps.plan import Plan
+from sweeps.runner import run_sweep
+from sweeps.runs import PlannedRun
+from sweeps.tracking import Tracker
+from sweeps.tree import TrainingNode
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An output root for all of them, whose trainings leave no curves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ear.run.from_tensors", lambda _: [])
+        patch.setattr("ear.run.load_part", lambda *_: {})
+        yield tmp_path_factory.mktemp("runs")
+
+
+def carried_out(
+    root: Path,
+    text: str,
+    fid: Callable[[PlannedRun], float] = lambda _: 20.0,
+    diverge: Callable[[TrainingNode], bool] = lambda _: False,
+) -> Plan:
+    """A sweep with all its results in the store and in MLflow."""
+    plan, store = plan_of(root, text), Store(root)
+    for node in plan.tree.nodes.values():
+        publish_training(store, node, 5 if diverge(node) else None)
+    for run in plan.runs:
+        if store.entry(run.keys.training).details["diverged_at"] is None:
+            publish_evaluation(store, run, fid(run))
+            for name in ("samples.png", "samples_null.png"):
+                plt.imsave(store.path(run.keys.evaluation) / name, np.zeros((4, 4, 3)))
+    assert run_sweep(plan, root).reused == len(plan.runs)
+    return plan
+
+
+def reported(root: Path, text: str, **how: Callable[..., object]) -> Report:
+    return write_report(carried_out(root, text, **how).sweep.name, root)  # type: ignore[arg-type]
+
+
+def rows_of(report: Report) -> list[dict[str, str]]:
+    header, _, *lines = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in report.table.splitlines()]
+    return [dict(zip(header, line, strict=True)) for line in lines]
+
+
+def test_every_value_that_a_run_can_have_is_a_row(root: Path) -> None:
+    """None beside numbers, lists, sections, and words for numbers."""
+    space = """
+  optimizer.warmup_steps: [100, null]
+  optimizer.betas: [[0.9, 0.95], [0.8, 0.999]]
+  model: [{width: 24, depth: 1, heads: 2}, {width: 16, depth: 2, heads: 2}]
+  scoring.alpha: ["1.25"]
+"""
+    report = reported(root, f"name: kinds\nspace:{space}", fid=lambda run: 10.0 + run.config.model.width)
+    rows = [(row["warmup_steps"], row["betas"], row["model"], row["α"], row["FID"]) for row in rows_of(report)]
+    small, large = (
+        ("{width: 16, depth: 2, heads: 2}", "1.25", "26.00"),
+        ("{width: 24, depth: 1, heads: 2}", "1.25", "34.00"),
+    )
+    assert rows == [
+        (warmup, betas, *model)
+        for warmup in ("none", "100")
+        for betas in ("[0.8, 0.999]", "[0.9, 0.95]")
+        for model in (small, large)
+    ]
+    assert "There is no figure: one of 4 axes can't be drawn." in report.findings
+    with (report.folder / "table.csv").open() as table:
+        written = list(csv.DictReader(table))
+    assert [row["optimizer.betas"] for row in written[:3]] == ["[0.8, 0.999]", "[0.8, 0.999]", "[0.9, 0.95]"]
+
+
+def test_two_widths_are_two_columns_and_precision_is_no_metric(root: Path) -> None:
+    space = "{model.width: [16, 24], scoring.generator.width: [32, 48], execution.precision: [bfloat16]}"
+    report = reported(root, f"name: widths\nspace: {space}\n")
+    rows = [
+        [row[name] for name in ("model.width", "generator.width", "execution.precision")] for row in rows_of(report)
+    ]
+    assert rows == [[width, inner, "bfloat16"] for width in ("16", "24") for inner in ("32", "48")]
+    assert {row["precision"] for row in rows_of(report)} == {"0.600"}
+    runs = [run.info.run_name for run in local_client(root).search_runs([experiment_of(root, "widths")])]
+    assert "model.width=16 generator.width=48 execution.precision=bfloat16 seed=0" in runs
+
+
+def test_what_an_earlier_version_noted_of_a_point_is_corrected(root: Path) -> None:
+    """It noted what stood in the YAML: two seeds of one configuration would be two rows."""
+    text = "name: noted\nseeds: [0, 1]\nspace: {scoring.alpha: [1.5]}\n"
+    assert len(rows_of(reported(root, text))) == 1
+    client = local_client(root)
+    runs = client.search_runs([experiment_of(root, "noted")], "tags.`ear.seed` = '1'")
+    client.set_tag(runs[0].info.run_id, "ear.parameters", '{"scoring.alpha": "1.5"}')
+    assert len(rows_of(write_report("noted", root))) == 2
+    assert [row["α"] for row in rows_of(reported(root, text))] == ["1.5"]
+
+
+def test_rows_against_other_images_are_labelled_and_not_compared(root: Path) -> None:
+    report = reported(root, "name: references\nseeds: [0, 1]\nspace: {evaluation.reference: [train, test]}\n")
+    assert "against 500 of digits/test or 1297 of digits/train;" in report.caption
+    assert report.findings.startswith("The rows differ in reference, so their numbers are not compared")
+    assert "lowest" not in report.findings
+
+
+def test_a_grid_whose_values_change_and_change_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three calls on one name: the report shows the sweep that ran last, and nothing of either is garbage."""
+    monkeypatch.setattr("ear.store.collect.SETTLED_SECONDS", -1.0)
+    first, other = (f"name: changed\nspace: {{scoring.{axis}}}\n" for axis in ("alpha: [1.1, 1.2]", "epsilon: [0.1]"))
+    assert "had the name" not in reported(root, first).findings
+    with pytest.warns(UserWarning, match="another sweep has had the name changed, with other runs"):
+        report = reported(root, other)
+    assert [row["epsilon"] for row in rows_of(report)] == ["0.1"]
+    assert (report.folder / "epsilon.png").exists()
+    assert not (report.folder / "alpha.png").exists()  # of the other runs
+    for number in range(2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            report = reported(root, first)
+        assert [row["α"] for row in rows_of(report)] == ["1.1", "1.2"], number
+        assert {file.name for file in report.folder.glob("*.png")} == {"alpha.png", "samples.png"}
+        assert "Another sweep had the name changed before, with other runs; this is the one that ran last." in (
+            report.findings
+        )
+
+    store = Store(root)
+    keys = {
+        text: {key for run in plan_of(root, text).runs for key in (run.keys.evaluation, *run.keys.stages)}
+        for text in (first, other)
+    }
+    offered = {entry.key for entry in find_garbage(store).results}
+    assert not offered & (keys[first] | keys[other])
+    user = plan_of(root, other).identity.user
+    assert user in {use.user for use in recorded_uses(store)}
+    assert keys[other] <= {entry.key for entry in find_garbage(store, [user]).results}
+    assert not {entry.key for entry in find_garbage(store, [user]).results} & keys[first]
+    assert keys[other] <= {entry.key for entry in find_garbage(store, ["sweep changed"]).results}
+
+
+def test_two_sweeps_of_one_name_at_once_both_write(root: Path) -> None:
+    plans = [carried_out(root, f"name: at_once\nspace: {{scoring.alpha: [{alpha}]}}\n") for alpha in (1.3, 1.4)]
+    first, second = (Tracker(plan.identity, Store(root), root) for plan in plans)
+    assert second.close(complete=True)
+    assert first.close(complete=True)
+
+
+def test_where_every_run_diverged_the_table_says_when(root: Path) -> None:
+    text = "name: diverged\nspace: {scoring.alpha: [0.8, 0.9]}\n"
+    report = reported(root, text, diverge=lambda _: True)
+    assert [(row["α"], row["FID"], row["recall"]) for row in rows_of(report)] == [
+        (alpha, "diverged at step 5", "diverged at step 5") for alpha in ("0.8", "0.9")
+    ]
+    assert report.caption == "No run has finished, so nothing was measured."
+    assert "There is no figure: no run has finished." in report.findings
+    assert [file.name for file in report.files] == ["table.md", "table.csv", "table.tex"]
+    (use,) = (use for use in recorded_uses(Store(root)) if use.user == "report diverged")
+    assert use.keys == {key for run in plan_of(root, text).runs for key in run.keys.stages}
+
+
+def test_the_names_that_the_program_itself_uses_are_reserved(root: Path) -> None:
+    carried_out(root, "name: alone\nspace: {scoring.alpha: [1.5]}\n")
+    names = {experiment.name for experiment in local_client(root).search_experiments()}
+    sweeps = {name for name in names if not is_reserved(name)}
+    assert "alone" in sweeps
+    assert {path.name for path in root.iterdir() if not is_reserved(path.name)} == {*sweeps, "sweep.yaml"}
+
+
+def experiment_of(root: Path, name: str) -> str:
+    return str(local_client(root).get_experiment_by_name(name).experiment_id)
