@@ -89,13 +89,14 @@ def ray_memory(allocation: Allocation) -> int | None:
 
 
 @contextmanager
-def signals_kept_from_children() -> Iterator[None]:
-    """Processes started within never see SIGTERM, SIGUSR1 and SIGUSR2, which SLURM sends to every process of a job.
+def signals_kept_from_children(*, all_of_a_job: bool = True) -> Iterator[None]:
+    """Processes started within never see SIGHUP, which a terminal sends to all of its processes as it is closed, nor
+    SIGTERM, SIGUSR1 and SIGUSR2, which SLURM sends to `all_of_a_job`.
 
     They inherit a blocked mask, that none of Ray's processes lifts. A raylet would otherwise end at once, and take its
     trials with it before they have saved; the driver ends them when they have.
     """
-    blocked = {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
+    blocked = {signal.SIGHUP} | ({signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2} if all_of_a_job else set())
     before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     try:
         yield

@@ -1,6 +1,7 @@
 """Brings together what happens: trials report, the work advances, the board, MLflow and the driver's state follow."""
 
 import time
+import warnings
 from contextlib import suppress
 
 from sweeps.board import Board, Counts, State
@@ -91,6 +92,16 @@ class Conductor:
         how = "died: killed, out of memory, or crashed in native code" if began else "could not begin, see above"
         words = f"{reason}\nThe trial's process {how}."
         self._fail(trial, self.tasks[trial], Report("failed", traceback=words.strip()))
+
+    def cluster_lost(self, reason: str, again: bool) -> None:
+        """Ray is gone, and all trials with it, which is no fault of theirs; `again` is whether it is started anew."""
+        if not again:
+            self.stop(f"{reason}, again and again")
+        elif not self.stopping:
+            warnings.warn(f"{reason}: it is started anew, and trials go on from their checkpoints.", stacklevel=2)
+        for trial in list(self.tasks):
+            self._show(trial, "retrying" if again else "stopped")
+            self.ended(trial)
 
     def ended(self, trial: str) -> None:
         """The trial ended, in whatever way."""

@@ -20,8 +20,16 @@ from ear.files import may_write
 
 UNFINISHED = ".mlflow-"  # a database that is being made
 ARTIFACTS = "mlartifacts"
+CHECKPOINT_TAG = "ear.checkpoint"  # of a run: the file in the store
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SECONDS_OF_A_LOCK = 5.0  # that are nothing to speak of: other drivers write too
+
+RELOCATION = (
+    "UPDATE experiments SET artifact_location = :new WHERE experiment_id = :id",
+    "UPDATE runs SET artifact_uri = replace(artifact_uri, :old, :new) WHERE experiment_id = :id",
+    "UPDATE tags SET value = replace(value, :old_root, :new_root) WHERE key = :tag "
+    "AND run_uuid IN (SELECT run_uuid FROM runs WHERE experiment_id = :id)",
+)
 
 
 def is_database(uri: str) -> bool:
@@ -120,7 +128,9 @@ class Misplaced:
 
     experiment: Any  # id
     location: str  # that is noted
+    old_root: Path
     folder: Path  # where they belong
+    root: Path
 
 
 def misplaced(uri: str, root: Path, own: bool) -> list[Misplaced]:
@@ -141,12 +151,12 @@ def misplaced(uri: str, root: Path, own: bool) -> list[Misplaced]:
         if there is None or there == here or there.parts[-2:] != (ARTIFACTS, name):
             continue
         if own or not there.exists():
-            found.append(Misplaced(experiment, location, here))
+            found.append(Misplaced(experiment, location, there.parents[1], here, root.resolve()))
     return found
 
 
 def relocate(uri: str, experiments: list[Misplaced]) -> None:
-    """Notes the right places, of the experiments and of all of their runs."""
+    """Notes the right places, of the experiments and of all of their runs, and of the checkpoints in the store."""
     from sqlalchemy import create_engine, text
 
     if not experiments:
@@ -155,13 +165,15 @@ def relocate(uri: str, experiments: list[Misplaced]) -> None:
     try:
         with engine.begin() as connection:
             for each in experiments:
-                values = {"id": each.experiment, "old": each.location, "new": each.folder.as_uri()}
-                connection.execute(
-                    text("UPDATE experiments SET artifact_location = :new WHERE experiment_id = :id"), values
-                )
-                connection.execute(
-                    text("UPDATE runs SET artifact_uri = replace(artifact_uri, :old, :new) WHERE experiment_id = :id"),
-                    values,
-                )
+                values = {
+                    "id": each.experiment,
+                    "old": each.location,
+                    "new": each.folder.as_uri(),
+                    "old_root": f"{each.old_root}/",
+                    "new_root": f"{each.root}/",
+                    "tag": CHECKPOINT_TAG,
+                }
+                for statement in RELOCATION:
+                    connection.execute(text(statement), values)
     finally:
         engine.dispose()

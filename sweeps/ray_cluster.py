@@ -2,8 +2,9 @@
 
 import os
 import secrets
+import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +14,8 @@ from ear.temporary import temporary_folder
 from slurm.allocation import Allocation
 from slurm.gang import Gang
 from slurm.ray_node import OBJECT_STORE_BYTES, RAY_SETTINGS, ray_memory, signals_kept_from_children
+
+SECRET = secrets.token_hex(32)
 
 
 @contextmanager
@@ -38,7 +41,7 @@ def ray_cluster(cpus: int, gpus: int) -> Iterator[Path]:
         from ray.job_config import JobConfig
 
         try:
-            with signals_kept_from_children() if allocation else nullcontext():
+            with signals_kept_from_children(all_of_a_job=allocation is not None):
                 ray.init(
                     address="local",
                     # As of a client's job, for which Ray does not put the driver's working directory first in the
@@ -62,9 +65,33 @@ def ray_cluster(cpus: int, gpus: int) -> Iterator[Path]:
             ray.shutdown()
 
 
+class ClusterLost(BaseException):
+    """Nothing gets on any more, since a process of Ray's own is gone. Not an Exception: Tune would wait after one."""
+
+
+def require_alive() -> None:
+    """Looks at the processes that this driver's cluster stands on.
+
+    Left alone, a driver whose raylet is gone waits for ever, and one whose control store is gone is ended by Ray after
+    a minute.
+
+    Raises:
+        ClusterLost: one is gone.
+    """
+    import ray
+
+    node = ray._private.worker.global_worker.node
+    for kind, process in node.dead_processes() if node is not None else ():
+        if kind in ("raylet", "gcs_server"):
+            code = process.returncode
+            how = f"was killed ({signal.Signals(-code).name})" if code and code < 0 else f"ended (exit code {code})"
+            raise ClusterLost(f"Ray's process {kind} {how}")
+
+
 def set_environment(token: Path) -> None:
     """What Ray, and the processes that it starts, read from the environment when they are imported."""
-    # The GCS listens on all addresses whatever it is told, so every cluster gets a secret of its own.
+    # The GCS listens on all addresses whatever it is told, so every driver has a secret of its own. Its clusters, one
+    # after another, share it, since Ray reads it only once.
     token.touch(mode=0o600)
-    token.write_text(secrets.token_hex(32))
+    token.write_text(SECRET)
     os.environ |= {**RAY_SETTINGS, "RAY_AUTH_TOKEN_PATH": str(token)}

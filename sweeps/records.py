@@ -17,7 +17,7 @@ from ear.store import Store
 from ear.training import TrainingRecord
 from ear.training.checkpoint import CHECKPOINT
 from sweeps.mlflow_client import refuses, tracking_uri
-from sweeps.mlflow_database import artifact_folder, is_database, local_folder
+from sweeps.mlflow_database import CHECKPOINT_TAG, artifact_folder, is_database, local_folder
 from sweeps.runs import PlannedRun
 
 KEY, DIGEST, PARAMETERS, SEED, OUTCOME = "ear.key", "ear.sweep", "ear.parameters", "ear.seed", "ear.outcome"
@@ -269,7 +269,7 @@ class SweepRecords:
         entry = self.store.entry(outcome.key)
         tags = {
             OUTCOME: "finished" if outcome.diverged_at is None else "diverged",
-            "ear.checkpoint": str(self.store.path(outcome.key) / CHECKPOINT),
+            CHECKPOINT_TAG: str(self.store.path(outcome.key) / CHECKPOINT),
             **{
                 f"ear.{name}": json.dumps(value) if isinstance(value, dict) else str(value)
                 for name, value in entry.provenance.items()

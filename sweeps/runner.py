@@ -20,7 +20,7 @@ from sweeps.conductor import Conductor
 from sweeps.namesakes import warn_of_namesakes
 from sweeps.places import node_share, trials_at_a_time
 from sweeps.plan import Plan
-from sweeps.ray_cluster import ray_cluster
+from sweeps.ray_cluster import ClusterLost, ray_cluster, require_alive
 from sweeps.session import Session, SweepFolder
 from sweeps.source import Grid, Source
 from sweeps.task_messages import Order
@@ -28,6 +28,7 @@ from sweeps.tracking import Tracker
 from sweeps.work import Task, Work
 
 PATIENCE = 120.0  # seconds of waiting for others after which a machine is given back, where it can be had again
+RAY_RESTARTS = 3  # of a driver whose Ray dies
 SECONDS_BETWEEN_LOOKS = 1.0  # at what other drivers do, while there is nothing to do for this one
 
 
@@ -127,25 +128,41 @@ def _carry_out(plan: Plan, root: Path, conductor: Conductor, session: Session, p
     Returns:
         Whether it only gave up waiting: what others do may make something ready that wants this driver.
     """
-    work = conductor.work
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it logs, the board shows and the runner reports
-    with ExitStack() as stack:
-        with waiting_for("Starting Ray"):
-            folder = stack.enter_context(ray_cluster(*node_share(plan.sweep, places)))
-        conductor.board = stack.enter_context(Board(f"Sweep {plan.sweep.name}", places, conductor.counts))
-        stack.enter_context(on_interrupt(conductor.stop))
-        rounds, busy = itertools.count(), time.monotonic()
-        while not conductor.stopping and (not work.done or work.ready()):
-            if work.ready():
-                fit(plan, root, conductor, session, places, folder / f"tune{next(rounds)}")
-                busy = time.monotonic()
-            elif may_leave() and plan.sweep.search is None and work.left_to_others() and session.has_company():
-                return False  # a search may still want it, for confirmations; another sweep does not do this one's rest
-            elif may_leave() and time.monotonic() - busy > PATIENCE:
-                return True
-            else:  # another driver works on what is left
-                conductor.tick()
-                time.sleep(SECONDS_BETWEEN_LOOKS)
+    for restarts_left in reversed(range(RAY_RESTARTS + 1)):
+        with ExitStack() as stack:
+            with waiting_for("Starting Ray"):
+                folder = stack.enter_context(ray_cluster(*node_share(plan.sweep, places)))
+            conductor.board = stack.enter_context(Board(f"Sweep {plan.sweep.name}", places, conductor.counts))
+            stack.enter_context(on_interrupt(conductor.stop))
+            try:
+                return _work_in(folder, plan, root, conductor, session, places)
+            except ClusterLost as lost:
+                conductor.cluster_lost(str(lost), again=restarts_left > 0)
+        if conductor.stopping:
+            break
+    return False
+
+
+def _work_in(folder: Path, plan: Plan, root: Path, conductor: Conductor, session: Session, places: int) -> bool:
+    """As `_carry_out`, with a cluster that has this folder.
+
+    Raises:
+        ClusterLost: it is gone.
+    """
+    work, rounds, busy = conductor.work, itertools.count(), time.monotonic()
+    while not conductor.stopping and (not work.done or work.ready()):
+        if work.ready():
+            fit(plan, root, conductor, session, places, folder / f"tune{next(rounds)}")
+            busy = time.monotonic()
+        elif may_leave() and plan.sweep.search is None and work.left_to_others() and session.has_company():
+            return False  # a search may still want it, for confirmations; another sweep does not do this one's rest
+        elif may_leave() and time.monotonic() - busy > PATIENCE:
+            return True
+        else:  # another driver works on what is left
+            conductor.tick()
+            require_alive()
+            time.sleep(SECONDS_BETWEEN_LOOKS)
     return False
 
 

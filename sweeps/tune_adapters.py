@@ -7,6 +7,7 @@ from ray.tune import Callback, Stopper
 from ray.tune.search import Searcher
 
 from sweeps.conductor import Conductor
+from sweeps.ray_cluster import require_alive
 from sweeps.task_messages import Report
 from sweeps.work import Task
 
@@ -58,6 +59,7 @@ class Losses(Callback):
         self._conductor = conductor
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        require_alive()  # else it is not the trial's fault
         self._conductor.lost(trial.trial_id, str(trial.get_error() or ""))
         self._conductor.ended(trial.trial_id)
 
@@ -75,6 +77,7 @@ class Listener(Stopper):
         return self._conductor.report(trial_id, Report.from_result(result))
 
     def stop_all(self) -> bool:
+        require_alive()
         self._conductor.tick()  # Tune asks between any two events, ten times a second
         if self._conductor.at_rest:
             raise AtRest

@@ -212,3 +212,21 @@ def test_kills_at_random_moments(name: str, text: str, runs: int, tmp_path: Path
     for run in children:
         alone = repeated_alone(client, run, undisturbed)
         assert {metric: run.data.metrics[metric] for metric in alone} == alone
+
+
+@pytest.mark.slow
+def test_a_driver_goes_on_where_ray_s_own_processes_are_killed(tmp_path: Path) -> None:
+    sweep, root = tmp_path / "one.yaml", tmp_path / "runs"
+    sweep.write_text(f"name: one\n{SET.replace('retries: 100', 'retries: 0')}\nspace: {{scoring.alpha: [1.0]}}\n")
+    process = start(sweep, root)
+    for kind in ("raylet", "gcs"):
+        wait_for_a_trial(root / "one" / "logs", process)
+        time.sleep(2)  # until there is a checkpoint
+        kill(victims(process.pid)[kind])
+    _, messages = process.communicate(timeout=300)
+    assert process.returncode == 0, messages
+    for killed in ("raylet", "gcs_server"):
+        assert f"Ray's process {killed} was killed (SIGKILL): it is started anew" in messages
+    assert {run.info.status for run in mlflow_runs(root, "one")} == {"FINISHED"}
+    assert left_running(root) == []
+    assert max(steps_repeated(root, "one")) <= STEPS_BETWEEN_CHECKPOINTS

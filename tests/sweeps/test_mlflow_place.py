@@ -13,7 +13,7 @@ from typing import Any
 import mlflow
 import pytest
 from mlflow.tracking._tracking_service import utils
-from tracked import assert_whole, finished_plan, local_client
+from tracked import assert_whole, children, finished_plan, local_client
 
 from ear.errors import UserError
 from ear.store import Store
@@ -76,6 +76,8 @@ def test_a_moved_root_is_read_where_it_is_and_put_right_by_the_next_sweep(
     assert places(local_client(root)) == {artifact_folder(root, "tracked")}
     assert open_client(root, reading=True).tracking_uri == sqlite_uri(root / "mlflow.db")
     assert_whole(local_client(root), plan)
+    checkpoints = [run.data.tags["ear.checkpoint"] for run in children(local_client(root)).values()]
+    assert {Path(each).parents[1] for each in checkpoints} == {root / "store"}
 
 
 def test_artifacts_that_are_gone_are_filled_in_once(made: tuple[Path, Plan], tmp_path: Path) -> None:

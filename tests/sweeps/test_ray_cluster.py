@@ -1,6 +1,7 @@
 """The Ray cluster of a sweep on one machine: closed to others, and its trials see what is theirs."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import slurm
 import sweeps
 
 PROGRAM = """
-import json, os, stat
+import json, os, signal, stat
 from pathlib import Path
 from sweeps.ray_cluster import ray_cluster
 os.environ["CUDA_VISIBLE_DEVICES"] = "0,1"
@@ -27,6 +28,7 @@ with ray_cluster(1, 2) as folder:
         "dashboard": ray._private.worker.get_dashboard_url(),
         "folder": str(folder),
         "code": ray.get(code.remote()),
+        "blocked": ray.get(ray.remote(lambda: sorted(signal.pthread_sigmask(signal.SIG_BLOCK, []))).remote()),
         "works_in": ray.get(ray.remote(lambda: os.getcwd()).remote()),
     }))
 print(json.dumps(Path(folder).exists()))
@@ -50,4 +52,5 @@ def test_it_is_closed_and_trials_see_what_is_theirs(tmp_path: Path) -> None:
     assert not seen["dashboard"]
     assert left is False
     assert seen["code"] == [str(Path(package.__file__ or "").parent) for package in (sweeps, slurm)]
+    assert signal.SIGHUP in seen["blocked"]  # a terminal that is closed sends it to all; trials are to save first
     assert seen["works_in"] == str(tmp_path)  # a relative path means the same in a trial

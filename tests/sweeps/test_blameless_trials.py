@@ -1,4 +1,4 @@
-"""A trial whose process runs other code than the driver makes nothing, and ends the sweep with the reason."""
+"""Trials that are not to blame: their process runs other code than the driver, could not begin, or lost its Ray."""
 
 from pathlib import Path
 
@@ -69,5 +69,24 @@ def test_a_process_that_could_not_begin_is_not_called_killed(root: Path) -> None
     assert unborn[-2].startswith("ModuleNotFoundError")
     assert unborn[-1] == "The trial's process could not begin, see above."
     assert "killed, out of memory" in killed[-1]
+    work.close()
+    tracker.close(complete=False)
+
+
+def test_a_ray_that_is_lost_is_no_fault_of_its_trials(root: Path) -> None:
+    plan, store = plan_of(root, SWEEP), Store(root)
+    work, tracker = Work(Grid(plan.runs), store, retries=0), Tracker(plan.identity, store, root)
+    with Session(SweepFolder(root, "s")).opened() as session:
+        conductor = Conductor(work, Grid(plan.runs), tracker, session)
+        work.start()
+        tasks = {trial: conductor.next(trial) for trial in ("one", "other")}
+        with pytest.warns(UserWarning, match="Ray's process raylet was killed: it is started anew"):
+            conductor.cluster_lost("Ray's process raylet was killed", again=True)
+        assert conductor.tasks == {}
+        assert conductor.stop_reason is None
+        assert [conductor.next(trial) for trial in ("third", "fourth")] == list(tasks.values())
+        conductor.cluster_lost("Ray's process raylet was killed", again=False)
+        assert conductor.stop_reason == "Ray's process raylet was killed, again and again"
+        assert not work.settled
     work.close()
     tracker.close(complete=False)
