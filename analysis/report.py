@@ -17,6 +17,7 @@ from analysis.statistics import seed_range, summarise
 from analysis.tables import display_table, latex, markdown
 from ear.files import require_writable, write_text
 from ear.store import Store
+from ear.store.outdated import refuse_outdated
 from ear.store.uses import record_use
 from sweeps.runs import short_name
 
@@ -39,7 +40,9 @@ def write_report(name: str, root: Path) -> Report:
         UserError: the sweep is unknown or has no finished run, or the folder can't be written.
     """
     results = load_results(name, root)
-    record_use(Store(root), f"report {name}", [*results.finished["key"], *results.confirmations.get("key", ())])
+    store, keys = Store(root), [*results.finished["key"], *results.confirmations.get("key", ())]
+    refuse_outdated(store, keys)
+    record_use(store, f"report {name}", keys)
     folder = root / name / "report"
     require_writable(folder)
     paper = paper_ablation(results.axes)
