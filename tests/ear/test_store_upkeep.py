@@ -212,7 +212,8 @@ ELSEWHERE = """
 import os, socket, sys
 from pathlib import Path
 socket.gethostname = lambda: "another-machine"
-from ear.store import Store, lease
+from ear import lease
+from ear.store import Store
 lease.LEASE_SECONDS = 1.0
 held = Store(Path(sys.argv[1])).lease("key")
 print(held.acquire(), flush=True)
