@@ -19,6 +19,7 @@ from analysis.statistics import seed_range, summarise
 from analysis.tables import display_table, latex, markdown
 from ear.files import may_write, require_writable, write_text
 from ear.store import Store
+from ear.store.outdated import refuse_outdated
 from ear.store.uses import record_use
 from sweeps.naming import short_names
 
@@ -40,9 +41,11 @@ def write_report(name: str, root: Path) -> Report:
         UserError: the sweep is unknown or none of its runs has ended, or the folder can't be written.
     """
     results = load_results(name, root)
+    store = Store(root)
+    refuse_outdated(store, results.rests_on)
     folder = root / name / "report"
     if may_write(folder):
-        record_use(Store(root), f"report {name}", results.rests_on)
+        record_use(store, f"report {name}", results.rests_on)
         require_writable(folder)
         remove_pictures(folder, [results.axes, *results.earlier])
     else:  # an archive, or somebody else's results

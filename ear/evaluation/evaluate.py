@@ -14,7 +14,7 @@ import yaml
 from torch import Tensor
 
 from ear.config import RunConfig
-from ear.data import Dataset
+from ear.data import Dataset, FolderDataset
 from ear.distributed import ALONE, Processes
 from ear.errors import UserError, import_extra
 from ear.evaluation.extractors import Extractor, Features, load_extractor
@@ -30,9 +30,11 @@ from ear.evaluation.reference import Reference, load_reference, require_enough_i
 from ear.execution import choose_device
 from ear.files import write_json, write_text
 from ear.sampling import Sampler, balanced_labels, save_grid
+from ear.sampling.finite import require_finite_autoencoder
 from ear.store import RunKeys, Store
 from ear.store.outdated import REFERENCE
 from ear.store.verify import require_as_published
+from ear.tokenizers import KLTokenizer, build_tokenizer
 
 GRID_COLUMNS = 10  # images of a class in the sample sheet
 GRID_ROWS = 10  # classes in it
@@ -90,7 +92,7 @@ def evaluate(
     sampler = Sampler.load(checkpoint, config).to(choose_device(config.execution))
     real: Reference | None = None
     if processes.is_main:  # makes what others then find
-        extractor, real = prepare(config, keys, dataset, store)
+        extractor, real = _measuring(config, keys, dataset, store)
         if keep_images is not None:
             begin_folder(keep_images, key)
     processes.wait()
@@ -225,13 +227,28 @@ def load_evaluation(key: str, store: Store) -> Evaluation:
         raise UserError(f"{path} is damaged ({error}): delete its folder and evaluate again.") from error
 
 
-def prepare(config: RunConfig, keys: RunKeys, dataset: Dataset, store: Store) -> tuple[Extractor, Reference]:
-    """Makes what evaluations share, the extractor and the real features, unless the store holds them.
+def prepare(config: RunConfig, keys: RunKeys, dataset: Dataset, store: Store) -> None:
+    """Makes what evaluations share, the extractor and the real features, unless the store holds them; to be called
+    before trainings whose evaluation needs them.
 
     Raises:
-        UserError: whatever of it an evaluation would fail by.
+        UserError: they can't be made, or the images can't be decoded: the evaluations would fail.
     """
     require_enough_images(config)
+    tokenizer = build_tokenizer(config)
+    require_finite_autoencoder(tokenizer)
+    if isinstance(tokenizer, KLTokenizer) and isinstance(dataset, FolderDataset) and dataset.config.latents is not None:
+        data = dataset.config
+        dataset.cache.check(classes=data.classes, size=data.size, tokenizer_hash=tokenizer.content_hash())
+    _measuring(config, keys, dataset, store)
+
+
+def _measuring(config: RunConfig, keys: RunKeys, dataset: Dataset, store: Store) -> tuple[Extractor, Reference]:
+    """What generated images are measured with and compared with.
+
+    Raises:
+        UserError: it is missing, damaged, or too little.
+    """
     extractor = load_extractor(config.evaluation, keys.extractor, dataset, store, choose_device(config.execution))
     real = load_reference(config, keys.reference, dataset, extractor, store)
     require_enough_images(config, real)

@@ -7,6 +7,7 @@ import torch
 
 from ear.config import RunConfig
 from ear.data import Dataset, to_unit_range
+from ear.errors import UserError
 from ear.evaluation.evaluate import FEW_IMAGES
 from ear.evaluation.extractors import load_extractor
 from ear.evaluation.metrics import StatisticsAccumulator, frechet_distance
@@ -61,6 +62,11 @@ def reconstruct(
         features = extractor.extract(decoded).features
         accumulator.add(features)
         on_images(accumulator.count)
+    if accumulator.count < 2:
+        raise UserError(
+            f"{accumulator.count} of the images to reconstruct can be decoded: two or more are needed, of "
+            f"evaluation.images={most} spread over all."
+        )
     few = accumulator.count < FEW_IMAGES * features.shape[1]
     return Reconstruction(
         fid=frechet_distance(accumulator.statistics(), reference.statistics),

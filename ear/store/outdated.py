@@ -7,7 +7,9 @@ keys of today hold the content. Results on embedded datasets and with statistics
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 
+from ear.errors import UserError
 from ear.store.store import Entry, Store
 
 REFERENCE = "reference_hash"  # among an evaluation's details: of the content compared with
@@ -24,6 +26,20 @@ WORDS = (
 def outdated(store: Store, known: Iterable[Entry]) -> list[str]:
     """The keys of such evaluations among these results."""
     return [entry.key for entry in known if entry.kind == "evaluation" and is_outdated(store, entry)]
+
+
+def refuse_outdated(store: Store, keys: Iterable[str]) -> None:
+    """For who shows the numbers of these evaluations, as MLflow keeps them.
+
+    Raises:
+        UserError: some of them are outdated.
+    """
+    known = []
+    for key in keys:
+        with suppress(UserError):  # a damaged entry, which `verify` names
+            known += [store.entry(key)] if key in store else []
+    if old := outdated(store, known):
+        raise UserError(f"{len(old)} of these evaluations were {WORDS}")
 
 
 def is_outdated(store: Store, entry: Entry) -> bool:

@@ -17,13 +17,13 @@ from ear.config import RunConfig, load_config
 from ear.data import FolderDataset, load_dataset
 from ear.data.latents import LatentCache
 from ear.errors import UserError
-from ear.evaluation import evaluate
+from ear.evaluation import evaluate, prepare
 from ear.evaluation.extractors import Extractor
 from ear.evaluation.reference import load_reference
 from ear.run import Run
 from ear.sampling import Sampler
 from ear.sampling.finite import OverflowingSamplesError, decoded_images, require_finite_autoencoder
-from ear.store import Store, checkpoint_keys
+from ear.store import Store, checkpoint_keys, run_keys
 from ear.tokenizers import build_tokenizer
 from ear.training import Trainer
 from ear.training.checkpoint import CHECKPOINT
@@ -88,15 +88,19 @@ def kl_config(checkpoint: Path) -> RunConfig:
     return load_config("imagenet256_base", ["data.size=16", *settings])
 
 
-def test_an_autoencoder_with_one_nan_is_named(tmp_path: Path) -> None:
+def small_autoencoder(levels: int = 2) -> AutoencoderKL:
     torch.manual_seed(0)
-    autoencoder = AutoencoderKL(
-        block_out_channels=[32, 32],
-        down_block_types=["DownEncoderBlock2D"] * 2,
-        up_block_types=["UpDecoderBlock2D"] * 2,
+    return AutoencoderKL(
+        block_out_channels=[32] * levels,
+        down_block_types=["DownEncoderBlock2D"] * levels,
+        up_block_types=["UpDecoderBlock2D"] * levels,
         latent_channels=3,
         layers_per_block=1,
     )
+
+
+def test_an_autoencoder_with_one_nan_is_named(tmp_path: Path) -> None:
+    autoencoder = small_autoencoder()
     autoencoder.save_pretrained(tmp_path / "whole")
     tokenizer = build_tokenizer(kl_config(tmp_path / "whole"))
     require_finite_autoencoder(tokenizer)
@@ -188,6 +192,19 @@ def test_a_cache_that_is_damaged_in_the_meantime_records_no_divergence(cache: Pa
     outcome = Run(run.config, run.store).train()
     assert outcome is not None
     assert (outcome.step, outcome.diverged_at) == (6, None)
+
+
+def test_before_a_sweep_trains_it_is_known_that_its_images_can_be_decoded(cache: Path, tmp_path: Path) -> None:
+    """Training on cached latents needs no autoencoder; its evaluation does."""
+    config, store = on_latents(cache), Store(tmp_path / "runs")
+    dataset = load_dataset(config.data)
+    with pytest.raises(UserError, match=r"tokenizer\.checkpoint is not set"):
+        prepare(config, run_keys(config, dataset), dataset, store)
+    small_autoencoder(levels=3).save_pretrained(tmp_path / "other")
+    tokenizer = config.tokenizer.model_copy(update={"checkpoint": str(tmp_path / "other")})
+    other = config.model_copy(update={"tokenizer": tokenizer})
+    with pytest.raises(UserError, match="was encoded with another autoencoder"):
+        prepare(other, run_keys(other, dataset), dataset, store)
 
 
 def test_a_damaged_unfinished_checkpoint_records_no_divergence(tmp_path: Path) -> None:

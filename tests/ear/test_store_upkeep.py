@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import filelock
@@ -22,6 +23,7 @@ from ear.errors import UserError
 from ear.run import Run
 from ear.store import Store
 from ear.store.collect import SETTLED_SECONDS, collect, entries, find_garbage, reachable
+from ear.store.outdated import refuse_outdated
 from ear.store.store import FORMAT_VERSION
 from ear.store.uses import record_use, recorded_uses
 from ear.store.verify import verify
@@ -190,6 +192,8 @@ def test_evaluations_that_are_not_served_any_more_are_named(
     (entry,) = json.loads(CliRunner().invoke(app, ["list", "--json", "--root", str(tmp_path)]).stdout)
     assert entry["outdated"] is not served
     assert verify(store).outdated == ([] if served else ["e" * 32])
+    with nullcontext() if served else pytest.raises(UserError, match="1 of these evaluations were compared"):
+        refuse_outdated(store, ["e" * 32, "not there"])  # as a report does, whose numbers are MLflow's
 
 
 HOLD = """
