@@ -15,7 +15,8 @@ from analysis.figures import wrap_caption
 from analysis.findings import findings
 from analysis.notation import figure_symbol, latex_symbol
 from analysis.paper import PaperAblation, paper_ablation
-from analysis.results import METRICS
+from analysis.report import grid_findings
+from analysis.results import METRICS, SweepResults
 from analysis.statistics import half_width, summarise
 from analysis.tables import display_table, latex, markdown
 
@@ -209,3 +210,21 @@ def test_what_was_not_measured_is_no_seed() -> None:
     (row,) = summarise(frame, ["scoring.alpha"], ["fid"]).to_dict("records")
     assert row["fid"] == 12
     assert row["fid_ci"] == pytest.approx(half_width([10.0, 14.0]))
+
+
+def test_rows_measured_otherwise_are_labelled_and_not_compared() -> None:
+    """As sweeps of earlier versions may have them, and files of statistics in a section."""
+    train = {"extractor": "e", "extractor_hash": "0", "extractor_accuracy": None, "images": 20, "null_images": 10}
+    train |= {"reference": "d/train", "reference_hash": "a", "reference_images": 1297, "sampling.cfg": "1.0"}
+    test = train | {"reference": "d/test", "reference_hash": "b", "reference_images": 500, "images": 40}
+    assert describe([train, test], "2").startswith(
+        "20 or 40 generated images (10 without label) against 1297 of d/train or 500 of d/test; "
+        "extractor e (weights 0); CFG 1.0; 2 seeds"
+    )
+    frame = runs({1.0: [10.0, 11.0], 1.5: [20.0, 21.0]})
+
+    def said(*conditions: dict[str, object]) -> str:
+        return grid_findings(SweepResults("s", [ALPHA], frame, list(conditions), None, pd.DataFrame(), ["fid"]), None)
+
+    assert said(train, test).startswith("The rows differ in reference and number of images, so their numbers are not")
+    assert "tells 1.0 and 1.5 apart" in said(train, train | {"sampling.cfg": "2.0"})

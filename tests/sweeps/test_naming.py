@@ -1,6 +1,8 @@
 """What sweeps, parameters and values are called."""
 
 import io
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,7 +67,7 @@ def test_values_are_short_and_readable() -> None:
 
 def test_a_grid_s_labels_have_the_validated_values_under_names_that_differ(tmp_path: Path) -> None:
     space = (
-        '{model.width: ["16"], scoring.generator.width: [32], scoring.alpha: [1, "1.25"], optimizer.warmup_steps: '
+        "{model.width: [16], scoring.generator.width: [32], scoring.alpha: [1, 1.25], optimizer.warmup_steps: "
         "[null], optimizer.betas: [[0, 0.9]], sampling: [{steps: 8}]}"
     )
     plan = plan_of(tmp_path, f"name: a\nspace: {space}\n")
@@ -113,9 +115,9 @@ def test_a_section_is_what_was_given_of_it() -> None:
 
 def test_words_in_brackets_are_printed_as_they_are(tmp_path: Path) -> None:
     """Rich takes `[red]` for a colour."""
-    space = "{data: [{name: fashion_mnist, path: '/images/[red]/x'}], sampling.cfg: [1]}"
-    run = plan_of(tmp_path, f"name: a\nspace: {space}\n").runs[0]
-    for printed in (said(run, "data"), rows_table([Row(run.label, 10)], "title")):
+    (run,) = plan_of(tmp_path, "name: a\nspace: {training.schedule: [cosine]}\n").runs
+    run = replace(run, parameters={"training.schedule": "[red]"})
+    for printed in (said(run, "training.schedule"), rows_table([Row(run.label, 10)], "title")):
         console = Console(width=1000, file=io.StringIO())
         console.print(printed)
-        assert "/images/[red]/x" in console.file.getvalue()  # type: ignore[attr-defined]
+        assert "schedule[red]" in re.sub("[ =]", "", console.file.getvalue())  # type: ignore[attr-defined]
