@@ -41,11 +41,10 @@ def write_report(name: str, root: Path) -> Report:
         UserError: the sweep is unknown or none of its runs has ended, or the folder can't be written.
     """
     results = load_results(name, root)
-    store = Store(root)
-    refuse_outdated(store, results.rests_on)
+    refuse_outdated(Store(root, reading=True), results.rests_on)
     folder = root / name / "report"
     if may_write(folder):
-        record_use(store, f"report {name}", results.rests_on)
+        record_use(Store(root), f"report {name}", results.rests_on)
         require_writable(folder)
         remove_pictures(folder, [results.axes, *results.earlier])
     else:  # an archive, or somebody else's results

@@ -15,7 +15,6 @@ from ear.errors import UserError
 from ear.evaluation import Evaluation, evaluate, load_evaluation
 from ear.execution import set_up
 from ear.files import write_text
-from ear.sampling.finite import require_finite_weights
 from ear.store import Lease, RunKeys, Store, run_keys
 from ear.store.verify import require_as_published
 from ear.training import Callback, PeriodicCheckpoint, Trainer, TrainingRecord
@@ -80,13 +79,6 @@ class Run:
             if self.processes.is_main:
                 require_as_published(checkpoint)
             trainer.restore(checkpoint)
-        parts = {"model": trainer.model.state_dict(), "ema": trainer.ema.averages}
-        # Else its first step would be recorded as a divergence of this configuration.
-        require_finite_weights(
-            {f"{part}.{name}": weight for part, weights in parts.items() for name, weight in weights.items()},
-            f"The checkpoint {checkpoint or self.config.training.initial_checkpoint}",
-            "the file is damaged; restore it, or delete it to train anew",
-        )
         if self.processes.is_main:
             trainer.callbacks += [
                 PublishStages(self.store, self.keys, self.dataset),

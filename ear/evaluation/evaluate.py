@@ -30,7 +30,6 @@ from ear.evaluation.reference import Reference, load_reference, require_enough_i
 from ear.execution import choose_device
 from ear.files import write_json, write_text
 from ear.sampling import Sampler, balanced_labels, save_grid
-from ear.sampling.finite import require_finite_autoencoder
 from ear.store import RunKeys, Store
 from ear.store.outdated import REFERENCE
 from ear.store.verify import require_as_published
@@ -236,7 +235,7 @@ def prepare(config: RunConfig, keys: RunKeys, dataset: Dataset, store: Store) ->
     """
     require_enough_images(config)
     tokenizer = build_tokenizer(config)
-    require_finite_autoencoder(tokenizer)
+    tokenizer.require_decoder()
     if isinstance(tokenizer, KLTokenizer) and isinstance(dataset, FolderDataset) and dataset.config.latents is not None:
         data = dataset.config
         dataset.cache.check(classes=data.classes, size=data.size, tokenizer_hash=tokenizer.content_hash())

@@ -13,7 +13,7 @@ from ear.evaluation.extractors import load_extractor
 from ear.evaluation.metrics import StatisticsAccumulator, frechet_distance
 from ear.evaluation.reference import load_reference
 from ear.execution import choose_device, worker_processes
-from ear.sampling.finite import decoded_images, require_finite_autoencoder
+from ear.sampling.finite import decoded_images
 from ear.store import Store
 from ear.tokenizers import fitted_tokenizer
 
@@ -45,7 +45,7 @@ def reconstruct(
     """
     device = choose_device(config.execution)
     tokenizer = fitted_tokenizer(config, dataset).to(device)
-    require_finite_autoencoder(tokenizer)
+    tokenizer.require_decoder()
     extractor = load_extractor(config.evaluation, extractor_key, dataset, store, device)
     reference = load_reference(config, reference_key, dataset, extractor, store)
     accumulator = StatisticsAccumulator()

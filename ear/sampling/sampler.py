@@ -12,15 +12,11 @@ from ear.data.base import evenly_spaced
 from ear.errors import UserError
 from ear.execution import autocast, to_device
 from ear.model import ImageModel, empty_model
-from ear.sampling.finite import (
-    OverflowingSamplesError,
-    decoded_images,
-    require_finite_autoencoder,
-    require_finite_weights,
-)
+from ear.sampling.finite import OverflowingSamplesError, decoded_images
 from ear.sampling.generate import generate, image_randomness
 from ear.tokenizers import KLTokenizer, Tokenizer, build_tokenizer
 from ear.training.checkpoint import load_header, load_part, load_weights
+from ear.weight_faults import require_finite
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,10 @@ class Sampler:
         header = load_header(checkpoint)
         config = config or header.config
         tokenizer = build_tokenizer(config)
-        tokenizer.load_saved_state(load_part(checkpoint, "tokenizer"))
+        saved = load_part(checkpoint, "tokenizer")
+        require_finite(saved, f"{checkpoint}, tokenizer,")
+        tokenizer.load_saved_state(saved)
+        tokenizer.require_decoder()
         if isinstance(tokenizer, KLTokenizer) and header.tokenizer_hash not in ("", tokenizer.content_hash()):
             raise UserError(
                 f"{checkpoint} was trained on latents of another autoencoder than {tokenizer.config.checkpoint}: "
@@ -52,13 +51,6 @@ class Sampler:
             )
         model = empty_model(config, tokenizer.tokens, tokenizer.token_dim, config.data.classes)
         load_weights(model, checkpoint, "ema")
-        require_finite_weights(
-            {**model.state_dict(), **tokenizer.state_dict()},
-            f"The checkpoint {checkpoint}",
-            "the file is damaged, since a training that diverges keeps the finite weights of the step before; restore "
-            "it, or delete its folder and train again (`ear store verify` says whether it has changed)",
-        )
-        require_finite_autoencoder(tokenizer)
         if config.execution.compile:
             model.compile_parts()
         return cls(model.eval(), tokenizer.eval(), config, torch.device("cpu"), checkpoint)

@@ -22,6 +22,13 @@ class Tokenizer(nn.Module, ABC):
     def decode(self, tokens: Tensor) -> Tensor:
         """Tokens [B, L, D] -> images [B, channels, height, width], in [-1, 1] up to the model's error."""
 
+    def require_decoder(self) -> None:
+        """Finds out whether tokens can be decoded, before the work that makes some.
+
+        Raises:
+            UserError: weights that lie in a file of their own are missing, damaged or of another shape.
+        """
+
     def saved_state(self) -> dict[str, Tensor]:
         """What a checkpoint keeps of it: everything, unless its weights stay in a file of their own."""
         return self.state_dict()

@@ -68,6 +68,9 @@ class KLTokenizer(Tokenizer):
         """
         return self._loaded[0]
 
+    def require_decoder(self) -> None:
+        _ = self.autoencoder  # which reads it
+
     def _autoencoder(self) -> Any:
         # No registered submodule, so that `.to()` never loads it and checkpoints never repeat it; it follows here.
         with torch.inference_mode(False):

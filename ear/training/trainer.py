@@ -42,6 +42,7 @@ from ear.training.history import TrainingRecord, from_tensors, to_tensors
 from ear.training.optimizer import build_optimizer, set_learning_rate
 from ear.training.schedule import learning_rate, stage_at, stage_ends
 from ear.training.token_data import TokenData
+from ear.weight_faults import require_finite
 
 
 class Trainer:
@@ -225,7 +226,9 @@ class Trainer:
         header = load_header(path)
         self._require_own(path, header)
         load_weights(self.model, path, "model")
-        for name, average in load_part(path, "ema").items():
+        averages = load_part(path, "ema")
+        require_finite(averages, f"{path}, ema,")
+        for name, average in averages.items():
             self.ema.averages[name].copy_(average)
         restore_optimizer(self.optimizer, dict(self.model.named_parameters()), load_part(path, "optimizer"))
         self.history = from_tensors(load_part(path, "history"))

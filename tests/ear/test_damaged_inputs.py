@@ -22,7 +22,7 @@ from ear.evaluation.extractors import Extractor
 from ear.evaluation.reference import load_reference
 from ear.run import Run
 from ear.sampling import Sampler
-from ear.sampling.finite import OverflowingSamplesError, decoded_images, require_finite_autoencoder
+from ear.sampling.finite import OverflowingSamplesError, decoded_images
 from ear.store import Store, checkpoint_keys, run_keys
 from ear.tokenizers import build_tokenizer
 from ear.training import Trainer
@@ -71,7 +71,7 @@ def test_a_checkpoint_with_a_weight_that_is_not_finite_is_named(
     name: str, value: float, untrained: Path, tmp_path: Path
 ) -> None:
     damaged = changed(untrained, tmp_path, poison(name, value))
-    with pytest.raises(UserError, match=f"{damaged} has weights that are NaN or infinite .*{name.split('/')[1]}"):
+    with pytest.raises(UserError, match=f"{damaged}, .* holds weights that are NaN or infinite: {name.split('/')[1]}"):
         Sampler.load(damaged)
 
 
@@ -103,7 +103,7 @@ def test_an_autoencoder_with_one_nan_is_named(tmp_path: Path) -> None:
     autoencoder = small_autoencoder()
     autoencoder.save_pretrained(tmp_path / "whole")
     tokenizer = build_tokenizer(kl_config(tmp_path / "whole"))
-    require_finite_autoencoder(tokenizer)
+    tokenizer.require_decoder()
     with torch.inference_mode():
         assert decoded_images(tokenizer, torch.zeros(1, tokenizer.tokens, 3)).shape == (1, 3, 16, 16)
         with pytest.raises(OverflowingSamplesError, match=r"whole makes images that are NaN or infinite"):
@@ -111,8 +111,8 @@ def test_an_autoencoder_with_one_nan_is_named(tmp_path: Path) -> None:
     torch.nn.init.constant_(autoencoder.decoder.conv_out.bias[:1], float("nan"))
     autoencoder.save_pretrained(tmp_path / "damaged")
     damaged = build_tokenizer(kl_config(tmp_path / "damaged"))
-    with pytest.raises(UserError, match=r"the autoencoder .*damaged has weights .*decoder\.conv_out\.bias"):
-        require_finite_autoencoder(damaged)
+    with pytest.raises(UserError, match=r"tokenizer\.checkpoint: .*damaged holds weights .*decoder\.conv_out\.bias"):
+        damaged.require_decoder()
 
 
 def test_an_extractor_whose_features_are_not_finite_is_named() -> None:
