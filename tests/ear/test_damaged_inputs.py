@@ -214,7 +214,7 @@ def test_a_damaged_unfinished_checkpoint_records_no_divergence(tmp_path: Path) -
     run.save_unfinished(trainer)
     unfinished = run.store.workspace(run.keys.stages[0])
     changed(unfinished / CHECKPOINT, unfinished, poison("model/trunk.class_embedding.weight"))
-    with pytest.raises(UserError, match=f"{unfinished / CHECKPOINT} has weights that are NaN"):
+    with pytest.raises(UserError, match=f"{unfinished / CHECKPOINT}, model, holds weights that are NaN"):
         Run(run.config, run.store).train()
     assert not run.store.published()
 
