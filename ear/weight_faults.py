@@ -53,7 +53,7 @@ def require_finite(weights: Mapping[str, Tensor], source: str) -> None:
     if faults:
         more = f" and {len(faults) - MOST_NAMED} more" if len(faults) > MOST_NAMED else ""
         raise UserError(
-            f"{source} holds weights that are NaN or infinite: {', '.join(faults[:MOST_NAMED])}{more}. The "
-            "file is damaged, or of a program that saved what diverged: restore it, or take another. One of an unfinished "
+            f"{source} holds weights that are NaN or infinite: {', '.join(faults[:MOST_NAMED])}{more}. The file is "
+            "damaged, or of a program that saved what diverged: restore it, or take another. One of an unfinished "
             "training can be deleted: the same command then goes on from what is left."
         )
