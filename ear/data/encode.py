@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from ear.data.base import to_unit_range
 from ear.data.decode import RemarkCounter, crop_name, is_sixteen_bit_png
 from ear.data.image_folder import CroppedImages, DecodedBatch, DecodedImage, ImageList, collate
-from ear.data.latents import (
+from ear.data.latent_files import (
     ENCODING,
     INDEX,
     SKIPPED,
