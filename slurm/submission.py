@@ -186,7 +186,7 @@ class Submission:
 
     def script(self) -> str:
         """What sbatch gets; there need be no SLURM here."""
-        executor = self._configured(_Script(self.folder, max_num_timeout=UNLIMITED))
+        executor = self._configured(_Script(self.folder, max_num_timeout=UNLIMITED, python=python()))
         if self.in_array and self.profile.drivers > 1:
             executor.parameters["map_count"] = self.profile.drivers  # as submitit's own submission of arrays does
         return executor._make_submission_file_text(executor._submitit_command_str, "dry-run")

@@ -22,7 +22,7 @@ from ear.torch_files import first_line
 LAYOUT = (
     "the mean `mu` [F] and the covariance `sigma` [F, F] of real features, or real images `arr_0` [N, H, W, 3] uint8"
 )
-ASYMMETRY = 1e-3  # of the largest entry: of a covariance in half precision
+ROUNDING = 1e-3  # of the largest entry: of a covariance in half precision
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,10 @@ def _statistics(path: Path, mean: NDArray[Any], covariance: NDArray[Any]) -> Fea
         )
     mean, covariance = mean.astype(np.float64), covariance.astype(np.float64)
     largest = np.abs(covariance).max()
-    if np.abs(covariance - covariance.T).max() > ASYMMETRY * largest or covariance.diagonal().min() < -1e-6 * largest:
+    symmetric = np.abs(covariance - covariance.T).max() <= ROUNDING * largest
+    if not symmetric or np.linalg.eigvalsh(covariance)[0] < -ROUNDING * largest:
         raise UserError(
-            f"evaluation.statistics: sigma of {path} is no covariance: it is not symmetric, or has negative variances."
+            f"evaluation.statistics: sigma of {path} is no covariance: not symmetric, or with negative eigenvalues."
         )
     return FeatureStatistics(mean, covariance)
 

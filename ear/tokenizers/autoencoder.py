@@ -18,6 +18,7 @@ from ear.weight_names import plain_names
 
 OPTION = "tokenizer.checkpoint"
 IMAGE_CHANNELS = 3
+DIFFUSERS = "diffusion_pytorch_model"  # how diffusers names files of weights
 INSIDE_LDM = "first_stage_model."  # the autoencoder's weights in a whole latent diffusion model
 FOR_TRAINING = "loss."  # weights that only its training uses
 
@@ -40,11 +41,11 @@ def load_autoencoder(path: Path, config: KLTokenizerConfig) -> nn.Module:
 
 def _from_folder(folder: Path) -> nn.Module:
     kind = import_extra("diffusers", "latents").AutoencoderKL
-    for file in sorted(folder.glob("*.safetensors")):
-        if (content := other_content(file)) is not None:
+    for file in _files_to_load(folder):
+        if file.suffix == ".bin":
+            _content(file, device="meta")  # diffusers does not say what it refuses
+        elif (content := other_content(file)) is not None:
             raise UserError(f"{OPTION}: {file} is {content}.")
-    for file in sorted(folder.glob("*.bin")):
-        _content(file, device="meta")  # diffusers does not say what it refuses
     try:
         # Without the two last, absent accelerate warns and misshapen weights raise without their names.
         autoencoder, found = kind.from_pretrained(
@@ -61,6 +62,14 @@ def _from_folder(folder: Path) -> nn.Module:
     faults = WeightFaults(list(found["missing_keys"]), list(found["unexpected_keys"]), list(found["mismatched_keys"]))
     _require_whole(folder, faults)
     return cast(nn.Module, autoencoder)
+
+
+def _files_to_load(folder: Path) -> list[Path]:
+    """Those that diffusers loads. Others may lie beside them: another precision, another format, not fetched."""
+    if (folder / f"{DIFFUSERS}.safetensors.index.json").is_file():
+        return sorted(folder.glob(f"{DIFFUSERS}-*.safetensors"))
+    files = [folder / f"{DIFFUSERS}.{ending}" for ending in ("safetensors", "bin")]
+    return [file for file in files if file.is_file()][:1]
 
 
 def _from_ldm(path: Path, state: dict[str, Tensor]) -> nn.Module:

@@ -96,6 +96,7 @@ def test_features_of_a_dataset_are_those_of_its_images(tmp_path: Path) -> None:
         ({"mu": np.zeros(5), "sigma": np.diag([1, 1, np.inf, 1, 1])}, r"sigma of .*x\.npz holds NaN or infinite"),
         ({"mu": np.zeros(5), "sigma": np.triu(np.ones((5, 5)))}, r"sigma of .* is no covariance"),
         ({"mu": np.zeros(5), "sigma": -np.eye(5)}, r"sigma of .* is no covariance"),
+        ({"mu": np.zeros(2), "sigma": np.array([[1, 2], [2, 1]])}, r"sigma of .* is no covariance"),
         ({"mu": np.array(["a"] * 5), "sigma": np.eye(5)}, r"mu of .* is of <U1, not of real numbers"),
         ({"arr_0": np.zeros((0, 8, 8, 3), np.uint8)}, r"arr_0 of .* is \(0, 8, 8, 3\): two images or more"),
         ({"arr_0": np.zeros((1, 8, 8, 3), np.uint8)}, r"arr_0 of .* is \(1, 8, 8, 3\): two images or more"),

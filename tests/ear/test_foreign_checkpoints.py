@@ -252,6 +252,15 @@ def test_a_pointer_in_an_autoencoder_s_folder_is_named(tmp_path: Path) -> None:
         tokenizer_of(tmp_path).content_hash()
 
 
+@pytest.mark.parametrize("name", ["diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.bin"])
+def test_files_that_are_not_loaded_do_not_matter(name: str, tmp_path: Path) -> None:
+    """As `git lfs pull --include` leaves them."""
+    small_autoencoder().save_pretrained(tmp_path)
+    whole = tokenizer_of(tmp_path).content_hash()
+    (tmp_path / name).write_bytes(POINTER)
+    assert tokenizer_of(tmp_path).content_hash() == whole
+
+
 def test_archives_folders_and_unreadable_files_are_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "kl-f16.zip", "w") as archive:
         archive.writestr("model.ckpt", b"")

@@ -59,6 +59,11 @@ def test_nohup_stays_in_force() -> None:
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
+def take_terminal() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup themselves
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 def test_a_terminal_that_is_closed_asks_to_save_and_breaks_no_output(tmp_path: Path) -> None:
     ours, its = pty.openpty()
     process = subprocess.Popen(
@@ -67,7 +72,7 @@ def test_a_terminal_that_is_closed_asks_to_save_and_breaks_no_output(tmp_path: P
         stdout=its,
         stderr=its,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=take_terminal,
     )
     os.close(its)
     assert os.read(ours, 7) == b"at work"
