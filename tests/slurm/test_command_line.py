@@ -65,8 +65,8 @@ def record_in(root: Path) -> JobRecord:
             "evaluate digits --reconstruction --root ROOT/runs --json",
         ),
         (
-            "encode imagenet256_base --set data.path=IMAGES --set data.latents=CACHE --slurm mine.yaml",
-            "encode imagenet256_base --set data.path=IMAGES --set data.latents=CACHE",
+            "encode imagenet256_base --set data.path=ALL --set data.latents=CACHE --max-skipped 0.1 --slurm mine.yaml",
+            "encode imagenet256_base --set data.path=ALL --set data.latents=CACHE --max-skipped 0.1",
         ),
     ],
 )
