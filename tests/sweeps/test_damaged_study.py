@@ -39,7 +39,7 @@ def test_a_damaged_journal_is_called_that_by_every_reader(damage: str, tmp_path:
     readers: list[Callable[[], object]] = [
         lambda: known_tree(plan, folder),
         lambda: known_ends(plan, folder),
-        lambda: describe("s", folder.path, ["fid"]),
+        lambda: describe(plan.sweep, folder.path),
         lambda: Search(plan.sweep, plan.configurations, tmp_path, Store(tmp_path)),
     ]
     said = set()
