@@ -114,6 +114,27 @@ def test_names_of_files_are_no_content(tmp_path: Path) -> None:
     assert reference_key(configured(folder, None)) == before
 
 
+@pytest.mark.parametrize("level", [200, None], ids=["another image", "no image any more"])
+def test_images_that_change_before_they_are_measured_are_not_kept_under_the_old_key(
+    level: int | None, tmp_path: Path
+) -> None:
+    folder = grey_images(tmp_path / "images", [10, 20, 30])
+    config, store = configured(folder, None), Store(tmp_path / "runs")
+    assert config.data.name == "image_folder"
+    dataset = FolderDataset(config.data)
+    key = reference_keys(config, dataset)[1]
+    file = folder / "class" / "1.bmp"
+    if level is None:
+        file.write_bytes(b"no image")
+    else:
+        Image.fromarray(np.full((SIZE, SIZE, 3), level, np.uint8)).save(file)
+    with pytest.raises(UserError, match=r"1\.bmp was changed while it was measured: run the same command again"):
+        load_reference(config, key, dataset, EXTRACTOR, store)
+    assert not store.published()
+    assert reference_keys(config, dataset)[1] != key
+    assert mean_of_reference(config, store) == (80 if level else 20)
+
+
 def test_training_asks_for_no_image(tmp_path: Path) -> None:
     """Keys of stages rest on the cache alone, wherever the images are."""
     source, cache = grey_images(tmp_path / "images", [10, 20, 30]), tmp_path / "cache"
