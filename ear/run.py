@@ -70,7 +70,9 @@ class Run:
         As it advances it publishes each stage that it ends, and saves checkpoints in between.
         """
         device = set_up(self.config.execution)
-        if self.processes.is_main and isinstance(self.dataset, FolderDataset):
+        if isinstance(self.dataset, FolderDataset):
+            # By every process: one of a machine reads, and the others wait outside of collectives, whose time is
+            # limited. A machine with a copy of its own looks at its own.
             self.dataset.cache.require_intact()
         data = load_token_data(self.config, self.dataset)
         trainer = Trainer(self.config, data, device=device, processes=self.processes)

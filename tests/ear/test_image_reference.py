@@ -14,14 +14,18 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ear.config import RunConfig, load_config
-from ear.data import FolderDataset
+from ear.data import FolderDataset, load_dataset
 from ear.data import file_hashes as file_hashes_module
 from ear.data.file_hashes import file_hashes, unread
+from ear.distributed import Processes
 from ear.errors import UserError
+from ear.evaluation import evaluate
 from ear.evaluation.extractors import Extractor
 from ear.evaluation.reference import load_reference
-from ear.store import Store, reference_keys, run_keys
+from ear.run import Run
+from ear.store import Store, checkpoint_keys, reference_keys, run_keys
 from ear.store.keys import require_known_reference
+from ear.training.checkpoint import CHECKPOINT
 
 
 @pytest.fixture(autouse=True)
@@ -145,6 +149,36 @@ def test_training_asks_for_no_image(tmp_path: Path) -> None:
     assert len(keys.stages) == len(config.training.stages)
     with pytest.raises(UserError, match="there is no folder"):
         _ = keys.evaluation
+
+
+def test_every_process_asks_for_the_key(tmp_path: Path) -> None:
+    """So that those that do not read wait for the one that does outside of a collective, whose time is limited."""
+    source, cache = grey_images(tmp_path / "images", [10, 20, 30]), tmp_path / "cache"
+    assert encode(source, cache)
+    config = configured(tmp_path / "gone", cache)
+    assert config.data.name == "image_folder"
+    dataset, second = FolderDataset(config.data), Processes(rank=1)
+    with pytest.raises(UserError, match="there is no folder"):
+        evaluate(tmp_path / "x", config, run_keys(config, dataset), dataset, Store(tmp_path / "runs"), processes=second)
+    (cache / "shard-00000.npy").write_bytes(bytes((cache / "shard-00000.npy").stat().st_size))
+    with pytest.raises(UserError, match="shards are not what was written"):
+        Run(config, Store(tmp_path / "runs"), processes=second).trainer()
+
+
+def test_other_images_in_the_folder_of_kept_ones_are_found_before_real_ones_are_measured(
+    tmp_path: Path,
+) -> None:
+    config = load_config("digits", ["evaluation.images=50", "evaluation.null_images=50"])
+    checkpoint, kept = tmp_path / CHECKPOINT, tmp_path / "kept"
+    checkpoint.write_bytes(b"not looked into")
+    kept.mkdir()
+    (kept / "mine.jpg").touch()
+    dataset = load_dataset(config.data)
+    keys = checkpoint_keys(config, dataset, checkpoint)
+    store = Store(tmp_path / "runs")
+    with pytest.raises(UserError, match="holds other images already"):
+        evaluate(checkpoint, config, keys, dataset, store, keep_images=kept)
+    assert not store.published()
 
 
 # --- hashes are remembered ------------------------------------------------------------------------------------------
