@@ -12,7 +12,7 @@ from ear.config.hashing import digest
 from ear.config.schema import ImageFolderData
 from ear.data.base import evenly_spaced
 from ear.data.decode import RemarkCounter, crop_name, pixel_rule_name
-from ear.data.file_hashes import Hashes, file_hashes, unread
+from ear.data.file_hashes import Hashes, file_hashes, hexadecimal, unread
 from ear.data.image_folder import CroppedImages, DecodedBatch, DecodedImage, ImageList, collate, list_images
 from ear.data.latents import LatentCache
 from ear.errors import UserError
@@ -89,7 +89,7 @@ class FolderDataset:
         else:
             self._require_path()
             self._hashes = file_hashes(self.images.folder, self.images.files)
-            hashes = [row.tobytes().hex() for row in self._hashes]
+            hashes = [hexadecimal(row) for row in self._hashes]
         return digest([pixel_rule_name(self.config.exif_orientation), self.config.size, hashes])
 
     def require_read(self) -> None:
@@ -115,8 +115,8 @@ class FolderDataset:
         if self.config.latents is not None and self.config.path is not None and not Path(self.config.path).is_dir():
             raise UserError(
                 f"data.path: there is no folder {self.config.path} here, whose images are to be compared with: give "
-                "its place; or, if data.latents was made from the same images, --set data.path=null, which finds what "
-                "was compared with them before."
+                "its place; or, if data.latents was made from the same images and all of them could be decoded, --set "
+                "data.path=null, which finds what was compared with them before."
             )
 
     def split_size(self, name: str) -> int:
@@ -159,7 +159,7 @@ class FolderDataset:
             UserError: it was read from other bytes than those that it is known by: what is made of it would be kept
                 under the key of what it was.
         """
-        if self._hashes is None or item.source_hash == self._hashes[item.index].tobytes().hex():
+        if self._hashes is None or item.source_hash == hexadecimal(self._hashes[item.index]):
             return
         folder, file = self.images.folder, self.images.files[item.index]
         self._hashes = None  # for who asks again in this process

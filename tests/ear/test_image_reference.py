@@ -5,6 +5,8 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from ear.errors import UserError
 from ear.evaluation import evaluate
 from ear.evaluation.extractors import Extractor
 from ear.evaluation.reference import load_reference
+from ear.interrupt import StoppedError
 from ear.run import Run
 from ear.store import Store, checkpoint_keys, reference_keys, run_keys
 from ear.store.keys import require_known_reference
@@ -252,6 +255,123 @@ def test_a_file_that_changes_while_it_is_read_has_no_hash(tmp_path: Path) -> Non
     folder = grey_images(tmp_path / "images", [10])
     with pytest.raises(UserError, match="was changed while it was read"):
         file_hashes_module._hash(folder / "class" / "0.bmp", np.zeros(4, np.int64))
-    (folder / "class" / "0.bmp").unlink()
-    with pytest.raises(UserError, match=r"0\.bmp can't be read"):
-        file_hashes(folder, ["class/0.bmp"])
+
+
+def test_large_files_are_shared_by_threads_and_small_ones_taken_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_hashes_module, "BLOCK", 3)
+    monkeypatch.setattr(file_hashes_module, "BLOCK_BYTES", 100)
+    sizes = [200, 300, 1, 1, 1, 1, 60, 60, 500]
+    blocks = list(file_hashes_module._blocks(sizes))
+    assert [sizes[block.start : block.stop] for block in blocks] == [[200], [300], [1, 1, 1], [1, 60], [60], [500]]
+
+
+def test_a_stop_is_heard_between_files_and_keeps_what_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settle(monkeypatch)
+    monkeypatch.setattr(file_hashes_module, "BLOCK", 1)
+    folder = grey_images(tmp_path / "images", [10, 20, 30])
+    asked = iter([False, True])
+    with pytest.raises(StoppedError):
+        file_hashes(folder, names_in(folder), lambda: next(asked))
+    assert unread(folder, names_in(folder)) < 3
+
+
+def test_a_training_stops_while_its_cache_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, cache = grey_images(tmp_path / "images", [10, 20, 30]), tmp_path / "cache"
+    assert encode(source, cache)
+    monkeypatch.delattr("ear.run.load_token_data")  # which comes next
+    run = Run(configured(None, cache), Store(tmp_path / "runs"))
+    assert run.train(lambda: True) is None
+
+
+def test_what_is_read_is_saved_in_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while the first file is slow to come."""
+    settle(monkeypatch)
+    monkeypatch.setattr(file_hashes_module, "BLOCK", 1)
+    monkeypatch.setattr(file_hashes_module, "SECONDS_BETWEEN_SAVES", 0.0)
+    folder = grey_images(tmp_path / "images", [10, 20, 30])
+    saved, go = Event(), Event()
+    hash_of, save = file_hashes_module._hash, file_hashes_module._save
+
+    def hash_slowly(path: Path, stamp: np.ndarray) -> np.ndarray:
+        if path.name == "0.bmp":
+            go.wait(60)
+        return hash_of(path, stamp)
+
+    def save_and_tell(*arguments: Any) -> None:
+        save(*arguments)
+        saved.set()
+
+    monkeypatch.setattr(file_hashes_module, "_hash", hash_slowly)
+    monkeypatch.setattr(file_hashes_module, "_save", save_and_tell)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(file_hashes, folder, names_in(folder))
+        assert saved.wait(60)
+        left = unread(folder, names_in(folder))
+        go.set()
+        reading.result()
+    assert left < 3
+
+
+def test_a_file_dated_in_the_future_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = grey_images(tmp_path / "images", [10])
+    later = time.time() + 86400
+    os.utime(folder / "class" / "0.bmp", (later, later))
+    monkeypatch.setattr(time, "time_ns", lambda: int((later - 86000) * 1e9))
+    file_hashes(folder, names_in(folder))
+    assert unread(folder, names_in(folder)) == 0
+
+
+def test_folders_on_disks_of_two_machines_are_remembered_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    found = {}
+    for own in (True, False):
+        monkeypatch.setattr(file_hashes_module, "is_on_own_disk", lambda _, own=own: own)
+        for machine in ("a", "b"):
+            monkeypatch.setattr(file_hashes_module.socket, "gethostname", lambda machine=machine: machine)
+            found[own, machine] = file_hashes_module._memory(tmp_path / "folder")
+            assert file_hashes_module._memory(tmp_path / "link") == found[own, machine]
+    assert found[True, "a"] != found[True, "b"]
+    assert found[False, "a"] == found[False, "b"]
+
+
+@pytest.mark.parametrize("home", ["unwritable", "none"])
+def test_without_a_place_to_remember_a_warning_names_the_remedy(
+    home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = grey_images(tmp_path / "images", [10, 20])
+    file_hashes_module._warn_of_no_memory.cache_clear()
+    if home == "unwritable":
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    else:
+
+        def no_home() -> Path:
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setattr(Path, "home", no_home)
+    with pytest.warns(UserWarning, match="let XDG_CACHE_HOME name a folder") as warned:
+        found = [file_hashes(folder, names_in(folder)).tolist() for _ in range(2)]
+    assert len(warned) == 1
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("fault", ["dangling link", "folder"])
+def test_a_file_that_can_not_be_read_is_left_out_and_counted(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `ear encode` does. Once it can be read, it is another reference."""
+    settle(monkeypatch)
+    folder = grey_images(tmp_path / "images", [10, 20, 30])
+    config, store = configured(folder, None), Store(tmp_path / "runs")
+    whole = reference_key(config)
+    file, away = folder / "class" / "1.bmp", tmp_path / "away"
+    file.rename(away)
+    file.symlink_to(tmp_path / "nowhere" if fault == "dangling link" else tmp_path)
+    with pytest.warns(UserWarning, match=r"1 of 3 images do not decode and are left out \(the first: class/1\.bmp"):
+        assert mean_of_reference(config, store) == 20
+    assert reference_key(config) != whole
+    file.unlink()
+    away.rename(file)
+    assert reference_key(config) == whole
