@@ -133,7 +133,7 @@ def _stamp(path: Path) -> tuple[int, int, int, int]:
 
 
 def _blocks(sizes: Sequence[int]) -> Iterator[range]:
-    """Of consecutive files of these sizes in bytes: threads share a few large ones, and take many small ones at once."""
+    """Of consecutive files of these sizes, in bytes: threads share few large ones, and take many small ones at once."""
     start, content = 0, 0
     for number, size in enumerate(sizes):
         if number > start and (number - start == BLOCK or content + size > BLOCK_BYTES):
