@@ -56,6 +56,23 @@ def is_there(path: Path) -> bool:
     return path.exists()
 
 
+OWN_FILE_SYSTEMS = {"tmpfs", "ramfs", "overlay", "zfs"}  # of one machine too, though they have no disk's number
+
+
+def is_on_own_disk(path: Path) -> bool:
+    """Whether a path lies where this machine alone sees it, so that on others the same path may be something else."""
+    try:
+        device = path.stat().st_dev
+        if os.major(device):  # a disk's; network file systems have none
+            return True
+        mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+    number = f"{os.major(device)}:{os.minor(device)}"
+    kinds = [line.partition(" - ")[2].split()[0] for line in mounts if line.split()[2] == number]
+    return not kinds or kinds[0] in OWN_FILE_SYSTEMS  # btrfs gives numbers that no mount has
+
+
 def may_write(path: Path) -> bool:
     """Whether this process could change a file or folder, or make it, as far as permissions and mounts tell."""
     while not path.exists() and path != path.parent:

@@ -15,6 +15,10 @@ SIGNALS = (signal.SIGINT, *STOPS)  # and Ctrl-C
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
+class StoppedError(Exception):
+    """A stop was asked for in the middle of what the next call goes on with."""
+
+
 def end_with_parent() -> None:
     """Has this process killed as soon as its parent is gone, however that ended; does nothing but on Linux."""
     if sys.platform == "linux":

@@ -15,6 +15,7 @@ from ear.errors import UserError
 from ear.evaluation import Evaluation, evaluate, load_evaluation
 from ear.execution import set_up
 from ear.files import write_text
+from ear.interrupt import StoppedError
 from ear.store import Lease, RunKeys, Store, run_keys
 from ear.store.verify import require_as_published
 from ear.training import Callback, PeriodicCheckpoint, Trainer, TrainingRecord
@@ -64,14 +65,25 @@ class Run:
     def _outcome(self, key: str) -> TrainingOutcome:
         return TrainingOutcome(key, self.store.path(key) / CHECKPOINT, **self.store.entry(key).details)
 
-    def trainer(self) -> Trainer:
+    def trainer(self, stop: Callable[[], bool] = lambda: False) -> Trainer:
         """A trainer that stands where the store's stages and the last checkpoint of an unfinished one leave off.
 
         As it advances it publishes each stage that it ends, and saves checkpoints in between.
+
+        Raises:
+            StoppedError: `stop` said yes while the data was looked at.
         """
         device = set_up(self.config.execution)
-        if self.processes.is_main and isinstance(self.dataset, FolderDataset):
-            self.dataset.cache.require_intact()
+        if isinstance(self.dataset, FolderDataset):
+            # By every process: one of a machine reads, and the others wait outside of collectives, whose time is
+            # limited. A machine with a copy of its own looks at its own.
+            stopped = False
+            try:
+                self.dataset.cache.require_intact(stop)
+            except StoppedError:
+                stopped = True
+            if self.processes.any(stopped):
+                raise StoppedError
         data = load_token_data(self.config, self.dataset)
         trainer = Trainer(self.config, data, device=device, processes=self.processes)
         checkpoint = self.processes.from_main(self._latest_checkpoint())
@@ -118,7 +130,10 @@ class Run:
                     time.sleep(SECONDS_BETWEEN_LOOKS)
                     continue
                 if trainer is None:
-                    trainer = self.trainer()
+                    try:
+                        trainer = self.trainer(stop)
+                    except StoppedError:
+                        return None
                 stage = trainer.stage
                 while not trainer.finished and trainer.stage == stage:
                     if self.processes.any(stop()):

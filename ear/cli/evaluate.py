@@ -91,6 +91,7 @@ def evaluate_checkpoint(
     from ear.data import load_dataset
     from ear.distributed import joined_processes
     from ear.evaluation import evaluate as evaluate_file
+    from ear.evaluation.reference import require_enough_images
     from ear.execution import set_up
     from ear.store import Store, checkpoint_keys
     from ear.store.uses import record_use
@@ -98,13 +99,17 @@ def evaluate_checkpoint(
 
     path = checkpoint_file(checkpoint)
     config = override(load_header(path).config, overrides, path)
+    require_enough_images(config)  # before real images are read
     set_up(config.execution)
     dataset, store = load_dataset(config.data), Store(root)
     keys = checkpoint_keys(config, dataset, path)
     with ExitStack() as stack:
         processes = stack.enter_context(joined_processes(config.execution.device))
-        if processes.is_main:  # before this bar: real images may have to be read, to know them, with one of its own
-            record_use(store, f"evaluate {keys.training[:12]} {keys.evaluation[:8]}", [keys.evaluation, keys.training])
+        # Before this bar: real images may have to be read, to know them, with one of its own. By every process: one
+        # reads, and the others wait outside of collectives, whose time is limited.
+        used = [keys.evaluation, keys.training]
+        if processes.is_main:
+            record_use(store, f"evaluate {keys.training[:12]} {keys.evaluation[:8]}", used)
         progress = stack.enter_context(progress_bar(disable=not processes.is_main))
         images = config.evaluation.images + config.evaluation.null_images
         task = progress.add_task("sampling", total=images // processes.count, note="preparing the extractor")

@@ -3,38 +3,47 @@
     ~/.cache/ear/hashes/FOLDER.npz    (XDG_CACHE_HOME) names, stamps and hashes of one folder's files
 
 A stamp is size, inode, and times of the last change of content and of the inode: whoever changes a file and puts its
-time back is found out too. The file is a memory only: deleted or damaged, it is made anew. Of many processes that want
-the same hashes one reads and the others wait, on whatever machine; one that is killed leaves what it has read.
+time back is found out too. The file is a memory only: deleted or damaged, it is made anew. A folder on a disk of one
+machine is remembered for that machine alone, since others may have another one in its place. Of many processes that
+want the same hashes one reads and the others wait; one that is killed leaves what it has read.
 
 Dimensions: N files.
 """
 
 import os
+import socket
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from hashlib import file_digest
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ear.config.hashing import digest
+from ear.cpus import usable_cpus
 from ear.errors import UserError
-from ear.files import write_atomically
+from ear.files import is_on_own_disk, write_atomically
+from ear.interrupt import StoppedError
 from ear.lease import Lease
 from ear.progress import progress_bar
 
 Stamps = NDArray[np.int64]  # [N, 4]
 Hashes = NDArray[np.uint8]  # [N, 32]
 
-BLOCK = 256  # files that a thread takes at a time
+BLOCK = 256  # files that a thread takes at a time, at most
+BLOCK_BYTES = 64 * 2**20  # or so many bytes, or one file of more
 THREADS = 32  # at most: they wait for disks
-SECONDS_BETWEEN_SAVES = 120.0
+SECONDS_BETWEEN_SAVES = 60.0
 SECONDS_BETWEEN_LOOKS = 1.0
 SETTLED_NS = 2 * 10**9  # a file touched so lately may be touched again without another stamp, where clocks are coarse
 WORTH_A_BAR = 10**9  # bytes
+NO_STAMP = (-1, -1, -1, -1)  # of a file that can't be looked up, and of one that is not known
 
 
 @dataclass
@@ -46,24 +55,40 @@ class _Known:
     hashes: Hashes
 
 
-def file_hashes(folder: Path, names: Sequence[str]) -> Hashes:
-    """Of these files, in their order.
+def file_hashes(folder: Path, names: Sequence[str], stop: Callable[[], bool] = lambda: False) -> Hashes:
+    """Of these files, in their order; zeros for one that can't be read.
+
+    Args:
+        stop: asked between files; where it says yes, what was read is remembered.
 
     Raises:
-        UserError: one can't be read, or changes while it is.
+        UserError: a file changes while it is read.
+        StoppedError: `stop` said yes.
     """
     stamps = _stamps(folder, names)
     found = _remembered(folder, names, stamps)
     if not _missing(found, stamps).size:
         return found.hashes
-    lease = Lease(_memory(folder).with_suffix(".lease"))
+    memory = _memory(folder)
+    lease, seen = Lease(memory.with_suffix(".lease")), _version(memory)
     while not lease.acquire():
+        if stop():
+            raise StoppedError
         time.sleep(SECONDS_BETWEEN_LOOKS)
+        if (version := _version(memory)) != seen:  # many that wait look at once at what one has read
+            seen, found = version, _remembered(folder, names, stamps)
+            if not _missing(found, stamps).size:
+                return found.hashes
     with lease:
         found = _remembered(folder, names, stamps)
         if (missing := _missing(found, stamps)).size:
-            _read(folder, found, stamps, missing)
+            _read(folder, found, stamps, missing, stop)
     return found.hashes
+
+
+def hexadecimal(row: NDArray[np.uint8]) -> str:
+    """A row of `file_hashes` as sha256sum prints it; "" for a file that can't be read."""
+    return row.tobytes().hex() if row.any() else ""
 
 
 def unread(folder: Path, names: Sequence[str]) -> int:
@@ -73,34 +98,50 @@ def unread(folder: Path, names: Sequence[str]) -> int:
 
 
 def _memory(folder: Path) -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "ear" / "hashes" / f"{digest(str(folder.absolute()))[:32]}.npz"
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # there is no home, as in some containers
+        home = os.devnull  # below which nothing can be written either
+    place = folder.resolve()
+    machine = [socket.gethostname()] if is_on_own_disk(place) else []
+    return Path(home) / "ear" / "hashes" / f"{digest([str(place), *machine])[:32]}.npz"
+
+
+def _version(memory: Path) -> tuple[int, int] | None:
+    try:
+        status = memory.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino
 
 
 def _stamps(folder: Path, names: Sequence[str]) -> Stamps:
-    """
-    Raises:
-        UserError: one of them is not there.
-    """
-
     def stamps_of(block: range) -> list[tuple[int, int, int, int]]:
         return [_stamp(folder / names[number]) for number in block]
 
     with ThreadPoolExecutor(THREADS) as pool:
-        rows = [row for block in pool.map(stamps_of, _blocks(len(names))) for row in block]
+        rows = [row for block in pool.map(stamps_of, _blocks([0] * len(names))) for row in block]
     return np.array(rows, dtype=np.int64).reshape(-1, 4)
 
 
 def _stamp(path: Path) -> tuple[int, int, int, int]:
     try:
         status = path.stat()
-    except OSError as error:
-        raise UserError(f"{path} can't be read ({error.strerror}): mend its permissions, or remove it.") from error
+    except OSError:
+        return NO_STAMP
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & (2**63 - 1)
 
 
-def _blocks(count: int) -> Iterator[range]:
-    return (range(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK))
+def _blocks(sizes: Sequence[int]) -> Iterator[range]:
+    """Of consecutive files of these sizes, in bytes: threads share few large ones, and take many small ones at once."""
+    start, content = 0, 0
+    for number, size in enumerate(sizes):
+        if number > start and (number - start == BLOCK or content + size > BLOCK_BYTES):
+            yield range(start, number)
+            start, content = number, 0
+        content += size
+    if start < len(sizes):
+        yield range(start, len(sizes))
 
 
 def _remembered(folder: Path, names: Sequence[str], stamps: Stamps) -> _Known:
@@ -109,6 +150,7 @@ def _remembered(folder: Path, names: Sequence[str], stamps: Stamps) -> _Known:
     known = _load(_memory(folder))
     if known is None:
         return found
+    known.hashes[(known.stamps == NO_STAMP).all(axis=1)] = 0  # of files that were too young to be remembered
     if known.names == found.names:
         return known
     rows = {name: row for row, name in enumerate(known.names)}
@@ -134,34 +176,50 @@ def _missing(known: _Known, stamps: Stamps) -> NDArray[np.int64]:
     return np.flatnonzero((known.stamps != stamps).any(axis=1))
 
 
-def _read(folder: Path, known: _Known, stamps: Stamps, missing: NDArray[np.int64]) -> None:
+def _read(folder: Path, known: _Known, stamps: Stamps, missing: NDArray[np.int64], stop: Callable[[], bool]) -> None:
     """Fills in the missing rows, and remembers them, those of an interrupted call too."""
-    total = int(stamps[missing, 0].sum())
+    sizes = stamps[missing, 0].clip(0).tolist()
+
+    def read(block: range) -> tuple[NDArray[np.int64], Hashes]:
+        rows = missing[block.start : block.stop]
+        return rows, np.stack([_hash(folder / known.names[row], stamps[row]) for row in rows.tolist()])
+
+    def take(rows: NDArray[np.int64], hashes: Hashes) -> None:
+        # Settled by the inode's time, which nobody can set: a file may be dated in the future.
+        remembered = (time.time_ns() - stamps[rows, 2] > SETTLED_NS) & hashes.any(axis=1)
+        known.hashes[rows], known.stamps[rows] = hashes, np.where(remembered[:, None], stamps[rows], NO_STAMP)
+
+    done: SimpleQueue[Future[tuple[NDArray[np.int64], Hashes]]] = SimpleQueue()
+    pool = ThreadPoolExecutor(min(THREADS, 4 * usable_cpus()))
     saved = time.monotonic()
-
-    def read(block: range) -> range:
-        for row in missing[block.start : block.stop].tolist():
-            known.hashes[row] = _hash(folder / known.names[row], stamps[row])
-            settled = time.time_ns() - int(stamps[row, 1:3].max()) > SETTLED_NS
-            known.stamps[row] = stamps[row] if settled else -1
-        return block
-
-    pool = ThreadPoolExecutor(min(THREADS, 4 * len(os.sched_getaffinity(0))))
     try:
-        with progress_bar(disable=total < WORTH_A_BAR) as progress:
-            if total >= WORTH_A_BAR:
+        for block in _blocks(sizes):
+            pool.submit(read, block).add_done_callback(done.put)
+        with progress_bar(disable=sum(sizes) < WORTH_A_BAR) as progress:
+            if sum(sizes) >= WORTH_A_BAR:
                 progress.console.print(
                     f"Reading {len(missing):,} files of {folder} to know them by their content "
-                    f"({total / 1e9:.0f} GB, once: {_memory(folder)} remembers)."
+                    f"({sum(sizes) / 1e9:.0f} GB, once: {_memory(folder)} remembers)."
                 )
-            task = progress.add_task("reading", total=len(missing), note="")
-            for block in pool.map(read, _blocks(len(missing))):
-                progress.advance(task, len(block))
+            task, left = progress.add_task("reading", total=len(missing), note=""), len(missing)
+            while left:
+                if stop():
+                    raise StoppedError
+                try:
+                    rows, hashes = done.get(timeout=SECONDS_BETWEEN_LOOKS).result()
+                except Empty:
+                    continue
+                take(rows, hashes)
+                left -= len(rows)
+                progress.advance(task, len(rows))
                 if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
                     _save(folder, known)
                     saved = time.monotonic()
     finally:
         pool.shutdown(cancel_futures=True)
+        while not done.empty():
+            if not (future := done.get()).cancelled() and future.exception() is None:
+                take(*future.result())
         _save(folder, known)
 
 
@@ -169,22 +227,32 @@ def _hash(path: Path, stamp: Stamps) -> NDArray[np.uint8]:
     try:
         with path.open("rb") as file:
             found = file_digest(file, "sha256").digest()
-    except OSError as error:
-        raise UserError(f"{path} can't be read ({error.strerror}): mend its permissions, or remove it.") from error
+    except OSError:
+        return np.zeros(32, dtype=np.uint8)
     if _stamp(path) != tuple(stamp.tolist()):
         raise UserError(f"{path} was changed while it was read: try again when its folder is at rest.")
     return np.frombuffer(found, dtype=np.uint8)
 
 
 def _save(folder: Path, known: _Known) -> None:
-    """Where it can be written; else the files are read again by the next command."""
+    """Where it can be written; else a warning says that every command reads the files again."""
     names = np.frombuffer("\0".join(known.names).encode("utf-8", "surrogateescape"), dtype=np.uint8)
 
     def save(temporary: Path) -> None:
         with temporary.open("wb") as file:
             np.savez(file, names=names, stamps=known.stamps, hashes=known.hashes)
 
+    memory = _memory(folder)
     try:
-        write_atomically(_memory(folder), save)
-    except OSError:
-        return
+        write_atomically(memory, save)
+    except OSError as error:
+        _warn_of_no_memory(memory.parent, error.strerror or str(error))
+
+
+@cache
+def _warn_of_no_memory(folder: Path, reason: str) -> None:
+    warnings.warn(
+        f"{folder} can't be written ({reason}), so that every command reads the same files again to know them by their "
+        "content: let XDG_CACHE_HOME name a folder that can.",
+        stacklevel=2,
+    )

@@ -12,8 +12,8 @@ from ear.config.hashing import digest
 from ear.config.schema import ImageFolderData
 from ear.data.base import evenly_spaced
 from ear.data.decode import RemarkCounter, crop_name, pixel_rule_name
-from ear.data.file_hashes import file_hashes, unread
-from ear.data.image_folder import CroppedImages, DecodedBatch, ImageList, collate, list_images
+from ear.data.file_hashes import Hashes, file_hashes, hexadecimal, unread
+from ear.data.image_folder import CroppedImages, DecodedBatch, DecodedImage, ImageList, collate, list_images
 from ear.data.latents import LatentCache
 from ear.errors import UserError
 
@@ -25,6 +25,7 @@ class FolderDataset:
         self.config = config
         self.name = "image_folder"
         self.classes = config.classes
+        self._hashes: Hashes | None = None  # of the images, once they are known by their content
 
     @cached_property
     def cache(self) -> LatentCache:
@@ -87,7 +88,8 @@ class FolderDataset:
             hashes = list(self.cache.source_hashes())
         else:
             self._require_path()
-            hashes = [row.tobytes().hex() for row in file_hashes(self.images.folder, self.images.files)]
+            self._hashes = file_hashes(self.images.folder, self.images.files)
+            hashes = [hexadecimal(row) for row in self._hashes]
         return digest([pixel_rule_name(self.config.exif_orientation), self.config.size, hashes])
 
     def require_read(self) -> None:
@@ -113,8 +115,8 @@ class FolderDataset:
         if self.config.latents is not None and self.config.path is not None and not Path(self.config.path).is_dir():
             raise UserError(
                 f"data.path: there is no folder {self.config.path} here, whose images are to be compared with: give "
-                "its place; or, if data.latents was made from the same images, --set data.path=null, which finds what "
-                "was compared with them before."
+                "its place; or, if data.latents was made from the same images and all of them could be decoded, --set "
+                "data.path=null, which finds what was compared with them before."
             )
 
     def split_size(self, name: str) -> int:
@@ -127,7 +129,7 @@ class FolderDataset:
         Those that don't decode are left out. At the end, warnings say what was left out and what is worth knowing.
 
         Raises:
-            UserError: none decodes.
+            UserError: none decodes, or one is not what `split_hash` told of.
         """
         self._require_train(name)
         wanted = evenly_spaced(len(self.images), most or len(self.images))
@@ -140,6 +142,8 @@ class FolderDataset:
         skipped: dict[str, str] = {}
         used = 0
         for batch in batches:
+            for item in (*batch.decoded, *batch.skipped):
+                self._require_unchanged(item)
             skipped |= {files[item.index]: item.error for item in batch.skipped}
             for item in batch.decoded:
                 for remark in item.remarks:
@@ -148,6 +152,20 @@ class FolderDataset:
                 used += len(batch.decoded)
                 yield batch.pixels
         self._report(used, skipped, remarks)
+
+    def _require_unchanged(self, item: DecodedImage) -> None:
+        """
+        Raises:
+            UserError: it was read from other bytes than those that it is known by: what is made of it would be kept
+                under the key of what it was.
+        """
+        if self._hashes is None or item.source_hash == hexadecimal(self._hashes[item.index]):
+            return
+        folder, file = self.images.folder, self.images.files[item.index]
+        self._hashes = None  # for who asks again in this process
+        for name in ("images", "_reference_hash"):
+            self.__dict__.pop(name, None)
+        raise UserError(f"{folder / file} was changed while it was measured: run the same command again.")
 
     def _report(self, used: int, skipped: dict[str, str], remarks: RemarkCounter) -> None:
         folder = self.images.folder

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ear.data.decode import RemarkCounter
-from ear.data.file_hashes import file_hashes
+from ear.data.file_hashes import file_hashes, hexadecimal
 from ear.data.latent_files import (
     ENCODING,
     INDEX,
@@ -134,19 +134,23 @@ class LatentCache:
                 counter.add(remark, found.first, found.images)
         return counter
 
-    def require_intact(self) -> None:
+    def require_intact(self, stop: Callable[[], bool] = lambda: False) -> None:
         """Compares every shard with the hash that it was written with; one that was not touched is not read again.
+
+        Args:
+            stop: asked between shards.
 
         Raises:
             UserError: one has changed, so that results would be kept under the key of what it was.
+            StoppedError: `stop` said yes.
         """
         self._maps = [None] * len(self.index.shards)  # of files that may have been replaced since
         names = [shard_path(self.folder, number).name for number in range(len(self.index.shards))]
-        found = file_hashes(self.folder, names)
+        found = [hexadecimal(row) for row in file_hashes(self.folder, names, stop)]
+        if "" in found:
+            raise UserError(f"{self.folder / names[found.index('')]} can't be read: mend its permissions.")
         changed = [
-            name
-            for name, info, row in zip(names, self.index.shards, found, strict=True)
-            if row.tobytes().hex() != info.sha256
+            name for name, info, content in zip(names, self.index.shards, found, strict=True) if content != info.sha256
         ]
         if changed:
             raise UserError(

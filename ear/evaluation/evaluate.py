@@ -77,26 +77,27 @@ def evaluate(
         on_images: called with the number of images generated so far by this process.
         keep_images: a folder for the generated images as PNG files; they are generated even if the metrics are known.
     """
-    # The main process alone asks for keys: to know images by their content, they have to be read, once.
-    key = processes.from_main(keys.evaluation if processes.is_main else "")
+    require_enough_images(config)
+    # Every process asks for the key, which may mean hours of reading images: one reads, and the others wait for it
+    # outside of collectives, whose time is limited.
+    key = processes.from_main(keys.evaluation)
     if processes.from_main(key in store and keep_images is None):
         return load_evaluation(key, store)
     if processes.count > min(config.evaluation.images, config.evaluation.null_images):
         raise UserError(f"{processes.count} processes are more than there are images to sample: start fewer.")
-    for module in ("torch_fidelity", "torchvision"):
-        import_extra(module, "evaluation")  # before minutes of sampling, not after
-    require_enough_images(config)
     if processes.is_main:
         require_as_published(checkpoint)
-    sampler = Sampler.load(checkpoint, config).to(choose_device(config.execution))
-    real: Reference | None = None
-    if processes.is_main:  # makes what others then find
-        extractor, real = _measuring(config, keys, dataset, store)
         if keep_images is not None:
             begin_folder(keep_images, key)
+    for module in ("torch_fidelity", "torchvision"):
+        import_extra(module, "evaluation")  # before minutes of sampling, not after
+    sampler = Sampler.load(checkpoint, config).to(choose_device(config.execution))
+    if processes.is_main:  # may download its weights, which others then find
+        extractor = _extractor(config, keys, dataset, store)
     processes.wait()
     if not processes.is_main:
-        extractor = load_extractor(config.evaluation, keys.extractor, dataset, store, choose_device(config.execution))
+        extractor = _extractor(config, keys, dataset, store)
+    real = _reference(config, keys, dataset, extractor, store)  # by every process, for the reason above
     started = time.perf_counter()
     settings = config.evaluation
     labels = balanced_labels(settings.images, sampler.classes)
@@ -110,7 +111,7 @@ def evaluate(
 
     labelled = _sampled_features(sampler, config, labels, extractor, processes, files, progress)
     unlabelled = _sampled_features(sampler, config, None, extractor, processes, files, progress)
-    if real is not None:
+    if processes.is_main:
         evaluation = Evaluation(
             metrics={
                 **measure(labelled, real, settings.neighbours),
@@ -239,16 +240,19 @@ def prepare(config: RunConfig, keys: RunKeys, dataset: Dataset, store: Store) ->
     if isinstance(tokenizer, KLTokenizer) and isinstance(dataset, FolderDataset) and dataset.config.latents is not None:
         data = dataset.config
         dataset.cache.check(classes=data.classes, size=data.size, tokenizer_hash=tokenizer.content_hash())
-    _measuring(config, keys, dataset, store)
+    _reference(config, keys, dataset, _extractor(config, keys, dataset, store), store)
 
 
-def _measuring(config: RunConfig, keys: RunKeys, dataset: Dataset, store: Store) -> tuple[Extractor, Reference]:
-    """What generated images are measured with and compared with.
+def _extractor(config: RunConfig, keys: RunKeys, dataset: Dataset, store: Store) -> Extractor:
+    return load_extractor(config.evaluation, keys.extractor, dataset, store, choose_device(config.execution))
+
+
+def _reference(config: RunConfig, keys: RunKeys, dataset: Dataset, extractor: Extractor, store: Store) -> Reference:
+    """What generated images are compared with.
 
     Raises:
         UserError: it is missing, damaged, or too little.
     """
-    extractor = load_extractor(config.evaluation, keys.extractor, dataset, store, choose_device(config.execution))
     real = load_reference(config, keys.reference, dataset, extractor, store)
     require_enough_images(config, real)
-    return extractor, real
+    return real

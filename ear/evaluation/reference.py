@@ -45,6 +45,7 @@ def load_reference(config: RunConfig, key: str, dataset: Dataset, extractor: Ext
     split = config.evaluation.reference
 
     def fill(folder: Path) -> None:
+        dataset.split_hash(split)  # known in this process, it is what the images' bytes are compared with
         batches = dataset.image_batches(split, config.execution.batch_size, worker_processes(config.execution))
         _measure(batches, dataset.split_size(split), extractor, folder)
 
