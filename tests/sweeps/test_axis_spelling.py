@@ -1,4 +1,4 @@
-"""One sweep whose YAML spells an axis in two ways, `stages.-1` and `stages.1`: its report never mixes configurations."""
+"""One sweep whose YAML spells an axis in two ways, `stages.-1` and `stages.1`: no report mixes configurations."""
 
 from pathlib import Path
 
