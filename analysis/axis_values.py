@@ -1,8 +1,11 @@
 """The values of an axis as a table sorts, groups and prints them, whatever the schema admits there."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import pandas as pd
 
 from sweeps.naming import shown
 
@@ -18,14 +21,22 @@ class AxisValue:
     """
 
     order: tuple[Any, ...]
-    text: str = field(compare=False)
+    value: Any = field(compare=False)
 
     @classmethod
     def of(cls, value: Any) -> "AxisValue":
-        return cls(_order(value), NOT_DRAWN_TEXT if value is NOT_DRAWN else shown(value))
+        return cls(_order(value), value)
 
     def __str__(self) -> str:
-        return self.text
+        """For people: of a drawn number, the digits that anybody reads."""
+        return NOT_DRAWN_TEXT if self.value is NOT_DRAWN else shown(self.value)
+
+    @property
+    def cell(self) -> str:
+        """For programs: words as they are, nothing where not drawn, all else as JSON has it, with every digit."""
+        if self.value is NOT_DRAWN:
+            return ""
+        return self.value if isinstance(self.value, str) else json.dumps(self.value, ensure_ascii=False)
 
 
 def axis_column(values: Sequence[Any]) -> list[Any]:
@@ -33,6 +44,12 @@ def axis_column(values: Sequence[Any]) -> list[Any]:
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return list(values)
     return [AxisValue.of(value) for value in values]
+
+
+def as_csv(summary: pd.DataFrame) -> str:
+    """A table with columns of axes, without the loss of a digit."""
+    cells = summary.map(lambda value: value.cell if isinstance(value, AxisValue) else value)
+    return str(cells.to_csv(index=False))
 
 
 def _order(value: Any) -> tuple[Any, ...]:

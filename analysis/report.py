@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.ablation_figure import save_ablation_figure
+from analysis.axis_values import as_csv
 from analysis.conditions import describe, differing
 from analysis.findings import findings
 from analysis.grid_figure import is_numeric_grid, save_grid_figure
@@ -67,7 +68,7 @@ def write_report(name: str, root: Path) -> Report:
     write_text(folder / "table.md", f"{text}\n\n{caption}\n{paper_line}\n{words}\n")
     full_caption = f"{caption} {'Paper: ' + paper.setting + '.' if paper else ''}".strip()
     write_text(folder / "table.tex", latex(table, results.axes, full_caption, f"tab:{name}"))
-    write_text(folder / "table.csv", summary.to_csv(index=False))
+    write_text(folder / "table.csv", as_csv(summary))
     files = [folder / "table.md", folder / "table.csv", folder / "table.tex"]
     files += save_figure(folder, results, summary, paper, caption)
     if len(counts):

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -143,11 +143,32 @@ def found_runs(client: Any, experiment: str, wanted: str) -> list[Any]:
 
 
 def frame_of(runs: Sequence[Any], axes: list[str]) -> pd.DataFrame:
-    """A row a run, sorted by the axes, whose values pandas can group by, and the seed."""
+    """A row a run, sorted by the axes, whose values pandas can group by, and the seed.
+
+    Raises:
+        UserError: a grid's run has no value for an axis.
+    """
     points = [json.loads(run.data.tags[PARAMETERS]) for run in runs]
+    for run, point in zip(runs, points, strict=True):
+        if TRIAL not in run.data.tags:  # only a search has parameters that are not drawn
+            require_axes(point, axes)
     columns = {axis: axis_column([point.get(axis, NOT_DRAWN) for point in points]) for axis in axes}
     frame = pd.DataFrame({**columns, **pd.DataFrame([row(run) for run in runs])})
     return frame.sort_values([*axes, "seed"], ignore_index=True)
+
+
+def require_axes(point: Mapping[str, Any], axes: Sequence[str]) -> None:
+    """
+    Raises:
+        UserError: this run of a grid is noted under other axes. A driver that spells them otherwise has not come to it,
+            and without their values runs of different configurations would pass for seeds of one.
+    """
+    if missing := [axis for axis in axes if axis not in point]:
+        raise UserError(
+            f"MLflow has runs of this sweep without a value of {', '.join(missing)}, but of {', '.join(point)}: its "
+            "axes were spelled in two ways. Run the sweep again, which trains nothing anew, or wait for the driver "
+            "that does; then write the report."
+        )
 
 
 def row(run: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ear.errors import UserError
 
 FOLDER = Path(__file__).resolve().parents[1]  # that the packages lie in
 PACKAGES = ("ear", "slurm", "sweeps")  # that results are made with
+TRIES_TO_READ = 2
 
 
 class OtherCodeError(UserError):
@@ -39,12 +40,30 @@ def code_environment() -> dict[str, str]:
 
 @cache
 def code_digest() -> str:
-    """SHA-256 of all sources as they are when this is called first: in a young process, of what it runs."""
+    """SHA-256 of all sources as they are when this is called first: in a young process, of what it runs.
+
+    Raises:
+        OtherCodeError: they are being changed at this moment.
+    """
+    for _ in range(TRIES_TO_READ):
+        try:
+            return _digest_of_sources()
+        except FileNotFoundError:  # between the listing and the reading: an editor that saves, a checkout
+            continue
+    raise OtherCodeError(f"The code in {FOLDER} is being changed: files vanish while it is read")
+
+
+def _digest_of_sources() -> str:
     digest = hashlib.sha256()
-    for path in sorted(path for package in PACKAGES for path in (FOLDER / package).rglob("*.py")):
+    for path in sorted(path for package in PACKAGES for path in (FOLDER / package).rglob("*.py") if _is_source(path)):
         digest.update(f"{path.relative_to(FOLDER)}\0".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def _is_source(path: Path) -> bool:
+    """Whether Python can import it; not what editors put beside it, as Emacs' dangling link `.#runner.py`."""
+    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(FOLDER).parts)
 
 
 def require_same_code(digest: str) -> None:

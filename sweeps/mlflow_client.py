@@ -57,10 +57,11 @@ def is_server(uri: str) -> bool:
     return uri.startswith(("http://", "https://"))
 
 
-def open_client(root: Path, *, reading: bool = False) -> Any:
-    """An `MlflowClient` for writing runs, or only for `reading` them.
+def open_client(root: Path, *, sweep: str | None = None, reading: bool = False) -> Any:
+    """An `MlflowClient` for writing runs, of this `sweep`, or only for `reading` them.
 
-    The one who writes makes the database where there is none, and puts right what it says of a root that was moved.
+    The one who writes makes the database where there is none, and puts right what it says of a root that was moved: of
+    all sweeps in the root's own database, of its own sweep alone in one that MLFLOW_TRACKING_URI names.
     Whoever reads changes nothing: a database that can't be used as it is, since its root was moved or is read-only, is
     copied, and the copy goes with the client.
 
@@ -77,7 +78,7 @@ def open_client(root: Path, *, reading: bool = False) -> Any:
     with tracking_errors(root):
         if not reading and given_uri() is None:
             create_database(root, mlflow.MlflowClient)
-        uri, copy = prepared(root, writing=not reading)
+        uri, copy = prepared(root, sweep, writing=not reading)
         client = mlflow.MlflowClient(uri)
         if copy is not None:
             weakref.finalize(client, shutil.rmtree, copy, ignore_errors=True)
@@ -85,18 +86,18 @@ def open_client(root: Path, *, reading: bool = False) -> Any:
     return client
 
 
-def prepared(root: Path, writing: bool) -> tuple[str, Path | None]:
+def prepared(root: Path, sweep: str | None, writing: bool) -> tuple[str, Path | None]:
     """What MLflow is to open, and the folder of the copy if it is one."""
     uri, own = tracking_uri(root), given_uri() is None
     file = sqlite_file(uri)
     if file is not None:
-        if not writing and not file.exists():
+        if not writing and not (file.exists() and file.stat().st_size):
             where = f"{root}; run one, or name its root with --root" if own else f"{uri} ({VARIABLE}); run one"
             raise UserError(f"No sweep has been run under {where}.")
         if writing or is_writable(file):
             try_database(file, writing)
     if writing and is_database(uri):
-        relocate(uri, misplaced(uri, root, own))
+        relocate(uri, [each for each in misplaced(uri, root, own) if own or each.folder.name == sweep])
     if writing or file is None or (is_writable(file) and not misplaced(uri, root, own)):
         return uri, None
     folder = Path(tempfile.mkdtemp(prefix="ear-mlflow-"))

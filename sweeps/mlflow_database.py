@@ -134,15 +134,18 @@ class Misplaced:
 
 
 def misplaced(uri: str, root: Path, own: bool) -> list[Misplaced]:
-    """The experiments of another root than this one.
+    """The experiments whose artifacts are noted below another root; none of a database that MLflow has yet to fill.
 
-    `own` is whether the database is this root's; in another one, a root that is still there may have its experiments.
+    `own` is whether the database is this root's. Another one is shared, and most roots of its experiments are not on
+    this machine: of those, the ones whose artifacts this root holds.
     """
-    from sqlalchemy import create_engine, text
+    from sqlalchemy import create_engine, inspect, text
 
     engine, found = create_engine(uri), []
     try:
         with engine.connect() as connection:
+            if not inspect(connection).has_table("experiments"):
+                return []
             rows = connection.execute(text("SELECT experiment_id, name, artifact_location FROM experiments")).all()
     finally:
         engine.dispose()
@@ -150,7 +153,7 @@ def misplaced(uri: str, root: Path, own: bool) -> list[Misplaced]:
         there, here = local_folder(location or ""), artifact_folder(root, name)
         if there is None or there == here or there.parts[-2:] != (ARTIFACTS, name):
             continue
-        if own or not there.exists():
+        if own or (here.is_dir() and not there.exists()):
             found.append(Misplaced(experiment, location, there.parents[1], here, root.resolve()))
     return found
 

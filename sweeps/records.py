@@ -68,6 +68,8 @@ class SweepRecords:
         self.parent = self._find_parent() or self._create_parent()
         self.touch()
         self.client.set_tag(self.parent, OBJECTIVES, json.dumps(identity.objectives))  # earlier versions did not
+        # One sweep's axes can be spelled in more than one way, `stages.1` and `stages.-1`: its runs go by the last.
+        self.client.set_tag(self.parent, PARAMETERS, json.dumps(identity.axes))
         if identity.source.exists():
             self.client.log_artifact(self.parent, str(identity.source))
         self.client.set_tag(self.parent, LAST_RAN, str(time.time_ns() // 1_000_000))
@@ -200,11 +202,15 @@ class SweepRecords:
         self._half_made.add(key)
 
     def _correct(self, run: PlannedRun) -> None:
-        """Earlier versions noted an axis' value as it stood in the YAML, `"1.5"`, and not as the run has it."""
+        """Brings the axes of a run that is there already to the names and values that they have now.
+
+        The same sweep can spell an axis otherwise, `stages.1` for `stages.-1`; and earlier versions noted a value as it
+        stood in the YAML, `"1.5"`, and not as the run has it. What is corrected is told by the tag, so that comes last.
+        """
         key, point = run.keys.evaluation, json.dumps(run.parameters)
         if key in self._runs and self._points[key] != point:
-            self.client.set_tag(self._runs[key], PARAMETERS, point)
             self.client.update_run(self._runs[key], name=run.label)
+            self.client.set_tag(self._runs[key], PARAMETERS, point)
             self._points[key] = point
 
     def _describe(self, run: PlannedRun) -> None:
@@ -308,6 +314,7 @@ class SweepRecords:
 
     def prune(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
         """The run was stopped early, which is a result too; the second time, only its artifacts."""
+        self._correct(run)
         if run.keys.evaluation in self._pruned:
             self._restore_artifacts(run)
             return

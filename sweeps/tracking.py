@@ -67,7 +67,7 @@ class Tracker:
         self._locked = False  # whether what was tried last met a lock
         self._warned = False
         try:
-            self._client = open_client(root)
+            self._client = open_client(root, sweep=identity.name)
             if self._try_to_become_writer():
                 with tracking_errors(root):
                     self._open()  # here, so that what can't work is said before anything is begun
@@ -139,7 +139,7 @@ class Tracker:
 
     def _open(self) -> None:
         if self._client is None:
-            self._client = open_client(self._root)
+            self._client = open_client(self._root, sweep=self._identity.name)
         self._records = SweepRecords(self._identity, self._store, self._root, self._client)
 
     def _write(self, job: Job) -> None:

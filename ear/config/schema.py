@@ -115,7 +115,7 @@ class ImageFolderData(Section):
     """The folder of cached latents that `ear encode` writes and `ear train` reads."""
     size: Count = 256
     """Side in pixels that images are cropped to."""
-    exif_orientation: bool = False
+    exif_orientation: Flag = False
     """Turn images as their EXIF data says before they are cropped. ADM and its followers ignore it."""
     classes: Count
     images: Count

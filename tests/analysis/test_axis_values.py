@@ -1,5 +1,6 @@
 """Axes of other values than numbers: sorted, grouped, drawn, and written as Markdown and LaTeX."""
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis.ablation_figure import draw, save_ablation_figure
-from analysis.axis_values import NOT_DRAWN, axis_column
+from analysis.axis_values import NOT_DRAWN, as_csv, axis_column
 from analysis.findings import findings
 from analysis.results import METRICS, SweepResults
 from analysis.samples import MOST_PANELS, panels_of
@@ -41,6 +42,19 @@ def test_values_are_sorted_by_kind_then_within_it_and_equal_ones_are_one_row() -
     assert list(map(str, summary[AXIS])) == TEXTS
     assert set(summary["runs"]) == {4}
     assert list(display_table(summarise(frame, [AXIS], METRICS), [AXIS], None)["x"]) == TEXTS
+
+
+def test_a_csv_file_has_every_digit_and_says_what_is_no_number() -> None:
+    digits = 0.12345678901234567
+    values = [None, True, digits, 10, "10 a", [0.8, None, "é"], {"b": 1}, NOT_DRAWN]
+    summary = summarise(runs(values), [AXIS, OTHER], ["fid"])
+    rows = list(csv.DictReader(as_csv(summary).splitlines()))
+    cells = ["null", "true", str(digits), "10", "10 a", '[0.8, null, "é"]', '{"b": 1}', ""]
+    assert [row[AXIS] for row in rows] == cells
+    assert {row[OTHER] for row in rows} == {"1.0"}
+    assert [float(row["fid"]) for row in rows] == list(summary["fid"])
+    numbers = summarise(runs([digits, 2.5]), [AXIS], ["fid"])
+    assert [float(row[AXIS]) for row in csv.DictReader(as_csv(numbers).splitlines())] == [digits, 2.5]
 
 
 def test_columns_of_numbers_stay_numbers() -> None:

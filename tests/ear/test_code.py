@@ -42,6 +42,40 @@ def test_any_source_that_changes_is_other_code(checkout: Path) -> None:
     assert code_digest() in digests
 
 
+def test_what_editors_leave_beside_the_sources_is_no_code(checkout: Path) -> None:
+    known = code_digest()
+    folder = checkout / "sweeps" / "part"
+    (folder / ".#module.py").symlink_to("somebody@a-machine.4711:1")  # Emacs, while a file has unsaved changes
+    (folder / ".module.py").write_text("a copy")
+    (folder / ".ipynb_checkpoints").mkdir()
+    (folder / ".ipynb_checkpoints" / "module.py").write_text("a copy")
+    (folder / "folder.py").mkdir()
+    code_digest.cache_clear()
+    assert code_digest() == known
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_source_that_vanishes_while_it_is_read(times: int, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, read = code_digest(), Path.read_bytes
+    vanished = [checkout / "ear" / f"{number}.py" for number in range(times)]
+    vanished[0].touch()
+
+    def reading(path: Path) -> bytes:
+        if vanished and path == vanished[0]:
+            vanished.pop(0).unlink()
+            for following in vanished[:1]:
+                following.touch()
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", reading)
+    code_digest.cache_clear()
+    if times == 1:
+        assert code_digest() == known
+    else:
+        with pytest.raises(OtherCodeError, match=f"The code in {checkout} is being changed"):
+            code_digest()
+
+
 def test_other_processes_find_this_code_first(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = str(Path(ear.__file__).parents[1])
     monkeypatch.setenv("PYTHONPATH", "/of/the/user")

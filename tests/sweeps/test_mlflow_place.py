@@ -129,6 +129,52 @@ def test_a_database_of_the_user_s_has_its_artifacts_below_the_root(
     assert list(caller.iterdir()) == []
 
 
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_new_database_of_the_user_s_is_filled(empty: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if empty:
+        (tmp_path / "new.db").touch()
+    monkeypatch.setenv(VARIABLE, f"sqlite:///{tmp_path / 'new.db'}")
+    with pytest.raises(UserError, match=r"No sweep has been run under .*new\.db \(MLFLOW_TRACKING_URI\)"):
+        open_client(tmp_path, reading=True)
+    assert [each.name for each in open_client(tmp_path).search_experiments()] == ["Default"]
+
+
+def test_in_a_shared_database_a_sweep_moves_itself_alone(
+    made: tuple[Path, Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, gone = tmp_path / "root", Path("/home/colleague/runs")
+    moved(made, root)
+    (root / "mlflow.db").rename(tmp_path / "shared.db")
+    uri = f"sqlite:///{tmp_path / 'shared.db'}"
+    monkeypatch.setenv(VARIABLE, uri)
+    client = mlflow.MlflowClient(uri)
+    for name in ("alpha", "beta", "gamma"):  # of roots that are not on this machine
+        experiment = client.create_experiment(name, artifact_folder(gone, name).as_uri())
+        client.create_run(experiment, tags={"ear.checkpoint": f"{gone}/store/key/checkpoint"})
+    artifact_folder(root, "beta").mkdir()
+    (root / "alpha").mkdir()  # a driver makes it first of all, of a sweep that a colleague named alike too
+
+    def roots(client: Any) -> dict[str, set[Path]]:
+        """Where the artifacts and the checkpoint of each are."""
+        found = {}
+        for name in ("alpha", "beta", "gamma"):
+            experiment = client.get_experiment_by_name(name)
+            (run,) = client.search_runs([experiment.experiment_id])
+            folders = local_folder(experiment.artifact_location), local_folder(run.info.artifact_uri)
+            checkpoint = Path(run.data.tags["ear.checkpoint"])
+            found[name] = {folders[0].parents[1], folders[1].parents[3], checkpoint.parents[2]}  # type: ignore[union-attr]
+        return found
+
+    as_noted = {name: {gone} for name in ("alpha", "beta", "gamma")}
+    for sweep in ("alpha", "gamma", "tracked", None):
+        open_client(root, sweep=sweep)
+        assert roots(client) == as_noted
+    assert roots(open_client(root, reading=True)) == as_noted | {"beta": {root}}
+    assert roots(client) == as_noted
+    open_client(root, sweep="beta")
+    assert roots(client) == as_noted | {"beta": {root}}
+
+
 @pytest.mark.parametrize(
     ("uri", "words"),
     [
