@@ -21,6 +21,7 @@ from functools import cache
 from hashlib import file_digest
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from threading import Event
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ from ear.progress import progress_bar
 Stamps = NDArray[np.int64]  # [N, 4]
 Hashes = NDArray[np.uint8]  # [N, 32]
 
-BLOCK = 256  # files that a thread takes at a time, at most
+BLOCK = 64  # files that a thread takes at a time, at most
 BLOCK_BYTES = 64 * 2**20  # or so many bytes, or one file of more
 THREADS = 32  # at most: they wait for disks
 SECONDS_BETWEEN_SAVES = 60.0
@@ -182,13 +183,19 @@ def _read(folder: Path, known: _Known, stamps: Stamps, missing: NDArray[np.int64
 
     def read(block: range) -> tuple[NDArray[np.int64], Hashes]:
         rows = missing[block.start : block.stop]
-        return rows, np.stack([_hash(folder / known.names[row], stamps[row]) for row in rows.tolist()])
+        hashes = np.zeros((len(rows), 32), dtype=np.uint8)
+        for number, row in enumerate(rows.tolist()):
+            if over.is_set():  # what is left of the block stays unknown
+                break
+            hashes[number] = _hash(folder / known.names[row], stamps[row])
+        return rows, hashes
 
     def take(rows: NDArray[np.int64], hashes: Hashes) -> None:
         # Settled by the inode's time, which nobody can set: a file may be dated in the future.
         remembered = (time.time_ns() - stamps[rows, 2] > SETTLED_NS) & hashes.any(axis=1)
         known.hashes[rows], known.stamps[rows] = hashes, np.where(remembered[:, None], stamps[rows], NO_STAMP)
 
+    over = Event()
     done: SimpleQueue[Future[tuple[NDArray[np.int64], Hashes]]] = SimpleQueue()
     pool = ThreadPoolExecutor(min(THREADS, 4 * usable_cpus()))
     saved = time.monotonic()
@@ -216,6 +223,7 @@ def _read(folder: Path, known: _Known, stamps: Stamps, missing: NDArray[np.int64
                     _save(folder, known)
                     saved = time.monotonic()
     finally:
+        over.set()
         pool.shutdown(cancel_futures=True)
         while not done.empty():
             if not (future := done.get()).cancelled() and future.exception() is None:
