@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never a half."""
+"""Writing files so that a reader sees the old content or the new, never a half; and where files can be written."""
 
 import json
 import os
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ear.errors import UserError
+
+OWN_FILE_SYSTEMS = {"tmpfs", "ramfs", "overlay", "zfs"}  # of one machine, though they have no disk's number
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -54,9 +56,6 @@ def is_there(path: Path) -> bool:
     except OSError:
         return False
     return path.exists()
-
-
-OWN_FILE_SYSTEMS = {"tmpfs", "ramfs", "overlay", "zfs"}  # of one machine too, though they have no disk's number
 
 
 def is_on_own_disk(path: Path) -> bool:

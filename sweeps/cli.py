@@ -125,7 +125,7 @@ def stop(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT) -> None:
     folder = SweepFolder(root, name)
     running = folder.running()
     if not running:
-        typer.echo(f"Nobody works on {name} under {root}.")
+        typer.echo(f"No driver of {name} is running under {root}.")
         return
     folder.request_stop()
     typer.echo(f"Asked to stop: {', '.join(f'{driver.host} (process {driver.pid})' for driver in running)}.")

@@ -105,7 +105,7 @@ def show_status(plan: Plan, root: Path, as_json: bool) -> None:
         for line in describe(plan.sweep, folder.path):
             console.print(line, highlight=False, soft_wrap=True)
     if not drivers:
-        console.print("Nobody works on it now.", highlight=False)
+        console.print("No driver is running.", highlight=False)
     for driver in drivers:
         show_driver(console, driver)
     for failure in failures[-FAILURES_SHOWN:]:

@@ -163,7 +163,9 @@ def _is_sixteen_bit(image: "Image") -> bool:
     return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
 
 
-TURNS = {  # EXIF's orientations but for 1, which is upright -> Pillow's name of what makes them so
+# EXIF's orientations but for 1, which is upright -> Pillow's name of what makes them so. ImageOps.exif_transpose has
+# this table too; but it writes the EXIF data anew, which fails where that is damaged, and would lose the image.
+TURNS = {
     2: "FLIP_LEFT_RIGHT",
     3: "ROTATE_180",
     4: "FLIP_TOP_BOTTOM",

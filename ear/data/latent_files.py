@@ -149,6 +149,7 @@ def write_shard(
 
 
 def file_sha256(path: Path) -> str:
+    """Of every byte as it is now; `ear.config.hashing.sha256` remembers a file whose size and time stay."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
