@@ -58,6 +58,20 @@ def is_there(path: Path) -> bool:
     return path.exists()
 
 
+def time_in(folder: Path) -> float:
+    """The time by which files in `folder` are dated, in seconds since 1970: a file server's clock need not be ours.
+
+    Raises:
+        OSError: nothing can be changed there.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as made:
+            return os.fstat(made.fileno()).st_mtime
+    except OSError:  # a full disk
+        os.utime(folder)
+        return folder.stat().st_mtime
+
+
 def is_on_own_disk(path: Path) -> bool:
     """Whether a path lies where this machine alone sees it, so that on others the same path may be something else."""
     try:

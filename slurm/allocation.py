@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 
 SUPERVISED = "EAR_SUPERVISED"  # in the environment of a command that is queued again where it stops
-SUBMITTED = "EAR_SUBMITTED"  # likewise: when its job was submitted, in seconds since 1970
+LAST_STOP = "EAR_LAST_STOP"  # likewise: the last request to stop as its job was submitted
 NOTHING_READY = 75  # exit code of a driver that others keep waiting, and that can be queued again: EX_TEMPFAIL
 
 

@@ -7,6 +7,7 @@ Whatever else happens to a job, it may be begun any number of times: what is don
 a checkpoint.
 """
 
+import math
 import os
 import signal
 import subprocess
@@ -23,10 +24,10 @@ from submitit.core.utils import DelayedSubmission
 
 from ear.code import code_environment
 from ear.errors import UserError
-from ear.files import write_text
+from ear.files import time_in, write_text
 from ear.interrupt import end_with_parent
 from ear.temporary import parents, remove_abandoned
-from slurm.allocation import NOTHING_READY, SUBMITTED, SUPERVISED, Allocation
+from slurm.allocation import LAST_STOP, NOTHING_READY, SUPERVISED, Allocation
 from slurm.attempts import Attempts
 from slurm.gang import Gang
 from slurm.progress import Progress
@@ -58,7 +59,7 @@ class EarJob:
         signal_delay: float,
         restarts: int,
         scratch: str | None,
-        submitted: float,
+        last_stop: str,
     ) -> None:
         """
         Args:
@@ -69,7 +70,7 @@ class EarJob:
             signal_delay: seconds between the signal and the time limit.
             restarts: most of them in a row that make no progress.
             scratch: folder on the node for temporary files.
-            submitted: when, in seconds since 1970.
+            last_stop: the sweep's last request to stop as this was submitted.
         """
         self.arguments = arguments
         self.shape = shape
@@ -79,7 +80,7 @@ class EarJob:
         self.signal_delay = signal_delay
         self.restarts = restarts
         self.scratch = scratch
-        self.submitted = submitted
+        self.last_stop = last_stop
         self._command: subprocess.Popen[bytes] | None = None
         self._told_to_end = False
 
@@ -124,8 +125,8 @@ class EarJob:
     def _supervise(self, allocation: Allocation, environment: dict[str, str]) -> None:
         """Runs the command to its end, again where its process was killed; ends the task with its exit code."""
         attempts = Attempts(self.folder / f"attempts-{allocation.job}.json", self.restarts)
-        rest = self.folder / f"rest-{allocation.job}"  # until when there is no use in beginning again
-        if (left := seconds_until(rest)) > 0:
+        rest = self.folder / f"rest-{allocation.job}"  # made when there was no use in beginning again for a while
+        if (left := SECONDS_BEFORE_ANOTHER_LOOK - seconds_since(rest)) > 0:
             self._queue_again(left)  # SLURM forgets a start time that is given while the job is being ended
         while True:
             if allocation.rank == 0:
@@ -143,7 +144,7 @@ class EarJob:
         if code == NOTHING_READY:
             print("Nothing is ready for this driver: its machine is given back for a while.", flush=True)
             attempts.forget_last()
-            write_text(rest, f"{time.time() + SECONDS_BEFORE_ANOTHER_LOOK}\n")
+            write_text(rest, "")
             self._queue_again(SECONDS_BEFORE_ANOTHER_LOOK)
         if code == INTERRUPTED:
             if allocation.rank > 0:
@@ -173,7 +174,7 @@ class EarJob:
         """The command's exit code, negative for a signal."""
         self._command = subprocess.Popen(
             [sys.executable, "-P", "-u", "-m", "ear", *self.arguments],
-            env={**os.environ, **code_environment(), SUPERVISED: "1", SUBMITTED: str(self.submitted), **environment},
+            env={**os.environ, **code_environment(), SUPERVISED: "1", LAST_STOP: self.last_stop, **environment},
             preexec_fn=become_a_command,
         )
         if self._told_to_end:  # before there was a command
@@ -207,12 +208,12 @@ class EarJob:
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def seconds_until(file: Path) -> float:
-    """From now to the time that a file names; 0 where there is none."""
+def seconds_since(file: Path) -> float:
+    """That have passed since a file was made, perhaps on another node; infinite where there is none."""
     try:
-        return max(0.0, float(file.read_text()) - time.time())
-    except (OSError, ValueError):
-        return 0.0
+        return time_in(file.parent) - file.stat().st_mtime
+    except OSError:
+        return math.inf
 
 
 def make_scratch(wanted: str) -> Path:

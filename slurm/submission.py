@@ -4,7 +4,6 @@ import json
 import shlex
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from slurm.inputs import keep
 from slurm.job import EarJob, Shape
 from slurm.profile import Profile
 from slurm.queue import run_slurm
+from slurm.stopping import last_stop
 
 UNLIMITED = 1_000_000  # restarts as far as submitit counts them; those that lead nowhere are counted by the job
 RECORD = "job.json"
@@ -134,7 +134,7 @@ class Submission:
             signal_delay=float(self.profile.signal_delay),
             restarts=self.profile.restarts,
             scratch=self.profile.scratch,
-            submitted=time.time(),
+            last_stop=last_stop(self.request.root / self.request.name, afresh=True),
         )
 
     def executor(self) -> submitit.SlurmExecutor:

@@ -22,8 +22,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ear.errors import UserError
-from ear.files import require_writable, write_json, write_text
-from slurm.allocation import SUBMITTED
+from ear.files import require_writable, write_json
+from slurm.allocation import LAST_STOP
+from slurm.stopping import last_stop, request_stop
 from sweeps.board import Board, Row
 
 SECONDS_BETWEEN_WRITES = 2.0
@@ -95,7 +96,7 @@ class SweepFolder:
             )
 
     def request_stop(self) -> None:
-        write_text(self.path / "stop", f"{datetime.now(UTC).isoformat(timespec='seconds')}\n")
+        request_stop(self.path)
 
     def running(self) -> list[DriverState]:
         """The drivers that are alive, as far as can be seen from here; changes nothing."""
@@ -138,6 +139,7 @@ class Session:
         self.folder = folder
         self._name = f"{socket.gethostname()}-{os.getpid()}"
         self._started = datetime.now(UTC)
+        self._last_stop = os.environ.get(LAST_STOP, last_stop(folder.path, afresh=True))
         self._written = 0.0
         self.stopping = folder.drivers / f"{self._name}.stopping"
 
@@ -159,11 +161,7 @@ class Session:
 
     def stop_requested(self) -> bool:
         """Whether `ear sweep stop` was called since this driver began, or its job was submitted."""
-        since = float(os.environ.get(SUBMITTED, self._started.timestamp()))
-        try:
-            return (self.folder.path / "stop").stat().st_mtime > since
-        except OSError:
-            return False
+        return last_stop(self.folder.path) not in ("", self._last_stop)
 
     def has_company(self) -> bool:
         """Whether another driver of this sweep is alive."""

@@ -1,6 +1,8 @@
 """The parts of a job: what it was granted, how its tasks meet, whether it gets on, and when it gives up."""
 
+import math
 import os
+import pickle
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +17,7 @@ from ear.files import is_there
 from ear.training.checkpoint import CheckpointHeader, save_checkpoint
 from slurm.allocation import Allocation
 from slurm.attempts import Attempts, FruitlessError
-from slurm.job import make_scratch
+from slurm.job import EarJob, make_scratch, seconds_since
 from slurm.progress import Progress
 from slurm.ray_node import own_address
 from slurm.rendezvous import PORTS, Rendezvous, free_port
@@ -136,6 +138,35 @@ def test_scratch_that_can_t_be_had_is_named(tmp_path: Path, environment: pytest.
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="can't be made"):
         make_scratch(str(tmp_path / "file" / "a"))
+
+
+def test_how_long_a_job_has_rested_is_told_by_the_file_server_s_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node on which it begins again may have another one."""
+    rest = tmp_path / "rest-7"
+    assert seconds_since(rest) == math.inf
+    rest.touch()
+    behind = time.time() - 600
+    monkeypatch.setattr(time, "time", lambda: behind)
+    assert 0 <= seconds_since(rest) < 100
+    made = rest.stat().st_mtime - 200
+    os.utime(rest, (made, made))
+    assert 200 <= seconds_since(rest) < 300
+
+
+def test_a_job_s_command_knows_the_stop_that_stood_there_at_submission_also_when_it_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through submitit's pickle, and through its new one."""
+    job = EarJob([], "alone", tmp_path, tmp_path, None, 60.0, 3, None, "the last stop")
+    again = pickle.loads(pickle.dumps(job.checkpoint().function))
+    program = tmp_path / "python"
+    program.write_text(f'#!/bin/sh\nprintf %s "$EAR_LAST_STOP" > {tmp_path}/told\n')
+    program.chmod(0o700)
+    monkeypatch.setattr("sys.executable", str(program))
+    assert again._run({}) == 0
+    assert (tmp_path / "told").read_text() == "the last stop"
 
 
 def save_unfinished(store: Path, key: str, step: int) -> None:

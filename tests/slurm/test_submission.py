@@ -15,6 +15,7 @@ from ear.code import FOLDER
 from ear.errors import UserError
 from slurm.cli import launch
 from slurm.profile import Profile
+from slurm.stopping import last_stop, request_stop
 from slurm.submission import HEAL, RECORD, JobRecord, Request, Submission
 from sweeps.plan import compile_plan
 
@@ -159,13 +160,17 @@ def test_what_was_submitted_is_what_runs(
     request = Request(
         "sweep", "alpha", ("sweep", "run", "sweeps/alpha.yaml", "--root", "runs"), tmp_path, None, given.files
     )
+    request_stop(tmp_path / "alpha")
+    stopped = last_stop(tmp_path / "alpha")
     record = Submission(request, Profile.model_validate(CASES[shape][1]), "mine.yaml").submit()
+    request_stop(tmp_path / "alpha")
     base.write_text(DIGITS.replace("warmup_steps: 100", "warmup_steps: 50"))
     sweep.write_text(SWEEP.replace("1.5", "1.25"))
 
     assert record.command == "ear sweep run sweeps/alpha.yaml --root runs"  # which is how to submit it again
     for pickle in record.folder.glob("*_submitted.pkl"):
         job = DelayedSubmission.load(pickle).function
+        assert job.last_stop == stopped
         assert job.arguments[:2] + job.arguments[3:] == ["sweep", "run", "--root", "runs"]
         assert compile_plan(Path(job.arguments[2])).identity.digest == given.identity.digest
     assert compile_plan(Path("sweeps/alpha.yaml")).identity.digest != given.identity.digest

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from slurm.allocation import SUBMITTED
+from slurm.allocation import LAST_STOP
+from slurm.stopping import last_stop
 from sweeps.session import Session, SweepFolder
 
 DRIVER = """
@@ -43,16 +44,45 @@ def test_a_driver_knows_whether_another_one_lives(tmp_path: Path) -> None:
         assert not session.has_company()
 
 
-def test_a_stop_reaches_drivers_whose_jobs_were_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("minutes", [-10, 0, 10])
+def test_a_stop_reaches_exactly_those_that_began_before_it_whatever_the_clocks_say(
+    minutes: int, tmp_path: Path
+) -> None:
+    """The machine that asks, or the file server, has a clock of its own."""
     folder = SweepFolder(tmp_path, "s")
-    submitted = time.time() - 10
+    before = Session(folder)
+    assert not before.stop_requested()
+    ask_to_stop(folder, time.time() + 60 * minutes)
+    assert before.stop_requested()
+    after = Session(folder)
+    assert not after.stop_requested()
+    ask_to_stop(folder, time.time() + 60 * minutes)
+    assert after.stop_requested()
+
+
+def test_two_requests_in_the_same_tick_of_a_file_system_are_two(tmp_path: Path) -> None:
+    folder = SweepFolder(tmp_path, "s")
+    ask_to_stop(folder, 1e9)
+    between = Session(folder)
+    ask_to_stop(folder, 1e9)
+    assert between.stop_requested()
+
+
+def test_a_stop_reaches_jobs_submitted_before_it_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = SweepFolder(tmp_path, "s")
+    early = last_stop(folder.path, afresh=True)
     folder.request_stop()
-    time.sleep(0.05)
     assert not Session(folder).stop_requested()  # begun after it, by hand
-    monkeypatch.setenv(SUBMITTED, str(submitted))
+    monkeypatch.setenv(LAST_STOP, early)
     assert Session(folder).stop_requested()
-    monkeypatch.setenv(SUBMITTED, str(time.time()))
+    monkeypatch.setenv(LAST_STOP, last_stop(folder.path, afresh=True))
     assert not Session(folder).stop_requested()  # submitted again after it
+
+
+def ask_to_stop(folder: SweepFolder, at: float) -> None:
+    """As the file server's clock would date it."""
+    folder.request_stop()
+    os.utime(folder.path / "stop", (at, at))
 
 
 def test_failures_outlive_their_driver_until_they_are_tried_again(tmp_path: Path) -> None:
