@@ -1,13 +1,13 @@
 """What nobody needs any more: found by reachability from the recorded uses, and deleted."""
 
 import shutil
-import time
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ear.errors import UserError
+from ear.files import time_in
 from ear.store.store import LEASES, PUBLISHING, TRASH, Entry, Store
 from ear.store.uses import Use, recorded_uses
 
@@ -99,9 +99,9 @@ def is_old(path: Path) -> bool:
     """Whether nothing of it was touched lately."""
     try:
         newest = max(each.stat().st_mtime for each in [path, *path.rglob("*")])
-    except (OSError, ValueError):
+        return time_in(path.parent) - newest > SETTLED_SECONDS
+    except (OSError, ValueError):  # where nothing can be made, nothing can be deleted either
         return False
-    return time.time() - newest > SETTLED_SECONDS
 
 
 def is_free(store: Store, path: Path) -> bool:

@@ -16,7 +16,6 @@ look through, it goes on: an old result goes only after the new one and that fil
 import json
 import os
 import shutil
-import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +29,7 @@ import yaml
 from ear.config import RunConfig
 from ear.config.loading import read_yaml, validate
 from ear.errors import UserError
-from ear.files import write_json, write_text
+from ear.files import time_in, write_json, write_text
 from ear.lease import LEASE_SECONDS
 from ear.store.outdated import is_outdated
 from ear.store.recognition import (
@@ -92,7 +91,7 @@ def migrate(root: Path, configs: Sequence[Path] = (), on_result: Callable[[], ob
 
 def _refuse_company(store: Store) -> None:
     for path in (store.work / LEASES).glob("*.lease"):
-        if time.time() - path.stat().st_mtime > 2 * LEASE_SECONDS:
+        if time_in(path.parent) - path.stat().st_mtime > 2 * LEASE_SECONDS:
             continue  # of a machine that is gone
         with store.lease(path.stem) as lease:
             if not lease.acquire():

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -293,6 +294,15 @@ def test_a_store_without_a_format_is_an_earlier_one(root: Path) -> None:
     with pytest.raises(UserError, match=r"ear store migrate --root"):
         Store(root)
     assert FIRST in migrate(root).carried
+
+
+def test_a_clock_that_is_ahead_makes_no_lease_a_lost_machine_s(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store(root, any_format=True).lease(LAST) as lease:
+        assert lease.acquire()
+        ahead = time.time() + 600
+        monkeypatch.setattr(time, "time", lambda: ahead)
+        with pytest.raises(UserError, match="Somebody works on"):
+            migrate(root)
 
 
 def test_a_lost_machine_s_lease_blocks_nothing(root: Path) -> None:

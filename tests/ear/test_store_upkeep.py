@@ -77,6 +77,24 @@ def test_unfinished_work_goes_when_nobody_will_go_on_with_it(tmp_path: Path) -> 
     assert {path.name for path in garbage.leftovers} == {"unwanted", "published-too", "publish-1", "trash-1"}
 
 
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_what_is_new_by_the_file_server_s_clock_stays_whatever_ours_says(
+    hours: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    publish(store, "new")
+    publish(store, "old")
+    for name in ("new unfinished", "old unfinished"):
+        store.workspace(name).mkdir()
+    for path in (store.path("old"), store.workspace("old unfinished")):
+        make_old(path)
+    skewed = time.time() + 3600 * hours
+    monkeypatch.setattr(time, "time", lambda: skewed)
+    garbage = find_garbage(store)
+    assert [entry.key for entry in garbage.results] == ["old"]
+    assert [path.name for path in garbage.leftovers] == ["old unfinished"]
+
+
 def test_a_forgotten_user_s_results_go_and_a_report_s_stay(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for key in ("trained", "measured", "reported"):
