@@ -13,7 +13,13 @@ from ear.errors import import_extra
 from ear.temporary import temporary_folder
 from slurm.allocation import Allocation
 from slurm.gang import Gang
-from slurm.ray_node import OBJECT_STORE_BYTES, RAY_SETTINGS, ray_memory, signals_kept_from_children
+from slurm.ray_node import (
+    OBJECT_STORE_BYTES,
+    RAY_SETTINGS,
+    kill_processes_naming,
+    ray_memory,
+    signals_kept_from_children,
+)
 
 SECRET = secrets.token_hex(32)
 
@@ -30,6 +36,7 @@ def ray_cluster(cpus: int, gpus: int) -> Iterator[Path]:
 
     Raises:
         UserError: Ray is not installed, or a temporary folder can't be made.
+        ClusterLost: Ray does not start.
     """
     gang, allocation = Gang.current(), Allocation.current()
     with ExitStack() as stack:
@@ -41,7 +48,7 @@ def ray_cluster(cpus: int, gpus: int) -> Iterator[Path]:
         from ray.job_config import JobConfig
 
         try:
-            with signals_kept_from_children(all_of_a_job=allocation is not None):
+            with started_or_lost(folder), signals_kept_from_children(all_of_a_job=allocation is not None):
                 ray.init(
                     address="local",
                     # As of a client's job, for which Ray does not put the driver's working directory first in the
@@ -67,6 +74,16 @@ def ray_cluster(cpus: int, gpus: int) -> Iterator[Path]:
 
 class ClusterLost(BaseException):
     """Nothing gets on any more, since a process of Ray's own is gone. Not an Exception: Tune would wait after one."""
+
+
+@contextmanager
+def started_or_lost(folder: Path) -> Iterator[None]:
+    """Leaves no process behind of a Ray in this folder that does not start, as when one of its own is killed."""
+    try:
+        yield
+    except Exception as error:
+        kill_processes_naming(folder)
+        raise ClusterLost(f"Ray did not start ({str(error).partition(chr(10))[0]})") from error
 
 
 def require_alive() -> None:

@@ -131,11 +131,11 @@ def _carry_out(plan: Plan, root: Path, conductor: Conductor, session: Session, p
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it logs, the board shows and the runner reports
     for restarts_left in reversed(range(RAY_RESTARTS + 1)):
         with ExitStack() as stack:
-            with waiting_for("Starting Ray"):
-                folder = stack.enter_context(ray_cluster(*node_share(plan.sweep, places)))
-            conductor.board = stack.enter_context(Board(f"Sweep {plan.sweep.name}", places, conductor.counts))
-            stack.enter_context(on_interrupt(conductor.stop))
             try:
+                with waiting_for("Starting Ray"):
+                    folder = stack.enter_context(ray_cluster(*node_share(plan.sweep, places)))
+                conductor.board = stack.enter_context(Board(f"Sweep {plan.sweep.name}", places, conductor.counts))
+                stack.enter_context(on_interrupt(conductor.stop))
                 return _work_in(folder, plan, root, conductor, session, places)
             except ClusterLost as lost:
                 conductor.cluster_lost(str(lost), again=restarts_left > 0)

@@ -128,6 +128,16 @@ def wait_for_a_trial(logs: Path, driver: "subprocess.Popen[str]") -> None:
         time.sleep(0.2)
 
 
+def wait_for_another_trial(driver: "subprocess.Popen[str]", known: set[int]) -> set[int]:
+    """Process ids of this driver's trials, as soon as there are others than those known."""
+    started = time.monotonic()
+    while not (found := set(victims(driver.pid).get("trial", ())) - known):
+        assert driver.poll() is None, "the driver ended"
+        assert time.monotonic() - started < 120, "no trial began"
+        time.sleep(0.2)
+    return found
+
+
 def kill_orphans(root: Path) -> None:
     """What a killed driver's Ray leaves takes seconds to notice; a machine that went down leaves nothing."""
     for process in psutil.process_iter():
@@ -219,7 +229,9 @@ def test_a_driver_goes_on_where_ray_s_own_processes_are_killed(tmp_path: Path) -
     sweep, root = tmp_path / "one.yaml", tmp_path / "runs"
     sweep.write_text(f"name: one\n{SET.replace('retries: 100', 'retries: 0')}\nspace: {{scoring.alpha: [1.0]}}\n")
     process = start(sweep, root)
+    lost: set[int] = set()
     for kind in ("raylet", "gcs"):
+        lost |= wait_for_another_trial(process, lost)
         wait_for_a_trial(root / "one" / "logs", process)
         time.sleep(2)  # until there is a checkpoint
         kill(victims(process.pid)[kind])
