@@ -1,17 +1,25 @@
 """Trials that are not to blame: their process runs other code than the driver, could not begin, or lost its Ray."""
 
+import errno
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from simulated import plan_of
 
 from ear.store import Store
+from sweeps import runner
 from sweeps.conductor import Conductor
+from sweeps.ray_cluster import ClusterLost
 from sweeps.session import Session, SweepFolder
 from sweeps.source import Grid
 from sweeps.task_messages import Order, Report
 from sweeps.tracking import Tracker
-from sweeps.trainable import StageTrial
+from sweeps.trainable import StageTrial, whose
+from sweeps.trial_processes import TrialProcesses
 from sweeps.work import Work
 
 SWEEP = "name: s\nset: {training.stages: [{steps: 100, learning_rate: 0.001}]}\nspace: {scoring.alpha: [1.0, 1.5]}\n"
@@ -71,6 +79,85 @@ def test_a_process_that_could_not_begin_is_not_called_killed(root: Path) -> None
     assert "killed, out of memory" in killed[-1]
     work.close()
     tracker.close(complete=False)
+
+
+@pytest.mark.parametrize(("failures", "ends"), [(3, "at work"), (4, "Ray did not start (why), again and again")])
+def test_a_ray_that_does_not_start_is_started_again_a_few_times(
+    failures: int, ends: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, store = plan_of(root, SWEEP), Store(root)
+    work, tracker = Work(Grid(plan.runs), store, retries=0), Tracker(plan.identity, store, root)
+    starts = iter(range(failures + 1))
+
+    @contextmanager
+    def cluster(*_: int) -> Iterator[Path]:
+        if next(starts) < failures:
+            raise ClusterLost("Ray did not start (why)")
+        yield root
+
+    monkeypatch.setattr(runner, "ray_cluster", cluster)
+    monkeypatch.setattr(runner, "_work_in", lambda *_: True)
+    with Session(SweepFolder(root, "s")).opened() as session, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        conductor = Conductor(work, Grid(plan.runs), tracker, session)
+        at_work = runner._carry_out(plan, root, conductor, session, 1)
+        assert (conductor.stop_reason or "at work") == ends
+        assert at_work == (ends == "at work")
+    assert len(told) == 3
+    assert {str(each.message) for each in told} == {
+        "Ray did not start (why): it is started anew, and trials go on from their checkpoints."
+    }
+    work.close()
+    tracker.close(complete=False)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS], ids=errno.errorcode.get)
+@pytest.mark.parametrize(
+    "error",
+    [
+        lambda reason: reason,
+        lambda reason: caused_by(ValueError("while it saved"), reason),
+        lambda reason: RuntimeError(f"SafetensorError: I/O error: {reason.strerror} (os error {reason.errno})"),
+    ],
+    ids=["itself", "cause", "quoted"],
+)
+def test_a_full_or_read_only_place_is_no_trial_s_fault(number: int, error: Callable[[OSError], Exception]) -> None:
+    assert whose(error(OSError(number, os.strerror(number)))) == "place"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "broken"), OSError("no number"), ValueError("28")], ids=repr)
+def test_any_other_error_is_the_trial_s(error: Exception) -> None:
+    assert whose(error) == "task"
+
+
+def caused_by(error: Exception, reason: Exception) -> Exception:
+    error.__cause__ = reason
+    return error
+
+
+def test_a_full_disk_ends_the_sweep_and_fails_no_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, store = plan_of(root, SWEEP), Store(root)
+    work, tracker = Work(Grid(plan.runs), store, retries=0), Tracker(plan.identity, store, root)
+    monkeypatch.setattr(StageTrial, "_train", full)
+    with Session(SweepFolder(root, "s")).opened() as session:
+        conductor = Conductor(work, Grid(plan.runs), tracker, session)
+        work.start()
+        task = conductor.next("trial")
+        assert task is not None
+        order = Order.of(task, root, root / "log", session.stopping, 1, None).dumps()
+        trial = trial_of(order)
+        trial._processes = TrialProcesses(1)
+        assert conductor.report("trial", Report.from_result(trial.step()))
+        reason = "nothing can be written any more (OSError: [Errno 28] No space left on device)"
+        assert conductor.stop_reason == reason
+        assert conductor.next("another trial") is None
+        assert not work.settled
+    work.close()
+    tracker.close(complete=False)
+
+
+def full(*_: object) -> Report:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_ray_that_is_lost_is_no_fault_of_its_trials(root: Path) -> None:

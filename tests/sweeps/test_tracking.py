@@ -81,10 +81,9 @@ def test_a_server_that_goes_away_and_comes_back_has_everything_once(server: Serv
     write(tracker, plan, 1)
     time.sleep(0.3)  # in the middle of it
     server.kill()
-    started = time.monotonic()
     write(tracker, plan, 2)
     write(tracker, plan, 3)
-    assert time.monotonic() - started < 0.1  # nobody waits for it
+    assert tracker._jobs.qsize() >= 5  # of these six; the thread may have one in hand, and nobody waits for it
     time.sleep(1)
     server.start()
     assert tracker.close(complete=True)
@@ -97,10 +96,8 @@ def test_a_server_that_stays_away_is_given_up_and_filled_in_later(server: Server
     write(tracker, plan, 0)
     server.kill()
     write(tracker, plan, 1)
-    started = time.monotonic()
     with pytest.warns(UserWarning, match="Results are safe in the store"):
         assert not tracker.close(complete=False, patience=1)
-    assert time.monotonic() - started < 10
     with pytest.raises(UserError, match=r"can't be reached.*unset that variable"):
         Tracker(plan.identity, Store(tmp_path), tmp_path)
     server.start()
@@ -119,10 +116,9 @@ def test_a_server_that_hangs_is_given_up_too(server: Server, plan: Plan, tmp_pat
     assert server.process is not None
     os.killpg(server.process.pid, signal.SIGSTOP)  # takes connections and never answers
     write(tracker, plan, 1)
-    started = time.monotonic()
     with pytest.warns(UserWarning, match="Results are safe in the store"):
         assert not tracker.close(complete=False, patience=2)
-    assert time.monotonic() - started < 5
+    assert tracker._thread.is_alive()  # in the call that has no answer yet: nobody waited for its end
 
 
 def test_of_two_drivers_one_writes_and_the_other_takes_over(
