@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ear.errors import UserError
-from ear.store.store import LEASES, PUBLISHING, TRASH, Entry, Store
+from ear.store.store import ASIDE, LEASES, PUBLISHING, TRASH, Entry, Store
 from ear.store.uses import Use, recorded_uses
 
 SETTLED_SECONDS = 3600.0  # whatever is younger may belong to a process that has not recorded its use yet
@@ -89,7 +89,7 @@ def find_leftovers(store: Store, needed: set[str], published: set[str]) -> list[
     for path in sorted(store.work.iterdir()):
         if path.name == LEASES:
             continue
-        passing = path.name.startswith((PUBLISHING, TRASH))
+        passing = path.name.startswith((ASIDE, PUBLISHING, TRASH))
         if (passing or path.name in published or path.name not in needed) and is_old(path) and is_free(store, path):
             found.append(path)
     return found
