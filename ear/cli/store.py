@@ -40,7 +40,8 @@ def list_(
     from ear.store.uses import recorded_uses
 
     store = Store(root, reading=True)
-    known = entries(store)
+    damaged: list[str] = []
+    known = entries(store, damaged)
     needs = {entry.key: needs_of(entry) for entry in known}
     users: dict[str, list[str]] = {}
     for use in recorded_uses(store):
@@ -72,6 +73,8 @@ def list_(
     hidden = 0 if everything else max(0, len(known) - ROWS_SHOWN)
     more = f", {hidden:,} of them not shown (--all)" if hidden else ""
     console.print(f"\n{len(known):,} results, {size(sum(entry.bytes for entry in known))}{more}.", highlight=False)
+    if damaged:
+        console.print(f"{len(damaged)} more can't be read: `ear store verify` says why.", highlight=False)
     if old:
         console.print(say_outdated(old), highlight=False, soft_wrap=True)
 

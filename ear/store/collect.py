@@ -35,9 +35,24 @@ def reachable(keys: Iterable[str], needs: Mapping[str, Iterable[str]]) -> set[st
     return found
 
 
-def entries(store: Store) -> list[Entry]:
-    """Of all results, the newest first."""
-    return sorted((store.entry(key) for key in store.published()), key=lambda entry: entry.created, reverse=True)
+def entries(store: Store, damaged: list[str] | None = None) -> list[Entry]:
+    """Of all results, the newest first.
+
+    Args:
+        damaged: takes the keys of those whose entry can't be read.
+
+    Raises:
+        UserError: an entry can't be read, and no such list is given.
+    """
+    found = []
+    for key in store.published():
+        try:
+            found.append(store.entry(key))
+        except UserError:
+            if damaged is None:
+                raise
+            damaged.append(key)
+    return sorted(found, key=lambda entry: entry.created, reverse=True)
 
 
 def needs_of(entry: Entry) -> tuple[str, ...]:

@@ -54,10 +54,21 @@ def lost_seconds(store: Store, keys: Iterable[str]) -> float:
 
 
 def removed_keys(store: Store) -> set[str]:
-    """Of all results that were ever removed; some are there again."""
-    with suppress(OSError, ValueError, TypeError):
-        return set(json.loads((store.folder / REMOVED).read_text(encoding="utf-8")))
-    return set()
+    """Of all results that were ever removed; some are there again.
+
+    Raises:
+        UserError: their list is damaged.
+    """
+    path = store.folder / REMOVED
+    try:
+        return {str(key) for key in json.loads(path.read_text(encoding="utf-8"))}
+    except FileNotFoundError:
+        return set()
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}), so it can't be told which of MLflow's numbers are of removed results: restore "
+            "it, a list of keys, or delete it together with the MLflow runs of the sweeps that were repaired."
+        ) from error
 
 
 def _discard(store: Store, path: Path) -> None:

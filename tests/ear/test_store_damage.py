@@ -18,6 +18,7 @@ from ear.evaluation import load_evaluation
 from ear.files import write_text
 from ear.run import Run
 from ear.store import Store, checkpoint_keys
+from ear.store.collect import find_garbage
 from ear.store.repair import removed_keys, repair
 from ear.store.verify import require_as_published, verify
 from ear.training.checkpoint import CHECKPOINT, DIGESTS, load_metadata, load_part
@@ -306,6 +307,21 @@ def test_everything_is_on_the_disk_before_it_gets_its_name(store: Store, monkeyp
     assert unflushed == []
 
 
+def test_one_damaged_entry_hides_no_other_from_the_list_and_the_forecast(store: Store) -> None:
+    from sweeps.forecast import newest_entries
+
+    publish(store, A)
+    publish(store, B)
+    (store.path(A) / "entry.json").write_text("{")
+    said = CliRunner().invoke(app, ["list", "--root", str(store.folder.parent)])
+    assert said.exit_code == 0
+    assert B[:12] in said.stdout
+    assert "1 more can't be read: `ear store verify` says why" in said.stdout
+    assert [entry["key"] for entry in newest_entries(store)] == [B]
+    with pytest.raises(UserError, match="verify --repair"):  # what it needs can't be told
+        find_garbage(store)
+
+
 # --- unfinished stages ----------------------------------------------------------------------------------------------
 
 
@@ -353,6 +369,14 @@ def test_a_damaged_unfinished_stage_begins_anew(damage: Callable[[Path], None], 
     with warnings.catch_warnings(action="error"):
         assert copied.trainer().step == 4  # and the next call hears nothing of it
     copied.save_unfinished(trainer)
+
+
+def test_a_file_where_the_unfinished_stage_s_folder_is_to_be_makes_way(copied: Run) -> None:
+    folder = unfinished(copied).parent
+    shutil.rmtree(folder)
+    folder.write_text("mine")
+    copied.save_unfinished(copied.trainer())
+    assert unfinished(copied).is_file()
 
 
 def test_one_of_an_earlier_version_is_taken_as_it_is(copied: Run) -> None:
