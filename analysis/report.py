@@ -18,11 +18,15 @@ from analysis.samples import save_sample_sheet
 from analysis.search import ranked, search_findings, search_table
 from analysis.statistics import seed_range, summarise
 from analysis.tables import display_table, latex, markdown
+from ear.errors import UserError
+from ear.evaluation import load_evaluation
 from ear.files import may_write, require_writable, write_text
 from ear.store import Store
 from ear.store.outdated import refuse_outdated
+from ear.store.repair import removed_keys
 from ear.store.uses import record_use
 from sweeps.naming import short_names
+from sweeps.records import differs
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ def write_report(name: str, root: Path) -> Report:
     """
     results = load_results(name, root)
     refuse_outdated(Store(root, reading=True), results.rests_on)
+    refuse_removed(Store(root, reading=True), results)
     folder = root / name / "report"
     if may_write(folder):
         record_use(Store(root), f"report {name}", results.rests_on)
@@ -75,6 +80,24 @@ def write_report(name: str, root: Path) -> Report:
         save_sample_sheet(folder / "samples.png", results, summary, caption)
         files.append(folder / "samples.png")
     return Report(folder, text, caption, words, files)
+
+
+def refuse_removed(store: Store, results: SweepResults) -> None:
+    """
+    Raises:
+        UserError: MLflow has numbers of results that were damaged, or rested on damage.
+    """
+    removed = removed_keys(store)
+    stale = {key for key in removed & results.rests_on if key not in store}
+    for _, run in results.finished.iterrows():
+        key, *_ = run["rests_on"]
+        if key in removed and key in store and differs(load_evaluation(key, store), run.to_dict()):
+            stale.add(key)
+    if stale:
+        raise UserError(
+            f"{len(stale)} of these results were damaged, or rested on damaged ones, and `ear store verify --repair` "
+            "removed them: run the sweep again, which computes them anew and corrects MLflow."
+        )
 
 
 def grid_findings(results: SweepResults, paper: PaperAblation | None) -> str:

@@ -6,6 +6,7 @@ from ear.errors import UserError
 from ear.file_kinds import is_safetensors
 from ear.files import require_file_place, require_writable
 from ear.official import load_official, save_official
+from ear.store.verify import require_as_published
 from ear.training.checkpoint import CHECKPOINT, CheckpointHeader, load_header, load_part, save_checkpoint
 from ear.weight_faults import require_finite
 
@@ -42,6 +43,7 @@ def to_official(source: Path, file: Path) -> None:
     if file.suffix != ".pth":
         raise UserError(f"{OPTION} {file}: an official checkpoint is a file that ends in .pth.")
     require_file_place(file, OPTION)
+    require_as_published(source)
     config, weights, averages = load_header(source).config, load_part(source, "model"), load_part(source, "ema")
     for part, state in (("model", weights), ("ema", averages)):
         require_finite(state, f"{source}, {part},")

@@ -30,6 +30,16 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def flush_to_disk(folder: Path) -> None:
+    """All files below a folder, and the folders."""
+    for path in [*folder.rglob("*"), folder]:
+        opened = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
 def write_text(path: Path, text: str) -> None:
     """Atomically writes a UTF-8 text file, making its folder when needed."""
     write_atomically(path, lambda temporary: _write_text(temporary, text))

@@ -1,6 +1,8 @@
 """One run, a configuration with its seed: trains what the store does not hold, evaluates what it does not hold."""
 
 import time
+import uuid
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,9 +19,10 @@ from ear.execution import set_up
 from ear.files import write_text
 from ear.interrupt import StoppedError
 from ear.store import Lease, RunKeys, Store, run_keys
+from ear.store.store import ASIDE
 from ear.store.verify import require_as_published
 from ear.training import Callback, PeriodicCheckpoint, Trainer, TrainingRecord
-from ear.training.checkpoint import CHECKPOINT, load_part
+from ear.training.checkpoint import CHECKPOINT, DamagedCheckpointError, load_part, require_whole
 from ear.training.history import from_tensors
 from ear.training.token_data import load_token_data
 
@@ -85,11 +88,11 @@ class Run:
             if self.processes.any(stopped):
                 raise StoppedError
         data = load_token_data(self.config, self.dataset)
+        if (initial := self.config.training.initial_checkpoint) is not None and self.processes.is_main:
+            require_as_published(Path(initial))
         trainer = Trainer(self.config, data, device=device, processes=self.processes)
-        checkpoint = self.processes.from_main(self._latest_checkpoint())
+        checkpoint = self.processes.from_main(self._latest_checkpoint() if self.processes.is_main else None)
         if checkpoint is not None:
-            if self.processes.is_main:
-                require_as_published(checkpoint)
             trainer.restore(checkpoint)
         if self.processes.is_main:
             trainer.callbacks += [
@@ -100,12 +103,41 @@ class Run:
         return trainer
 
     def _latest_checkpoint(self) -> Path | None:
+        """What a training goes on from. A damaged checkpoint of an unfinished stage is set aside: every later call
+        would meet it again.
+
+        Raises:
+            UserError: a published stage is not what was published.
+        """
         latest = None
         for stage, key in enumerate(self.keys.stages):
             if key not in self.store:
-                return self._unfinished(stage) if self._unfinished(stage).exists() else latest
+                if self._has_unfinished(stage):
+                    return self._unfinished(stage)
+                break
             latest = self.store.path(key) / CHECKPOINT
+        if latest is not None:
+            require_as_published(latest)
         return latest
+
+    def _has_unfinished(self, stage: int) -> bool:
+        path = self._unfinished(stage)
+        if path.parent.is_file():  # where a checkpoint's folder is to be
+            path.parent.rename(path.parent.with_name(f"{ASIDE}{path.parent.name}-{uuid.uuid4().hex[:8]}"))
+        if not path.exists():
+            return False
+        try:
+            require_whole(path)
+        except DamagedCheckpointError as error:
+            aside = path.with_name(f"damaged-{uuid.uuid4().hex[:8]}.safetensors")
+            path.rename(aside)
+            warnings.warn(
+                f"{error} Stage {stage + 1} of {len(self.keys.stages)} begins anew; what it had is in {aside} until "
+                "then.",
+                stacklevel=2,
+            )
+            return False
+        return True
 
     def _unfinished(self, stage: int) -> Path:
         return self.store.workspace(self.keys.stages[stage]) / CHECKPOINT

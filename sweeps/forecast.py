@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -89,7 +90,11 @@ def newest_entries(store: Store) -> list[dict[str, Any]]:
         except OSError:
             continue
     newest = sorted(found, reverse=True)[: 4 * RESULTS_LOOKED_AT]
-    return [json.loads(path.read_text(encoding="utf-8")) for _, path in newest]
+    entries = []
+    for _, path in newest:
+        with suppress(OSError, ValueError):  # damaged, which `ear store verify` says
+            entries.append(json.loads(path.read_text(encoding="utf-8")))
+    return entries
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,20 @@ brings them up to what the store holds.
 """
 
 import json
+import math
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ear.errors import UserError
+from ear.evaluation import Evaluation, load_evaluation
 from ear.run import Run
 from ear.store import Store
+from ear.store.repair import removed_keys
+from ear.store.verify import require_as_published
 from ear.training import TrainingRecord
 from ear.training.checkpoint import CHECKPOINT
 from sweeps.mlflow_client import refuses, tracking_uri
@@ -77,6 +82,8 @@ class SweepRecords:
         self._runs: dict[str, str] = {}  # run ids; here and below, a run goes by the key of its evaluation
         self._points: dict[str, str] = {}  # the values of its axes, as MLflow has them
         self._over: set[str] = set()
+        self._removed = removed_keys(store)  # whose numbers in MLflow may be of the damage
+        self._shown: dict[str, Mapping[str, float]] = {}  # metrics that MLflow had of these
         self._pruned: set[str] = set()
         self._at_work: set[str] = set()
         self._half_made: set[str] = set()
@@ -160,6 +167,8 @@ class SweepRecords:
             self._unchecked[tags[KEY]] = folder
         if run.info.status == "FINISHED" and tags.get(OUTCOME) in ("finished", "diverged"):
             self._over.add(tags[KEY])
+            if tags[KEY] in self._removed:
+                self._shown[tags[KEY]] = run.data.metrics
         if run.info.status == "FINISHED" and tags.get(OUTCOME) == "pruned":
             self._pruned.add(tags[KEY])
         if run.info.status == "RUNNING":
@@ -263,6 +272,7 @@ class SweepRecords:
     def finish(self, run: PlannedRun, tags: Mapping[str, str], at: int) -> None:
         """Brings the run up to its results in the store, which must be there; the second time, only its artifacts."""
         self._correct(run)
+        self._retire_stale(run)
         if run.keys.evaluation in self._over:
             self._restore_artifacts(run)
             return
@@ -307,6 +317,15 @@ class SweepRecords:
         self._log(run_id, metrics=_metrics(metrics, outcome.step, at), tags=tags)
         self._end(run, "FINISHED")
 
+    def _retire_stale(self, run: PlannedRun) -> None:
+        """Deletes a run whose result was damaged, or rested on damage, and is another since it was computed anew: its
+        curve is of the former one too."""
+        key = run.keys.evaluation
+        shown = self._shown.pop(key, None)
+        if shown is not None and differs(load_evaluation(key, self.store), shown):
+            self.client.delete_run(self._runs[key])  # MLflow keeps it among the deleted
+            self.look_up(key)
+
     def _hosts(self, run: PlannedRun) -> list[str]:
         """Where its stages, and its evaluation, were carried out, each once."""
         made = [key for key in (*run.keys.stages, run.keys.evaluation) if key in self.store]
@@ -343,8 +362,15 @@ class SweepRecords:
 
     def _results(self, run: PlannedRun) -> list[Path]:
         """What an evaluation left in the store for people to look at."""
-        folder = self.store.path(run.keys.evaluation)
-        return [folder / name for name in ("samples.png", "samples_null.png", "evaluation.json")]
+        folder, intact = self.store.path(run.keys.evaluation), []
+        for name in ("samples.png", "samples_null.png", "evaluation.json"):
+            try:
+                require_as_published(folder / name)
+            except UserError as error:
+                warnings.warn(str(error), stacklevel=2)
+            else:
+                intact.append(folder / name)
+        return intact
 
     def _logs_of(self, run: PlannedRun) -> list[Path]:
         return [log for stage in run.keys.stages if (log := self._logs / f"{stage}.log").exists()]
@@ -394,6 +420,11 @@ def last_ran(parent: Any) -> int:
     """When a driver took this sweep up last, in ms: of several with one name, one that began first may be the last."""
     noted = parent.data.tags.get(LAST_RAN)  # not by earlier versions
     return int(noted) if noted else max(parent.info.start_time, parent.info.end_time or 0)
+
+
+def differs(evaluation: Evaluation, shown: Mapping[str, float]) -> bool:
+    """Whether MLflow has other metrics of it."""
+    return any(not math.isclose(shown.get(name, math.nan), value) for name, value in evaluation.metrics.items())
 
 
 def _metrics(values: Mapping[str, float], step: int, at: int) -> list[Any]:

@@ -34,6 +34,7 @@ def sample(
     from ear.errors import import_extra
     from ear.execution import set_up
     from ear.sampling import Sampler, save_grid
+    from ear.store.verify import require_as_published
     from ear.training.checkpoint import load_header
 
     import_extra("torchvision.utils", "evaluation")  # before the work whose result it writes
@@ -41,6 +42,7 @@ def sample(
     path = checkpoint_file(checkpoint)
     config = override(load_header(path).config, overrides, path)
     labels = parse_classes(classes, config.data.classes)
+    require_as_published(path)
     sampler = Sampler.load(path, config).to(set_up(config.execution))
     rows = len(labels) if labels else 1
     with progress_bar() as progress:

@@ -40,7 +40,8 @@ def list_(
     from ear.store.uses import recorded_uses
 
     store = Store(root, reading=True)
-    known = entries(store)
+    damaged: list[str] = []
+    known = entries(store, damaged)
     needs = {entry.key: needs_of(entry) for entry in known}
     users: dict[str, list[str]] = {}
     for use in recorded_uses(store):
@@ -72,6 +73,8 @@ def list_(
     hidden = 0 if everything else max(0, len(known) - ROWS_SHOWN)
     more = f", {hidden:,} of them not shown (--all)" if hidden else ""
     console.print(f"\n{len(known):,} results, {size(sum(entry.bytes for entry in known))}{more}.", highlight=False)
+    if damaged:
+        console.print(f"{len(damaged)} more can't be read: `ear store verify` says why.", highlight=False)
     if old:
         console.print(say_outdated(old), highlight=False, soft_wrap=True)
 
@@ -125,33 +128,61 @@ def gc(
 
 
 @app.command()
-def verify(root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
+def verify(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Remove the damaged results, and all that rests on them.")
+    ] = False,
+    root: Root = DEFAULT_ROOT,
+    as_json: Json = False,
+) -> None:
     """Compare every file with the hash that it was published with; exit code 1 where one has changed.
 
-    Example:  ear store verify
+    Names what rests on a damaged result too, since it may have been computed from the damage. With --repair both are
+    removed, and the commands that need them compute them anew. Stop what works on the store first.
+
+    \b
+    Examples:
+      ear store verify
+      ear store verify --repair
     """
     from dataclasses import asdict
 
     from ear.cli.progress import progress_bar
     from ear.store import Store
+    from ear.store.repair import lost_seconds
+    from ear.store.repair import repair as repair_store
     from ear.store.verify import verify as verify_store
 
-    store = Store(root, reading=True)
+    store = Store(root, reading=not repair)
     with progress_bar(disable=as_json) as progress:
         task = progress.add_task("verifying", total=len(store.published()), note="")
         verdict = verify_store(store, lambda: progress.advance(task))
+    spent = lost_seconds(store, [*verdict.faults, *verdict.resting])
+    if repair:
+        repair_store(store, verdict)
     if as_json:
-        print(json.dumps(asdict(verdict), indent=2))
+        print(json.dumps({**asdict(verdict), "repaired": repair}, indent=2))
     else:
         for key, faults in verdict.faults.items():
             print(f"{store.path(key)}: {'; '.join(faults)}")
+        for key, damaged in {**verdict.resting, **verdict.unfinished}.items():
+            print(f"{key}: rests on {', '.join(damaged)}, and may have been computed from the damage")
         unknown = f", {verdict.unverifiable} are of an older version and can't be told" if verdict.unverifiable else ""
         print(f"{verdict.intact} results are intact, {len(verdict.faults)} are not{unknown}.")
         if verdict.faults:
-            print("Delete the folders of those that are not: the commands that need them compute them anew.")
+            also = len(verdict.resting) + len(verdict.unfinished)
+            rests = f", and with them {also} that rest on them" if also else ""
+            took = f" They took {spent / 3600:.1f} hours to compute." if spent > 360 else ""
+            if repair:
+                print(f"Those were removed{rests}.{took} The commands that need them compute them anew.")
+            else:
+                print(
+                    f"`ear store verify --repair` removes those that are not{rests}; the commands that need them "
+                    f"compute them anew.{took}"
+                )
         if verdict.outdated:
             print(say_outdated(verdict.outdated))
-    if verdict.faults:
+    if verdict.faults and not repair:
         raise typer.Exit(1)
 
 

@@ -29,27 +29,27 @@ def array_digest(*arrays: np.ndarray) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content, or of a folder's files; read once as long as size and time stay.
+    """SHA-256 of a file's content, or of a folder's files; a process reads it once as long as it is not touched.
 
     Raises:
         UserError: there is no such file.
     """
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     try:
-        stats = [file.stat() for file in files]
+        return digest([sha256(file) for file in files])
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror}): check the path.") from error
-    return digest([_sha256(file, stat.st_size, stat.st_mtime_ns) for file, stat in zip(files, stats, strict=True)])
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as sha256sum prints it; read once as long as size and time stay."""
+    """SHA-256 of a file's bytes, as sha256sum prints it; a process reads it once as long as it is not touched."""
     stat = path.stat()
-    return _sha256(path, stat.st_size, stat.st_mtime_ns)
+    # The inode and its time tell another file in its place that was given the same size and time, as `cp -p` does.
+    return _sha256(path.absolute(), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
 
 @cache
-def _sha256(path: Path, _size: int, _time: int) -> str:
+def _sha256(path: Path, *_stamp: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -99,7 +99,8 @@ def _make_classifier(folder: Path, recipe: ClassifierRecipe, dataset: ImageDatas
 
 
 def _load_classifier(folder: Path, recipe: ClassifierRecipe, dataset: ImageDataset, device: torch.device) -> Extractor:
-    require_as_published(folder / "weights.safetensors")
+    for name in ("weights.safetensors", "extractor.json"):
+        require_as_published(folder / name)
     try:
         state = load_file(folder / "weights.safetensors")
         measured = json.loads((folder / "extractor.json").read_text(encoding="utf-8"))["accuracy"]

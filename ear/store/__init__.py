@@ -1,7 +1,8 @@
 """The content-addressed store: what is in it is never computed again."""
 
 from ear.lease import Lease
-from ear.store.keys import RECIPE_VERSION, RunKeys, checkpoint_keys, reference_keys, run_keys
+from ear.store.identity import checkpoint_keys
+from ear.store.keys import RECIPE_VERSION, RunKeys, reference_keys, run_keys
 from ear.store.store import Entry, Store
 
 __all__ = ["RECIPE_VERSION", "Entry", "Lease", "RunKeys", "Store", "checkpoint_keys", "reference_keys", "run_keys"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ear.errors import UserError
 from ear.files import time_in
-from ear.store.store import LEASES, PUBLISHING, TRASH, Entry, Store
+from ear.store.store import ASIDE, LEASES, PUBLISHING, TRASH, Entry, Store
 from ear.store.uses import Use, recorded_uses
 
 SETTLED_SECONDS = 3600.0  # whatever is younger may belong to a process that has not recorded its use yet
@@ -35,9 +35,24 @@ def reachable(keys: Iterable[str], needs: Mapping[str, Iterable[str]]) -> set[st
     return found
 
 
-def entries(store: Store) -> list[Entry]:
-    """Of all results, the newest first."""
-    return sorted((store.entry(key) for key in store.published()), key=lambda entry: entry.created, reverse=True)
+def entries(store: Store, damaged: list[str] | None = None) -> list[Entry]:
+    """Of all results, the newest first.
+
+    Args:
+        damaged: takes the keys of those whose entry can't be read.
+
+    Raises:
+        UserError: an entry can't be read, and no such list is given.
+    """
+    found = []
+    for key in store.published():
+        try:
+            found.append(store.entry(key))
+        except UserError:
+            if damaged is None:
+                raise
+            damaged.append(key)
+    return sorted(found, key=lambda entry: entry.created, reverse=True)
 
 
 def needs_of(entry: Entry) -> tuple[str, ...]:
@@ -89,7 +104,7 @@ def find_leftovers(store: Store, needed: set[str], published: set[str]) -> list[
     for path in sorted(store.work.iterdir()):
         if path.name == LEASES:
             continue
-        passing = path.name.startswith((PUBLISHING, TRASH))
+        passing = path.name.startswith((ASIDE, PUBLISHING, TRASH))
         if (passing or path.name in published or path.name not in needed) and is_old(path) and is_free(store, path):
             found.append(path)
     return found

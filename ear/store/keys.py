@@ -68,15 +68,9 @@ def run_keys(config: RunConfig, dataset: Dataset) -> RunKeys:
     return RunKeys(stage_keys(config, dataset.content_hash()), config, dataset)
 
 
-def checkpoint_keys(config: RunConfig, dataset: Dataset, checkpoint: Path) -> RunKeys:
-    """The keys under which a checkpoint file is evaluated; training data is not needed.
-
-    A published training counts as what it was published as; any other file as its content, so that a changed file
-    never meets the old one's metrics.
-    """
-    if (checkpoint.parent / "entry.json").exists():
-        return RunKeys((checkpoint.parent.name,), config, dataset)
-    return RunKeys((_key("file", file_digest(checkpoint)),), config, dataset)
+def file_key(checkpoint: Path) -> str:
+    """The key of a checkpoint that is known by its content alone."""
+    return _key("file", file_digest(checkpoint))
 
 
 def stage_keys(config: RunConfig, dataset_hash: str) -> tuple[str, ...]:

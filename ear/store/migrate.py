@@ -19,7 +19,7 @@ import shutil
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -29,8 +29,8 @@ import yaml
 from ear.config import RunConfig
 from ear.config.loading import read_yaml, validate
 from ear.errors import UserError
-from ear.files import time_in, write_json, write_text
-from ear.lease import LEASE_SECONDS
+from ear.files import write_json, write_text
+from ear.store.company import refuse_company
 from ear.store.outdated import is_outdated
 from ear.store.recognition import (
     CONFIG,
@@ -41,7 +41,7 @@ from ear.store.recognition import (
     recognise_evaluation,
     recognise_training,
 )
-from ear.store.store import FORMAT_VERSION, LEASES, PUBLISHING, TRASH, Entry, Store, hash_files
+from ear.store.store import FORMAT_VERSION, PUBLISHING, TRASH, Entry, Store, hash_files
 from ear.store.uses import recorded_uses
 from ear.store.verify import file_faults
 from ear.training.checkpoint import CHECKPOINT, load_header, load_metadata, replace_config
@@ -75,7 +75,7 @@ def migrate(root: Path, configs: Sequence[Path] = (), on_result: Callable[[], ob
     store = Store(root, any_format=True)
     if store.format == FORMAT_VERSION and not (store.folder / NAMES).exists():
         return Migration()
-    _refuse_company(store)
+    refuse_company(store, "migrate")
     work = _Work(store, Settings([root, *configs]))
     entries = {entry.key: entry for entry in work.entries()}
     for key in TopologicalSorter({key: entries[key].needs for key in entries}).static_order():
@@ -87,15 +87,6 @@ def migrate(root: Path, configs: Sequence[Path] = (), on_result: Callable[[], ob
     work.remove_old()
     store.mark_format()
     return work.migration
-
-
-def _refuse_company(store: Store) -> None:
-    for path in (store.work / LEASES).glob("*.lease"):
-        if time_in(path.parent) - path.stat().st_mtime > 2 * LEASE_SECONDS:
-            continue  # of a machine that is gone
-        with store.lease(path.stem) as lease:
-            if not lease.acquire():
-                raise UserError(f"Somebody works on {store.folder} ({path.name}): stop it, then migrate.")
 
 
 class _Work:
@@ -185,7 +176,7 @@ class _Work:
                     details["training"] = self._renamed(details["training"])
                 needs = tuple(map(self._renamed, entry.needs))
                 new = replace(entry, key=key, details=details, needs=needs, files=hash_files(temporary))
-                write_json(temporary / "entry.json", asdict(new))
+                new.write(temporary / "entry.json")
                 shutil.copystat(old / "entry.json", temporary / "entry.json")  # as old as before, for forecasts
                 temporary.rename(self._store.path(key))
             finally:

@@ -15,14 +15,17 @@ import os
 import shutil
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from ear.config.hashing import digest
 from ear.errors import UserError
-from ear.files import is_there, require_writable, write_json
+from ear.files import flush_to_disk, is_there, require_writable, write_json
 from ear.lease import Lease
 from ear.provenance import provenance
 from ear.store.keys import RECIPE_VERSION
@@ -35,6 +38,10 @@ LEASES = "leases"
 SECONDS_BETWEEN_LOOKS = 0.5  # at what another process makes
 PUBLISHING = "publish-"  # results on their way
 TRASH = "trash-"  # results on their way out
+ASIDE = "aside-"  # what lay in a result's place and was none
+ENTRY = "entry.json"
+FORMAT = "format.json"
+REMEDY = "`ear store verify --repair` removes it with all that rests on it, and what needs it computes it anew."
 
 
 @dataclass(frozen=True)
@@ -55,25 +62,32 @@ class Entry:
     provenance: dict[str, Any]  # code, versions and machine that made it
     needs: tuple[str, ...] = ()  # keys of the results that it rests on
     files: dict[str, StoredFile] = field(default_factory=dict)  # by name; none known of what older versions published
+    seal: str = ""  # SHA-256 of all of the above; "" of what older versions published
 
     @classmethod
     def load(cls, path: Path) -> "Entry":
         """
         Raises:
-            UserError: it is damaged, or of a newer version of this program.
+            UserError: it is damaged, or another result's, or of a newer version of this program.
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            values["files"] = {name: StoredFile(**file) for name, file in values.get("files", {}).items()}
-            values["needs"] = tuple(values.get("needs", ()))
-            entry = cls(**values)
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(
-                f"{path} is damaged ({error}): delete its folder and run the same command again."
-            ) from error
+            files = {name: StoredFile(**file) for name, file in values.get("files", {}).items()}
+            entry = cls(**{**values, "files": files, "needs": tuple(values.get("needs", ()))})
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} is damaged ({error}): {REMEDY}") from error
         if entry.recipe_version > RECIPE_VERSION:
             raise UserError(f"{path} was made by a newer version of this program: update it.")
+        if entry.files and entry.seal not in ("", entry._sealed()):
+            raise UserError(f"{path} is damaged (it is not what was published): {REMEDY}")
         return entry
+
+    def write(self, path: Path) -> None:
+        """Atomically, with its seal."""
+        write_json(path, {**asdict(self), "seal": self._sealed()})
+
+    def _sealed(self) -> str:
+        return digest({name: value for name, value in asdict(self).items() if name != "seal"})
 
     @property
     def bytes(self) -> int:
@@ -118,7 +132,7 @@ class Store:
             )
 
     def _read_format(self) -> int:
-        path = self.folder / "format.json"
+        path = self.folder / FORMAT
         if not path.exists():
             if self._has_results():
                 return 1  # before there was such a file
@@ -142,11 +156,11 @@ class Store:
     def mark_format(self) -> None:
         """Says that everything in it is of today's format."""
         if not self._reading:
-            write_json(self.folder / "format.json", {"version": FORMAT_VERSION})
+            write_json(self.folder / FORMAT, {"version": FORMAT_VERSION})
         self.format = FORMAT_VERSION
 
     def __contains__(self, key: str) -> bool:
-        return is_there(self.path(key)) and (self.path(key) / "entry.json").exists()
+        return is_there(self.path(key)) and (self.path(key) / ENTRY).exists()
 
     def published(self) -> set[str]:
         """The keys of all results that are there."""
@@ -172,9 +186,13 @@ class Store:
     def entry(self, key: str) -> Entry:
         """
         Raises:
-            UserError: the entry can't be read.
+            UserError: the entry can't be read, or is another result's.
         """
-        return Entry.load(self.path(key) / "entry.json")
+        path = self.path(key) / ENTRY
+        entry = Entry.load(path)
+        if entry.key != key:
+            raise UserError(f"{path} is the entry of {entry.key}, whose folder was renamed or copied: {REMEDY}")
+        return entry
 
     def publish(
         self,
@@ -205,16 +223,32 @@ class Store:
                 needs=tuple(needs),
                 files=hash_files(temporary),
             )
-            write_json(temporary / "entry.json", asdict(entry))
-            try:
-                temporary.rename(self.path(key))  # fails where the key exists: its folder is not empty
-            except OSError:
-                if key not in self:
-                    raise
+            entry.write(temporary / ENTRY)
+            flush_to_disk(temporary)  # before the rename: a machine that loses its power leaves no half of a result
+            self._put(temporary, key)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(self.workspace(key), ignore_errors=True)
         return self.path(key)
+
+    def _put(self, folder: Path, key: str) -> None:
+        """Makes a folder the result of this key, unless there is one already; what lies there and is none makes way."""
+        for last in (False, False, True):
+            try:
+                folder.rename(self.path(key))  # fails where the key exists: its folder is not empty
+            except OSError:
+                if key in self:
+                    return
+                aside = self.work / f"{ASIDE}{key}-{uuid.uuid4().hex[:8]}"
+                if last or not _move_content(self.path(key), aside):
+                    raise
+                warnings.warn(
+                    f"{self.path(key)} held no result, for it lacked {ENTRY}. What was in it is in {aside} now, until "
+                    "`ear store gc` deletes it.",
+                    stacklevel=3,
+                )
+            else:
+                return
 
     def get_or_create(
         self,
@@ -241,9 +275,47 @@ def hash_files(folder: Path) -> dict[str, StoredFile]:
     """Of everything below a folder but its entry."""
     found = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != "entry.json":
+        if path.is_file() and path.name != ENTRY:
             with path.open("rb") as file:
                 found[str(path.relative_to(folder))] = StoredFile(
                     hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size
                 )
     return found
+
+
+def result_file(file: Path) -> Path | None:
+    """The place of a file in the folder of a store's result, of whichever store; None where it is of none.
+
+    Links are followed, of the file and of the folder. A copy of such a folder that lies elsewhere is a folder like any.
+    """
+    for place in (file.absolute(), file.resolve()):
+        if (place.parent / ENTRY).exists() and (place.parent.parent / FORMAT).exists():
+            return place
+    return None
+
+
+def _move_content(folder: Path, target: Path) -> bool:
+    """Empties a folder that is no result, or moves a file that lies in a result's place; False where it is neither.
+
+    A result that another process publishes meanwhile is never touched: it comes as another folder under this name, and
+    this one is known by its descriptor.
+    """
+    if folder.is_file():
+        target.mkdir()
+        os.link(folder, target / folder.name)
+        folder.unlink()
+        return True
+    if not folder.is_dir():
+        return False
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        names = os.listdir(opened)
+        if ENTRY in names:
+            return False
+        target.mkdir()
+        for name in names:
+            with suppress(FileNotFoundError):  # another publisher moved it
+                os.rename(name, target / name, src_dir_fd=opened)
+    finally:
+        os.close(opened)
+    return True

@@ -1,4 +1,4 @@
-"""Whether what lies in the store is what was published."""
+"""Whether what lies in the store is what was published, and what rests on what is not."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -6,8 +6,13 @@ from pathlib import Path
 
 from ear.config.hashing import sha256
 from ear.errors import UserError
+from ear.store.collect import needs_of, reachable
+from ear.store.keys import stage_keys
 from ear.store.outdated import outdated
-from ear.store.store import Entry, Store, StoredFile, hash_files
+from ear.store.store import ENTRY, REMEDY, Entry, Store, StoredFile, hash_files, result_file
+from ear.training.checkpoint import CHECKPOINT, load_header
+
+NOT_READ = "config.yaml"  # a result's file that nothing is computed from
 
 
 @dataclass
@@ -15,51 +20,89 @@ class Verdict:
     intact: int = 0
     unverifiable: int = 0  # published by a version that kept no hashes
     faults: dict[str, list[str]] = field(default_factory=dict)  # key -> what is wrong with it
+    strays: list[str] = field(default_factory=list)  # of these the keys where all is there, and more
+    resting: dict[str, list[str]] = field(default_factory=dict)  # key -> keys of damaged results that it rests on
+    unfinished: dict[str, list[str]] = field(default_factory=dict)  # likewise, of training stages that have begun
     outdated: list[str] = field(default_factory=list)  # keys of evaluations that are not served any more
 
 
 def verify(store: Store, on_key: Callable[[], object] = lambda: None) -> Verdict:
-    """Reads every file of every result and compares its SHA-256 with the one that was published."""
+    """Reads every file of every result and compares its SHA-256 with the one that was published.
+
+    What rests on a result whose content has changed may have been computed from the change: earlier versions did not
+    look before they read.
+    """
     verdict = Verdict()
+    changed: set[str] = set()
+    needs: dict[str, tuple[str, ...]] = {}
     for key in sorted(store.published()):
-        faults = faults_of(store, key)
-        if faults is None:
+        try:
+            entry, found = store.entry(key), hash_files(store.path(key))
+        except UserError as error:
+            verdict.faults[key] = [str(error)]
+            changed.add(key)
+            on_key()
+            continue
+        needs[key] = needs_of(entry)
+        if not entry.files:
             verdict.unverifiable += 1
-        elif faults:
+        elif faults := file_faults(entry, found):
             verdict.faults[key] = faults
+            differing = {name for name, wanted in entry.files.items() if found.get(name) != wanted}
+            if not differing:
+                verdict.strays.append(key)
+            if any(name in found for name in differing - {NOT_READ}):
+                changed.add(key)
         else:
             verdict.intact += 1
-        if not faults:
-            verdict.outdated += outdated(store, [store.entry(key)])
+        if key not in verdict.faults:
+            verdict.outdated += outdated(store, [entry])
         on_key()
+    for key in needs.keys() - verdict.faults.keys():
+        if damaged := reachable(needs[key], needs) & changed:
+            verdict.resting[key] = sorted(damaged)
+    for key, stages in unfinished_stages(store).items():
+        if damaged := changed.intersection(stages):
+            verdict.unfinished[key] = sorted(damaged)
     return verdict
 
 
-def faults_of(store: Store, key: str) -> list[str] | None:
-    """What is wrong with a result; None where nothing is known of what it should be."""
-    try:
-        entry = store.entry(key)
-    except UserError as error:
-        return [str(error)]
-    if not entry.files:
-        return None
-    return file_faults(entry, hash_files(store.path(key)))
+def unfinished_stages(store: Store) -> dict[str, tuple[str, ...]]:
+    """Keys of training stages that have begun, with those of the stages before, as their checkpoints tell."""
+    found = {}
+    for path in sorted(store.work.glob(f"*/{CHECKPOINT}")):
+        key = path.parent.name
+        try:
+            header = load_header(path)
+            keys = stage_keys(header.config, header.dataset_hash)
+        except UserError:  # damaged, which is found before anything goes on from it; or what it began from is gone
+            continue
+        if key in keys:
+            found[key] = keys[: keys.index(key)]
+    return found
 
 
 def require_as_published(file: Path) -> None:
-    """For a file of a result that others are about to rest on; does nothing for files that are no result's.
+    """For a file of a store's result that is about to be used; does nothing for files that are no result's.
 
     Raises:
         UserError: it has changed, so that its key is not that of what it holds.
     """
-    if not (file.parent / "entry.json").exists():
+    place = result_file(file)
+    if place is None:
         return
-    wanted = Entry.load(file.parent / "entry.json").files.get(file.name)
-    if wanted is not None and sha256(file) != wanted.sha256:
-        raise UserError(
-            f"{file} is damaged: it is not what was published (SHA-256). Delete its folder, and what needs it computes "
-            "it anew; `ear store verify` finds others."
-        )
+    path = place.parent / ENTRY
+    entry = Entry.load(path)
+    if entry.key != place.parent.name:
+        raise UserError(f"{path} is the entry of {entry.key}, whose folder was renamed or copied: {REMEDY}")
+    wanted = entry.files.get(place.name)
+    try:
+        is_intact = wanted is None or (file.stat().st_size == wanted.bytes and sha256(file) == wanted.sha256)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{file} can't be read ({reason}): mend that; where it is lost, {REMEDY}") from error
+    if not is_intact:
+        raise UserError(f"{file} is damaged: it is not what was published (SHA-256): {REMEDY}")
 
 
 def file_faults(entry: Entry, found: Mapping[str, StoredFile]) -> list[str]:

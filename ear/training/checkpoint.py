@@ -1,12 +1,15 @@
 """One file that holds a training at a step: weights, their average, the optimizer's state, the curve, the config.
 
-A safetensors file, replaced atomically. Randomness is keyed by step (ear.random), so no generator state is needed.
+A safetensors file, replaced atomically; its metadata holds a SHA-256 of each part and of itself, so that nothing goes
+on from a flipped bit. Randomness is keyed by step (ear.random), so no generator state is needed.
 """
 
+import hashlib
 import json
 import shlex
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from torch import Tensor, nn
 
 from ear.config import RunConfig
 from ear.config.earlier import resolve_auto_precision
+from ear.config.hashing import digest
 from ear.config.loading import validate
 from ear.errors import UserError
 from ear.file_kinds import is_torch_file, other_content
@@ -26,7 +30,12 @@ from ear.weight_faults import WeightFaults, require_finite
 
 FORMAT = "ear-checkpoint-1"
 CHECKPOINT = "checkpoint.safetensors"  # its name in a folder of the store
+DIGESTS, SEAL = "digests", "seal"  # of the parts, and of the metadata; earlier versions wrote neither
 OF_OUR_OWN = "One that `ear train` wrote can be deleted: the same command again goes on from what is left."
+
+
+class DamagedCheckpointError(UserError):
+    """The file is there and can be read, and is not what a training wrote."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,8 @@ def save_checkpoint(path: Path, header: CheckpointHeader, parts: Mapping[str, Ma
         for part, named in parts.items()
         for name, tensor in named.items()
     }
+    with ThreadPoolExecutor() as pool:  # hashing lets other threads run
+        digests = dict(zip(parts, pool.map(_digest, parts.values()), strict=True))
     metadata = {
         "format": FORMAT,
         "config": json.dumps(header.config.model_dump(mode="json")),
@@ -54,7 +65,9 @@ def save_checkpoint(path: Path, header: CheckpointHeader, parts: Mapping[str, Ma
         "dataset_hash": header.dataset_hash,
         "tokenizer_hash": header.tokenizer_hash,
         "initial_hash": header.initial_hash,
+        DIGESTS: json.dumps(digests),
     }
+    metadata[SEAL] = _seal(metadata)
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
 
 
@@ -65,14 +78,14 @@ def load_header(path: Path) -> CheckpointHeader:
         UserError: the file is missing, truncated, foreign, or its configuration is not valid.
     """
     metadata = load_metadata(path)
-    values = resolve_auto_precision(json.loads(metadata["config"]), "float32")
+    try:
+        values = resolve_auto_precision(json.loads(metadata["config"]), "float32")
+        step, dataset_hash = int(metadata["step"]), metadata["dataset_hash"]
+    except (ValueError, KeyError) as error:
+        raise DamagedCheckpointError(f"The checkpoint {path} has a damaged header ({error}). {OF_OUR_OWN}") from error
     config = validate(RunConfig, values, source=f"{path} (its configuration)")
     return CheckpointHeader(
-        config,
-        int(metadata["step"]),
-        metadata["dataset_hash"],
-        metadata.get("tokenizer_hash", ""),
-        metadata.get("initial_hash", ""),
+        config, step, dataset_hash, metadata.get("tokenizer_hash", ""), metadata.get("initial_hash", "")
     )
 
 
@@ -85,8 +98,29 @@ def load_metadata(path: Path) -> dict[str, str]:
     with _open(path) as checkpoint:
         metadata: dict[str, str] = checkpoint.metadata() or {}
     if metadata.get("format") != FORMAT:
-        raise UserError(f"{path} is a safetensors file, but no checkpoint of this program (format {FORMAT}).")
+        raise DamagedCheckpointError(
+            f"{path} is a safetensors file, but no checkpoint of this program (format {FORMAT})."
+        )
+    if metadata.get(SEAL) not in (None, _seal(metadata)):
+        raise DamagedCheckpointError(f"The checkpoint {path} is damaged: its header has changed. {OF_OUR_OWN}")
     return metadata
+
+
+def require_whole(path: Path) -> None:
+    """Reads all of a checkpoint.
+
+    Raises:
+        DamagedCheckpointError: it is not what was written, or holds weights that are not finite.
+        UserError: it can't be read.
+    """
+    load_header(path)
+    for part in ("model", "ema", "optimizer", "tokenizer", "history"):
+        tensors = load_part(path, part)
+        if part in ("model", "ema"):
+            try:
+                require_finite(tensors, f"{path}, {part},")
+            except UserError as error:
+                raise DamagedCheckpointError(str(error)) from error
 
 
 def replace_config(path: Path, config: RunConfig) -> None:
@@ -97,7 +131,10 @@ def replace_config(path: Path, config: RunConfig) -> None:
     """
     with path.open("rb") as source:
         header = json.loads(source.read(int.from_bytes(source.read(8), "little")))
-        header["__metadata__"]["config"] = json.dumps(config.model_dump(mode="json"))
+        metadata = header["__metadata__"]
+        metadata["config"] = json.dumps(config.model_dump(mode="json"))
+        if SEAL in metadata:
+            metadata[SEAL] = _seal(metadata)
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)  # tensors are aligned
 
@@ -110,14 +147,36 @@ def replace_config(path: Path, config: RunConfig) -> None:
 
 
 def load_part(path: Path, part: str) -> dict[str, Tensor]:
-    """The tensors of one part, by name, on the CPU. Reads only these."""
+    """The tensors of one part, by name, on the CPU. Reads only these.
+
+    Raises:
+        DamagedCheckpointError: they are not what was written.
+    """
     prefix = f"{part}/"
     with _open(path) as checkpoint:
-        return {
+        wanted = json.loads((checkpoint.metadata() or {}).get(DIGESTS, "{}")).get(part)
+        tensors = {
             name.removeprefix(prefix): checkpoint.get_tensor(name)
             for name in checkpoint.keys()  # noqa: SIM118 (safe_open is no mapping)
             if name.startswith(prefix)
         }
+    if wanted not in (None, _digest(tensors)):
+        raise DamagedCheckpointError(f"The checkpoint {path} is damaged: its {part} has changed. {OF_OUR_OWN}")
+    return tensors
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes."""
+    state = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        state.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
+        state.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return state.hexdigest()
+
+
+def _seal(metadata: Mapping[str, str]) -> str:
+    return digest({name: value for name, value in metadata.items() if name != SEAL})
 
 
 def load_weights(model: nn.Module, path: Path, part: str) -> None:
@@ -147,23 +206,30 @@ def _open(path: Path) -> Any:
     except FileNotFoundError as error:
         raise UserError(f"There is no checkpoint {path}.") from error
     except (SafetensorError, OSError) as error:
-        raise UserError(_reason(path, error)) from error
+        raise _refusal(path, error) from error
+
+
+def _refusal(path: Path, error: Exception) -> UserError:
+    try:
+        return DamagedCheckpointError(_reason(path, error))
+    except OSError as unreadable:
+        reason = unreadable.strerror or unreadable
+        return UserError(f"The checkpoint {path} can't be read ({reason}): mend its permissions.")
 
 
 def _reason(path: Path, error: Exception) -> str:
     """Why a file is no checkpoint of this program, and what to do."""
-    try:
-        if path.is_file() and path.stat().st_size == 0:
-            return f"The checkpoint {path} is empty. {OF_OUR_OWN}"
-        if (content := other_content(path)) is not None:
-            return f"The checkpoint {path} is {content}."
-        if is_torch_file(path):
-            return (
-                f"{path} is a file of torch.save, no checkpoint of this program. Of a checkpoint of the official EAR "
-                f"project `ear convert {shlex.quote(str(path))} --output FOLDER` makes one."
-            )
-    except OSError as unreadable:
-        return f"The checkpoint {path} can't be read ({unreadable.strerror or unreadable}): mend its permissions."
+    if path.is_file() and path.stat().st_size == 0:
+        return f"The checkpoint {path} is empty. {OF_OUR_OWN}"
+    if path.is_dir():
+        return f"{path} is a folder, no checkpoint. {OF_OUR_OWN}"
+    if (content := other_content(path)) is not None:
+        return f"The checkpoint {path} is {content}."
+    if is_torch_file(path):
+        return (
+            f"{path} is a file of torch.save, no checkpoint of this program. Of a checkpoint of the official EAR "
+            f"project `ear convert {shlex.quote(str(path))} --output FOLDER` makes one."
+        )
     return f"The checkpoint {path} is damaged or no safetensors file ({error}). Is the path right? {OF_OUR_OWN}"
 
 

@@ -202,7 +202,7 @@ def test_what_an_evaluation_is_given_is_looked_at_before_anything_is_sampled(tmp
     checkpoint = tmp_path / "checkpoint.safetensors"
     Trainer(config, load_token_data(config)).save(checkpoint)
     dataset = load_dataset(config.data)
-    keys = checkpoint_keys(config, dataset, checkpoint)
+    keys = checkpoint_keys(config, dataset, checkpoint, Store(tmp_path))
     sampled: list[float] = []
     with pytest.raises(UserError, match=r"sigma of .* holds NaN"):
         evaluate(checkpoint, config, keys, dataset, Store(tmp_path), on_images=sampled.append)

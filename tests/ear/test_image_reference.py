@@ -177,8 +177,8 @@ def test_other_images_in_the_folder_of_kept_ones_are_found_before_real_ones_are_
     kept.mkdir()
     (kept / "mine.jpg").touch()
     dataset = load_dataset(config.data)
-    keys = checkpoint_keys(config, dataset, checkpoint)
     store = Store(tmp_path / "runs")
+    keys = checkpoint_keys(config, dataset, checkpoint, store)
     with pytest.raises(UserError, match="holds other images already"):
         evaluate(checkpoint, config, keys, dataset, store, keep_images=kept)
     assert not store.published()

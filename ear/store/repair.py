@@ -1,0 +1,82 @@
+"""Removes results that are not what was published, with all that may have been computed from them.
+
+ROOT/store/.removed.json    their keys: what MLflow says of them is not to be shown until they are computed anew
+"""
+
+import json
+import shutil
+import uuid
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from ear.errors import UserError
+from ear.files import write_json
+from ear.store.company import refuse_company
+from ear.store.store import ENTRY, TRASH, Store
+from ear.store.verify import Verdict
+
+REMOVED = ".removed.json"
+
+
+def repair(store: Store, verdict: Verdict) -> None:
+    """Carries it out: what needs these results computes them anew, from intact ones. Killed in between, it is called
+    again: what rests on a damaged result goes before that.
+
+    Raises:
+        UserError: somebody works on the store.
+    """
+    refuse_company(store, "repair")
+    removed = [*verdict.resting, *(key for key in verdict.faults if key not in verdict.strays)]
+    if removed:
+        write_json(store.folder / REMOVED, sorted(removed_keys(store) | set(removed)))
+    for path in [*map(store.workspace, verdict.unfinished), *map(store.path, removed)]:
+        _discard(store, path)
+    for key in verdict.strays:
+        entry, folder = store.entry(key), store.path(key)
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.name != ENTRY and str(path.relative_to(folder)) not in entry.files:
+                _discard(store, path)
+
+
+def lost_seconds(store: Store, keys: Iterable[str]) -> float:
+    """What results took to compute, as far as they tell."""
+    total = 0.0
+    for key in keys:
+        with suppress(UserError, OSError, ValueError, KeyError, TypeError):
+            entry = store.entry(key)
+            if entry.kind == "training":
+                total += entry.details["seconds"]  # since its training began
+                total -= sum(store.entry(parent).details["seconds"] for parent in entry.needs)
+            elif entry.kind == "evaluation":
+                total += json.loads((store.path(key) / "evaluation.json").read_text(encoding="utf-8"))["seconds"]
+    return total
+
+
+def removed_keys(store: Store) -> set[str]:
+    """Of all results that were ever removed; some are there again.
+
+    Raises:
+        UserError: their list is damaged.
+    """
+    path = store.folder / REMOVED
+    try:
+        return {str(key) for key in json.loads(path.read_text(encoding="utf-8"))}
+    except FileNotFoundError:
+        return set()
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}), so it can't be told which of MLflow's numbers are of removed results: restore "
+            "it, a list of keys, or delete it together with the MLflow runs of the sweeps that were repaired."
+        ) from error
+
+
+def _discard(store: Store, path: Path) -> None:
+    """By one rename: nobody ever sees a half of it."""
+    trash = store.work / f"{TRASH}{uuid.uuid4().hex}"
+    with suppress(FileNotFoundError):
+        path.rename(trash)
+    if trash.is_dir():
+        shutil.rmtree(trash, ignore_errors=True)
+    else:
+        trash.unlink(missing_ok=True)
