@@ -11,6 +11,7 @@ import numpy as np
 from ear.config.hashed import EVALUATED, TRAINED, hashed_values
 from ear.config.schema import RunConfig
 from ear.errors import UserError
+from ear.files import require_regular
 
 
 def digest(value: Any) -> str:
@@ -36,7 +37,7 @@ def file_digest(path: Path) -> str:
     """
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     try:
-        stats = [file.stat() for file in files]
+        stats = [require_regular(file) for file in files]
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror}): check the path.") from error
     return digest([_sha256(file, stat.st_size, stat.st_mtime_ns) for file, stat in zip(files, stats, strict=True)])

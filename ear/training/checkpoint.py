@@ -21,7 +21,8 @@ from ear.config.earlier import resolve_auto_precision
 from ear.config.loading import validate
 from ear.errors import UserError
 from ear.file_kinds import is_torch_file, other_content
-from ear.files import write_atomically
+from ear.files import require_regular, write_atomically
+from ear.torch_files import first_line
 from ear.weight_faults import WeightFaults, require_finite
 
 FORMAT = "ear-checkpoint-1"
@@ -65,12 +66,16 @@ def load_header(path: Path) -> CheckpointHeader:
         UserError: the file is missing, truncated, foreign, or its configuration is not valid.
     """
     metadata = load_metadata(path)
-    values = resolve_auto_precision(json.loads(metadata["config"]), "float32")
+    try:
+        values, step, dataset_hash = json.loads(metadata["config"]), int(metadata["step"]), metadata["dataset_hash"]
+        values = resolve_auto_precision(values, "float32")
+    except (KeyError, ValueError, AttributeError, RecursionError) as error:
+        raise UserError(f"The checkpoint {path} is damaged: its header is not whole ({first_line(error)}).") from error
     config = validate(RunConfig, values, source=f"{path} (its configuration)")
     return CheckpointHeader(
         config,
-        int(metadata["step"]),
-        metadata["dataset_hash"],
+        step,
+        dataset_hash,
         metadata.get("tokenizer_hash", ""),
         metadata.get("initial_hash", ""),
     )
@@ -143,6 +148,7 @@ def load_state(model: nn.Module, found: Mapping[str, Tensor], source: str) -> No
 
 def _open(path: Path) -> Any:
     try:
+        require_regular(path)
         return safe_open(path, framework="pt", device="cpu")
     except FileNotFoundError as error:
         raise UserError(f"There is no checkpoint {path}.") from error
@@ -163,7 +169,8 @@ def _reason(path: Path, error: Exception) -> str:
                 f"project `ear convert {shlex.quote(str(path))} --output FOLDER` makes one."
             )
     except OSError as unreadable:
-        return f"The checkpoint {path} can't be read ({unreadable.strerror or unreadable}): mend its permissions."
+        reason = unreadable.strerror or str(unreadable)
+        return f"The checkpoint {path} can't be read ({reason}): check the path and its permissions."
     return f"The checkpoint {path} is damaged or no safetensors file ({error}). Is the path right? {OF_OUR_OWN}"
 
 
