@@ -4,6 +4,8 @@ import zipfile
 from codecs import getincrementaldecoder
 from pathlib import Path
 
+from ear.files import require_regular
+
 BEGINNING = 512  # bytes that are looked at
 SHOWN = 60  # characters of a text in a message
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -58,17 +60,25 @@ def _other_zip(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            records = archive.infolist()
     except zipfile.BadZipFile:
         return None  # torch.save's, perhaps, and cut short
     endings = {name.rpartition("/")[2] for name in names}
     if "constants.pkl" in endings:
         return "a TorchScript program, not weights: save its state_dict() with torch.save, and name that file"
+    packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
+    if "data.pkl" in endings and (packed or sum(record.file_size for record in records) > path.stat().st_size):
+        # A file of a megabyte may stand for terabytes; torch.save's records lie one after another, as they are.
+        return (
+            "a packed archive, which torch.save does not write: unpack it, and zip its files again without compression"
+        )
     if "data.pkl" in endings:
         return None
     return f"a zip archive that holds {names[0] if names else 'nothing'}: unpack it, and name the file of weights in it"
 
 
 def _beginning(path: Path) -> bytes:
+    require_regular(path)
     with path.open("rb") as file:
         return file.read(BEGINNING)
 

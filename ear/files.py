@@ -1,7 +1,9 @@
 """Writing files so that a reader sees the old content or the new, never a half; and where files can be written."""
 
+import errno
 import json
 import os
+import stat
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -52,6 +54,30 @@ def _write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Atomically writes JSON, indented, ending in a newline."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def require_regular(path: Path) -> os.stat_result:
+    """Looks at a file before it is opened: a pipe keeps whoever opens it waiting, and a device may have no end.
+
+    Raises:
+        OSError: there is none, or it is a folder, a pipe, a socket or a device; `strerror` says so.
+    """
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, not a file", str(path))
+    return status
+
+
+def exists(path: Path) -> bool:
+    """`Path.exists`, and False of a name that no file can have since it is too long, which raises there."""
+    try:
+        return path.exists()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
 
 
 def is_there(path: Path) -> bool:

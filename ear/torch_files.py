@@ -40,7 +40,11 @@ def read_torch_file(path: Path, *, parts: Sequence[str] = (), device: str = "cpu
     content = _load(path, foreign, device)
     if isinstance(content, dict) and any(part in content for part in parts):
         content = {part: content[part] for part in parts if part in content}
-    if foreign and (found := sorted(set(_stand_ins(content)))):
+    try:
+        found = sorted(set(_stand_ins(content))) if foreign else []
+    except RecursionError as error:
+        raise UserError(f"{path} holds values nested more deeply than can be read: save the weights alone.") from error
+    if found:
         raise UserError(_refusal(path, found))
     return content
 
@@ -60,7 +64,9 @@ def _require_readable(path: Path) -> None:
     except FileNotFoundError as error:
         raise UserError(f"There is no file {path}.") from error
     except OSError as error:
-        raise UserError(f"{path} can't be read ({error.strerror or error}): mend its permissions.") from error
+        raise UserError(
+            f"{path} can't be read ({error.strerror or error}): check the path and its permissions."
+        ) from error
 
 
 def _load(path: Path, foreign: Sequence[str], device: str) -> Any:
@@ -137,21 +143,26 @@ def _stand_in(name: str) -> _StandIn:
     return _StandIn(name, (_Inert,), {})
 
 
-def _stand_ins(value: Any) -> Iterator[str]:
-    """The names of what something stands for, anywhere inside."""
+def _stand_ins(value: Any, seen: set[int] | None = None) -> Iterator[str]:
+    """The names of what something stands for, anywhere inside. What stands at many places is looked at once: a few
+    lists of lists can hold one thing a billion times, or themselves."""
+    seen = set() if seen is None else seen
+    if id(value) in seen:
+        return
+    seen.add(id(value))  # all of it is alive meanwhile
     if isinstance(value, _StandIn):
         yield value.__name__
     elif isinstance(value, _Inert):
         yield type(value).__name__
     elif isinstance(value, Mapping):
         for key, inside in value.items():
-            yield from _stand_ins(key)
-            yield from _stand_ins(inside)
+            yield from _stand_ins(key, seen)
+            yield from _stand_ins(inside, seen)
     elif isinstance(value, list | tuple | set):
         for inside in value:
-            yield from _stand_ins(inside)
+            yield from _stand_ins(inside, seen)
     elif isinstance(value, argparse.Namespace | types.SimpleNamespace):
-        yield from _stand_ins(vars(value))
+        yield from _stand_ins(vars(value), seen)
 
 
 class _NumpyType:

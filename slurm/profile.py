@@ -12,7 +12,8 @@ from pydantic import BeforeValidator, Field, StrictBool, StrictInt, field_valida
 
 from ear.config.loading import read_yaml, validate
 from ear.config.schema import Count, Flag, NonNegative, Number, Section
-from ear.errors import UserError
+from ear.errors import UserError, shortened
+from ear.files import exists
 
 OPTION = re.compile("[a-z][a-z0-9-]+")
 SBATCH_OPTION = re.compile(f"--({OPTION.pattern})")
@@ -52,19 +53,19 @@ class Profile(Section):
     reservation: str | None = None
     nodes: Count = 1
     """Of one job."""
-    gpus_per_node: Annotated[str, BeforeValidator(_as_text), Field(pattern=r"^([A-Za-z0-9_.-]+:)?[0-9]+$")] = "0"
+    gpus_per_node: Annotated[str, BeforeValidator(_as_text), Field(pattern=r"^([A-Za-z0-9_.-]+:)?[0-9]{1,4}$")] = "0"
     """How many, or a typed GRES: `a100:4`."""
     cpus_per_node: Count = 1
     """Of all processes on a node together."""
-    memory_gb: Annotated[Number, Field(gt=0)] | None = None
+    memory_gb: Annotated[Number, Field(gt=0, le=1_000_000)] | None = None
     """On each node."""
-    hours: Annotated[Number, Field(gt=0)]
+    hours: Annotated[Number, Field(gt=0, le=100_000)]
     """Time limit. What is not done by then is saved, queued again and goes on."""
     exclusive: Flag = False
     """Whether nodes are shared with nobody."""
     sweep: Literal["gang", "array"] = "gang"
     """How `ear sweep run` is carried out: by one driver over all nodes of one job, or by an array of drivers."""
-    drivers: Count = 4
+    drivers: Annotated[Count, Field(le=10_000)] = 4
     """Jobs of an array, each with `nodes: 1`."""
     array_parallelism: Count | None = None
     """Of these, how many run at a time; as many as the cluster allows where this is left out."""
@@ -125,9 +126,9 @@ def load_profile(name_or_path: str) -> Profile:
         path = Path(str(resources.files("slurm") / "profiles" / f"{name_or_path}.yaml"))
     else:
         path = Path(name_or_path)
-        if not path.exists():
+        if not exists(path):
             raise UserError(
-                f"There is no profile {name_or_path!r}: give a YAML file or one of the shipped names, "
+                f"There is no profile {shortened(name_or_path)!r}: give a YAML file or one of the shipped names, "
                 f"{', '.join(shipped_profiles())}."
             )
     profile = validate(Profile, read_yaml(path, VERBATIM), source=str(path))

@@ -1,14 +1,20 @@
 """The schema of a sweep YAML."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from ear.config.schema import Count, NonNegative, Number, Section
+from ear.config.schema import Count, NonNegative, Number, Parallel, Section
+from ear.errors import shortened
 from sweeps.metric import MetricConfig, MetricName
 from sweeps.naming import is_reserved
+from sweeps.repeated import first_repeated
 from sweeps.search.schema import SearchConfig
+
+MOST_RUNS = 100_000  # of a grid, all planned before anything starts: so many take two gigabytes and a minute or two
+MOST_SHOWN = 8  # axes in a message
 
 
 def _differ(seeds: list[int]) -> list[int]:
@@ -17,15 +23,17 @@ def _differ(seeds: list[int]) -> list[int]:
     return seeds
 
 
-Seeds = Annotated[list[NonNegative], Field(min_length=1), AfterValidator(_differ)]
+Seed = Annotated[NonNegative, Field(le=2**62)]
+"""Half of what a run may have: a search's confirmation takes fresh ones above it."""
+Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_differ)]
 
 
 class ResourcesConfig(Section):
     """What one trial gets."""
 
-    cpus: Count = 1
+    cpus: Annotated[Parallel, Field(gt=0)] = 1
     """CPUs, which are also torch's threads; several processes of a trial share them."""
-    gpus: Annotated[Number, Field(ge=0)] = 0
+    gpus: Annotated[Number, Field(ge=0, le=1024)] = 0
     """GPUs, all of one node. Below 1, trials share one; with 2 or more, a trial has a process for each."""
 
     @field_validator("gpus")
@@ -85,13 +93,24 @@ class SweepConfig(Section):
         for parameter, values in space.items():
             if not values:
                 raise ValueError(f"the axis {parameter} is empty; give it at least one value")
-            repeated = [value for index, value in enumerate(values) if value in values[:index]]
-            if repeated:
-                raise ValueError(f"the axis {parameter} has {repeated[0]!r} twice")
+            if (repeated := first_repeated(values)) is not None:
+                raise ValueError(f"the axis {parameter} has {shortened(repr(values[repeated]))} twice")
             section = parameter.split(".")[0]
             if section == "seed":
                 raise ValueError("seed is no axis; list the seeds under `seeds`, so that tables average over them")
         return space
+
+    @model_validator(mode="after")
+    def _is_countable(self) -> Self:
+        axes = [len(values) for values in self.space.values()]
+        if self.space and math.prod([*axes, len(self.seeds)]) > MOST_RUNS:
+            counted = " x ".join(f"{size:,}" for size in axes[:MOST_SHOWN])
+            more = f" and {len(axes) - MOST_SHOWN} more axes" if len(axes) > MOST_SHOWN else ""
+            raise ValueError(
+                f"space: a grid of {counted}{more}, each point with {len(self.seeds):,} seeds, has more than "
+                f"{MOST_RUNS:,} runs; take values out, or let `search` choose among them"
+            )
+        return self
 
     @model_validator(mode="after")
     def _grid_or_search(self) -> Self:

@@ -6,7 +6,8 @@ from pathlib import Path
 from ear.config import Reach, RunConfig
 from ear.config.hashed import hashed_values
 from ear.config.loading import apply_overrides, validate
-from ear.errors import UserError
+from ear.errors import UserError, shortened
+from ear.files import exists
 from ear.training.checkpoint import CHECKPOINT
 
 
@@ -16,9 +17,9 @@ def checkpoint_file(path: Path) -> Path:
     Raises:
         UserError: there is none.
     """
-    file = path / CHECKPOINT if path.is_dir() else path
-    if not file.is_file():
-        raise UserError(f"There is no checkpoint {file}: `ear train` prints where it puts one.")
+    file = path / CHECKPOINT if exists(path) and path.is_dir() else path
+    if not exists(file):
+        raise UserError(f"There is no checkpoint {shortened(str(file))}: `ear train` prints where it puts one.")
     return file
 
 

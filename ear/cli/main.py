@@ -95,7 +95,7 @@ def ran_out_of_memory(error: Exception) -> bool:
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in str(error)
+        or any(phrase in str(error) for phrase in ("can't allocate memory", "Storage size calculation overflowed"))
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from ear.config.hashed import EVALUATED, TRAINED, hashed_values
 from ear.config.schema import RunConfig
 from ear.errors import UserError
+from ear.files import require_regular
 
 
 def digest(value: Any) -> str:
@@ -42,8 +43,12 @@ def file_digest(path: Path) -> str:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as sha256sum prints it; a process reads it once as long as it is not touched."""
-    stat = path.stat()
+    """SHA-256 of a file's bytes, as sha256sum prints it; a process reads it once as long as it is not touched.
+
+    Raises:
+        OSError: it can't be read, or is a pipe or a device.
+    """
+    stat = require_regular(path)
     # The inode and its time tell another file in its place that was given the same size and time, as `cp -p` does.
     return _sha256(path.absolute(), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 

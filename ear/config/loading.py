@@ -1,6 +1,7 @@
 """YAML and dotted overrides to a validated `RunConfig`, with errors that say where and how to mend."""
 
 import difflib
+import errno
 import re
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,11 +15,15 @@ from pydantic_core import ErrorDetails
 
 from ear.config.schema import RunConfig
 from ear.config.yaml_text import parse_yaml
-from ear.errors import UserError
+from ear.errors import UserError, shortened
+from ear.files import exists, require_regular
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
-INDEX = re.compile(r"-?[0-9]+")
+MOST_BYTES = 2**20  # of a YAML file, which take seconds to parse; a search with ten thousand starting points has fewer
+MOST_FAULTS = 20  # in one message
+
+INDEX = re.compile(r"-?[0-9]{1,9}")
 """An entry of a list in a dotted parameter."""
 
 
@@ -51,10 +56,11 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> None:
         UserError: an override is not of that form, or its path leads nowhere.
     """
     for override in overrides:
+        source = f"--set {shortened(override)}"
         path, separator, text = override.partition("=")
         if not separator:
-            raise UserError(f"--set {override}: write it as section.key=value, for example scoring.alpha=1.25.")
-        set_dotted(values, path.strip(), parse_yaml(text, f"--set {override}"))
+            raise UserError(f"{source}: write it as section.key=value, for example scoring.alpha=1.25.")
+        set_dotted(values, path.strip(), parse_yaml(text, source))
 
 
 def read_config(name_or_path: str) -> dict[str, Any]:
@@ -63,9 +69,9 @@ def read_config(name_or_path: str) -> dict[str, Any]:
         text = (resources.files("ear.configs") / f"{name_or_path}.yaml").read_text(encoding="utf-8")
         return as_mapping(parse_yaml(text, name_or_path), name_or_path)
     path = Path(name_or_path)
-    if not path.exists() and path.suffix not in (".yaml", ".yml"):
+    if not exists(path) and path.suffix not in (".yaml", ".yml"):
         raise UserError(
-            f"There is no configuration {name_or_path!r}: give a YAML file or one of the shipped names, "
+            f"There is no configuration {shortened(name_or_path)!r}: give a YAML file or one of the shipped names, "
             f"{', '.join(shipped_configs())}{_did_you_mean(name_or_path, shipped_configs())}."
         )
     return read_yaml(path)
@@ -78,10 +84,17 @@ def read_yaml(path: Path, verbatim: Collection[str] = ()) -> dict[str, Any]:
         UserError: the file is missing, unreadable, not YAML, or holds no mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise UserError(f"{path} can't be read: {reason}. Check the path.") from error
+        require_regular(path)
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)  # and not the gigabytes of a checkpoint that is named by mistake
+        if len(content) > MOST_BYTES:
+            raise OSError(errno.EFBIG, f"it has more than {MOST_BYTES:,} bytes, the most that are read of YAML")
+        text = content.decode()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, UnicodeDecodeError):
+            reason = "it is not UTF-8 text"
+        raise UserError(f"{shortened(str(path))} can't be read: {reason}. Check the path.") from error
     return as_mapping(parse_yaml(text, str(path), verbatim), str(path))
 
 
@@ -109,8 +122,8 @@ def set_dotted(values: dict[str, Any], path: str, value: Any) -> None:
             if not -len(target) <= index < len(target):
                 here = ".".join(keys[:depth])
                 raise UserError(
-                    f"{path}: {here} is a list of {len(target)}; its entries are 0 to {len(target) - 1}, "
-                    f"or -1 for the last, not {key!r}."
+                    f"{shortened(path)}: {here} is a list of {len(target)}; its entries are 0 to {len(target) - 1}, "
+                    f"or -1 for the last, not {shortened(key)!r}."
                 )
             if last:
                 target[index] = deepcopy(value)
@@ -123,7 +136,7 @@ def set_dotted(values: dict[str, Any], path: str, value: Any) -> None:
                 target = target.setdefault(key, {})
         else:
             here = ".".join(keys[:depth])
-            raise UserError(f"{path}: {here} is a value, not a section, so it has no {key!r}.")
+            raise UserError(f"{shortened(path)}: {here} is a value, not a section, so it has no {shortened(key)!r}.")
 
 
 def validate(schema: type[Schema], values: Mapping[str, Any], source: str) -> Schema:
@@ -137,7 +150,10 @@ def validate(schema: type[Schema], values: Mapping[str, Any], source: str) -> Sc
         try:
             result = schema.model_validate(values)
         except ValidationError as error:
-            lines = [_explain(schema, details) for details in error.errors()]
+            faults = error.errors()
+            lines = [_explain(schema, details) for details in faults[:MOST_FAULTS]]
+            if len(faults) > MOST_FAULTS:
+                lines.append(f"and {len(faults) - MOST_FAULTS:,} faults more.")
             raise UserError("\n".join(f"{source}: {line}" for line in lines)) from error
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         warnings.warn(f"{source}: {message}", stacklevel=2)
@@ -149,7 +165,7 @@ def _explain(schema: type[BaseModel], details: ErrorDetails) -> str:
     path = ".".join(keys)
     if details["type"] == "extra_forbidden":
         valid = list(section.model_fields)
-        return f"unknown key {path!r}{_did_you_mean(keys[-1], valid)}. Valid here: {', '.join(valid)}."
+        return f"unknown key {shortened(path)!r}{_did_you_mean(keys[-1], valid)}. Valid here: {', '.join(valid)}."
     if details["type"] == "missing":
         return f"{path} is missing; add it."
     if details["type"] in ("union_tag_invalid", "union_tag_not_found"):
@@ -157,14 +173,16 @@ def _explain(schema: type[BaseModel], details: ErrorDetails) -> str:
         given = str(context.get("tag", ""))
         valid = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")] if given else []
         known = (
-            f"{given!r} is none of {', '.join(valid)}{_did_you_mean(given, valid)}" if given else "is missing; add it"
+            f"{shortened(given)!r} is none of {', '.join(valid)}{_did_you_mean(given, valid)}"
+            if given
+            else "is missing; add it"
         )
         return f"{path}.name: {known}."
     message = details["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if details["type"] == "string_type" and isinstance(details["input"], int | float):
         message += "; put it into quotes"
-    given = "" if isinstance(details["input"], dict | list) else f" (given: {details['input']!r})"
+    given = "" if isinstance(details["input"], dict | list) else f" (given: {shortened(repr(details['input']))})"
     return f"{path + ': ' if path else ''}{message}{given}."
 
 

@@ -15,6 +15,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
 
+from ear.config.yaml_text import LARGEST
+
+MOST_EPOCHS = 1_000_000  # the steps of more leave the range of whole numbers
+
 
 class Reach(Enum):
     """What a section of the configuration can influence."""
@@ -36,7 +40,11 @@ def _whole(value: Any) -> Any:
     if isinstance(value, float):
         raise ValueError("a whole number is needed, written without a point or an exponent")
     _refuse_bool(value)
-    return int(value) if isinstance(value, Integral) else value  # NumPy's, too
+    if not isinstance(value, Integral):
+        return value
+    if abs(value) > LARGEST:
+        raise ValueError(f"a whole number has 64 bits: it is at most {LARGEST:,}")
+    return int(value)  # NumPy's, too
 
 
 def _refuse_words(value: Any) -> Any:
@@ -48,7 +56,12 @@ def _refuse_words(value: Any) -> Any:
 # Strict, or Pydantic reads true as 1, "yes" as true and "1.5" as 1.5: two values of an axis could be one.
 Number = Annotated[float, Strict(), BeforeValidator(_refuse_bool), Field(allow_inf_nan=False)]
 Whole = Annotated[int, Strict(), BeforeValidator(_whole)]
-Count = Annotated[Whole, Field(gt=0)]
+# Of anything: images, steps, sides. A size that 32 bits don't hold can't be meant.
+Count = Annotated[Whole, Field(gt=0, le=2**31 - 1)]
+Blocks = Annotated[Count, Field(le=1000)]
+"""Of a network, each built one after another; the deepest transformers have a thousand."""
+Parallel = Annotated[Whole, Field(ge=0, le=1024)]
+"""Threads or processes on one machine: more of them bring it down before anything is said."""
 NonNegative = Annotated[Whole, Field(ge=0)]
 Flag = Annotated[bool, Strict(), BeforeValidator(_refuse_words)]
 Probability = Annotated[Number, Field(ge=0, le=1)]
@@ -163,10 +176,10 @@ class ModelConfig(Section):
 
     width: Count
     """Embedding width; divisible by `heads`."""
-    depth: Count
+    depth: Blocks
     """Transformer blocks."""
     heads: Count
-    mlp_ratio: Annotated[Number, Field(gt=0)] = 4.0
+    mlp_ratio: Annotated[Number, Field(gt=0, le=1000)] = 4.0
     """Hidden width of a block's MLP as a multiple of `width`."""
     buffer_tokens: Count = 1
     """Copies of the class embedding in front of the image's tokens (64 in the paper)."""
@@ -184,7 +197,7 @@ class GeneratorConfig(Section):
     """The MLP generator that takes the softmax's place."""
 
     width: Count
-    depth: Count
+    depth: Blocks
     """Residual blocks."""
     noise_channels: Count
     """Channels of the uniform noise on [-0.5, 0.5] that drives it."""
@@ -224,7 +237,7 @@ class DenoiserConfig(Section):
     """MAR's MLP that predicts the noise in a token, given its condition and the time."""
 
     width: Count
-    depth: Count
+    depth: Blocks
     """Residual blocks."""
 
 
@@ -253,7 +266,7 @@ class OptimizerConfig(Section):
     the head's biases and norms train at the full rate."""
     warmup_steps: NonNegative | None = None
     """Steps over which the learning rate rises linearly from 0; or `warmup_epochs`; none where neither is given."""
-    warmup_epochs: Annotated[Number, Field(ge=0)] | None = None
+    warmup_epochs: Annotated[Number, Field(ge=0, le=MOST_EPOCHS)] | None = None
     clip_norm: Annotated[Number, Field(gt=0)] = 3.0
     """Global gradient norm above which gradients are scaled down."""
     ema_decay: Annotated[Number, Field(ge=0, lt=1)] = 0.9999
@@ -271,7 +284,7 @@ class StageConfig(Section):
 
     steps: Count | None = None
     """Length in optimizer steps; or `epochs`."""
-    epochs: Annotated[Number, Field(gt=0)] | None = None
+    epochs: Annotated[Number, Field(gt=0, le=MOST_EPOCHS)] | None = None
     """Length in passes over the training images, rounded to whole steps."""
     learning_rate: Annotated[Number, Field(gt=0)] | None = None
     """The trunk's, at this batch size; or `learning_rate_per_256`."""
@@ -362,7 +375,7 @@ class ExecutionConfig(Section):
     change is at most the order of rounding, or which noise a seed draws (docs/reproducibility.md)."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: Count = 1
+    threads: Annotated[Parallel, Field(gt=0)] = 1
     """CPU threads of torch. At an equal number of them, on one kind of CPU, results are reproducible bit for bit."""
     precision: Annotated[
         Literal["float32", "bfloat16"], BeforeValidator(_refuse_auto), Field(json_schema_extra={"reach": "everything"})
@@ -377,7 +390,7 @@ class ExecutionConfig(Section):
     """torch.compile the model's blocks and head."""
     activation_checkpointing: Flag = False
     """Recompute the blocks' activations in the backward pass: less memory for up to a third more FLOPs."""
-    workers: NonNegative = 0
+    workers: Parallel = 0
     """Processes that decode images."""
     batch_size: Count = 500
     """Images generated, encoded or measured at once."""

@@ -12,15 +12,25 @@ from typing import Any, NoReturn
 
 import yaml
 
-from ear.errors import UserError
+from ear.errors import UserError, shortened
 
+LARGEST = 2**63 - 1
+"""Of whole numbers: what 64 bits hold, with a sign. torch, NumPy and MLflow's databases take no larger ones."""
+DEEPEST = 100  # levels: no configuration has ten, and Python's own limit comes at a few hundred
+MOST_DIGITS = 22  # of 64 bits, written in octal
 COPIED = 100_000  # values that aliases may repeat: a few lines of aliases of aliases can stand for billions
+SHOWN = 60  # characters of a value in a message
 TAG = "tag:yaml.org,2002:"
 MERGE = f"{TAG}merge"
 
 
 def _integer(text: str) -> int:
-    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+    base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+    digits = text.removeprefix("0o").removeprefix("0x").lstrip("+-").lstrip("0") or "0"
+    size = int(digits, base) if len(digits) <= MOST_DIGITS else LARGEST + 1
+    if size > LARGEST:
+        raise OverflowError(f"is too large: whole numbers have 64 bits here, at most {LARGEST:,} on either side of 0")
+    return -size if text.startswith("-") else size
 
 
 def _float(text: str) -> float:
@@ -47,10 +57,16 @@ class _Loader(yaml.SafeLoader):
         f"{TAG}seq": yaml.SafeLoader.construct_yaml_seq,
     }
     copied = 0
+    depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if not self.check_event(yaml.AliasEvent):
-            return super().compose_node(parent, index)
+            self.depth += 1
+            if self.depth > DEEPEST:
+                raise _fault(f"values are nested more than {DEEPEST} deep", self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
         mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
         named = super().compose_node(parent, index)
         if named is None or named.end_mark is None:  # not read to its end yet
@@ -106,9 +122,9 @@ def _constructor(name: str, pattern: re.Pattern[str], value: Callable[[str], Any
         try:
             if pattern.fullmatch(text):  # not where a tag says so: !!int one
                 return value(text)
-        except ValueError:  # more digits than Python reads
-            pass
-        raise _fault(f"{text[:20]!r} is no {name}", node.start_mark)
+        except OverflowError as error:
+            raise _fault(f"{shortened(text, SHOWN)} {error}", node.start_mark) from None
+        raise _fault(f"{shortened(text, SHOWN)!r} is no {name}", node.start_mark)
 
     return construct
 

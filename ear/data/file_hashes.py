@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from ear.config.hashing import digest
 from ear.cpus import usable_cpus
 from ear.errors import UserError
-from ear.files import is_on_own_disk, write_atomically
+from ear.files import is_on_own_disk, require_regular, write_atomically
 from ear.interrupt import StoppedError
 from ear.lease import Lease
 from ear.progress import progress_bar
@@ -233,6 +233,7 @@ def _read(folder: Path, known: _Known, stamps: Stamps, missing: NDArray[np.int64
 
 def _hash(path: Path, stamp: Stamps) -> NDArray[np.uint8]:
     try:
+        require_regular(path)
         with path.open("rb") as file:
             found = file_digest(file, "sha256").digest()
     except OSError:

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ear.files import require_regular
+
+MOST_BYTES = 2**28  # unpacked; Fashion-MNIST's largest file has 47 MB, and a megabyte may stand for a gigabyte
 UNSIGNED_BYTE = 0x08  # the format's code of the only value type that these datasets use
 
 
@@ -18,14 +21,16 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         OSError: the file can't be read.
         ValueError: its content is not such an array; the message says what is wrong and leaves out the path.
     """
-    content = path.read_bytes()
-    if path.suffix == ".gz":
-        try:
-            content = gzip.decompress(content)
-        except EOFError:
-            raise ValueError("it is truncated: the gzip stream ends early") from None
-        except (gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"it is not a gzip file or a damaged one ({error})") from None
+    require_regular(path)
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except EOFError:
+        raise ValueError("it is truncated: the gzip stream ends early") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"it is not a gzip file or a damaged one ({error})") from None
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"it holds more than {MOST_BYTES:,} bytes, the most that are read")
     header = 4 + 4 * dimensions
     magic = bytes([0, 0, UNSIGNED_BYTE, dimensions])
     if len(content) < header:

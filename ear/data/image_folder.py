@@ -16,11 +16,13 @@ from torch.utils.data import Dataset
 from ear.config.hashing import digest
 from ear.data.decode import Remark, decode, image_suffixes
 from ear.errors import UserError, import_extra
+from ear.files import require_regular
 
 LAYOUT = "one folder a class with the images directly in it, as FOLDER/n01440764/n01440764_10026.JPEG"
 FORMATS = "in a format that Pillow decodes (.jpg, .png, .webp, .tif, .gif, .bmp, ...)"
 SYSTEM_FILES = {"thumbs.db", "desktop.ini", "icon\r"}  # of file managers; those that begin with a dot are hidden anyway
 CACHE_RECORD = "encoding.json"  # the file that makes a folder one of cached latents
+MOST_BYTES = 2**30  # of an image file; as many pixels as Pillow decodes fill less, in 16 bits and unpacked
 CONTROL_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # the last are bytes that are no UTF-8
 
 
@@ -169,6 +171,8 @@ class CroppedImages(Dataset[DecodedImage]):
     def __getitem__(self, index: int) -> DecodedImage:
         path, source_hash = self._images.folder / self._images.files[index], ""
         try:
+            if (length := require_regular(path).st_size) > MOST_BYTES:
+                raise ValueError(f"it has {length:,} bytes, more than the {MOST_BYTES:,} that are read of an image")
             content = path.read_bytes()
             source_hash = hashlib.sha256(content).hexdigest()
             decoded = decode(content, self._size, self._exif_orientation)

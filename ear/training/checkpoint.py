@@ -25,7 +25,8 @@ from ear.config.hashing import digest
 from ear.config.loading import validate
 from ear.errors import UserError
 from ear.file_kinds import is_torch_file, other_content
-from ear.files import write_atomically
+from ear.files import require_regular, write_atomically
+from ear.torch_files import first_line
 from ear.weight_faults import WeightFaults, require_finite
 
 FORMAT = "ear-checkpoint-1"
@@ -81,8 +82,10 @@ def load_header(path: Path) -> CheckpointHeader:
     try:
         values = resolve_auto_precision(json.loads(metadata["config"]), "float32")
         step, dataset_hash = int(metadata["step"]), metadata["dataset_hash"]
-    except (ValueError, KeyError) as error:
-        raise DamagedCheckpointError(f"The checkpoint {path} has a damaged header ({error}). {OF_OUR_OWN}") from error
+    except (ValueError, KeyError, AttributeError, RecursionError) as error:
+        raise DamagedCheckpointError(
+            f"The checkpoint {path} has a damaged header ({first_line(error)}). {OF_OUR_OWN}"
+        ) from error
     config = validate(RunConfig, values, source=f"{path} (its configuration)")
     return CheckpointHeader(
         config, step, dataset_hash, metadata.get("tokenizer_hash", ""), metadata.get("initial_hash", "")
@@ -202,6 +205,7 @@ def load_state(model: nn.Module, found: Mapping[str, Tensor], source: str) -> No
 
 def _open(path: Path) -> Any:
     try:
+        require_regular(path)
         return safe_open(path, framework="pt", device="cpu")
     except FileNotFoundError as error:
         raise UserError(f"There is no checkpoint {path}.") from error

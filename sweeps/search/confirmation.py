@@ -84,7 +84,10 @@ def confirmation_runs(
 ) -> list[PlannedRun]:
     """A configuration with seeds of training and evaluation that the search has not seen."""
     searched = configurations.base.evaluation
-    fresh = {"evaluation.seed": searched.seed + 1, "evaluation.images": settings.images or 2 * searched.images}
+    fresh = {
+        "evaluation.seed": (searched.seed + 1) % 2**63,
+        "evaluation.images": settings.images or 2 * searched.images,
+    }
     first = max(seeds) + FIRST_FRESH_SEED
     return [configurations.run({**parameters, **fresh}, first + number) for number in range(settings.seeds)]
 

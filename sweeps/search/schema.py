@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt,
 
 from ear.config.schema import Count, NonNegative, Number, Section, Whole
 from sweeps.metric import MetricName
+from sweeps.repeated import first_repeated
 
 
 def _refuse_nested(value: Any) -> Any:
@@ -44,9 +45,9 @@ class Dimension(Section):
         if self.log_uniform is not None and self.log_uniform[0] <= 0:
             raise ValueError("log_uniform needs ends above 0")
         choices = self.choice or []
-        for index, value in enumerate(choices):
-            if value in choices[:index]:
-                raise ValueError(f"choice has a value twice: {choices[choices.index(value)]!r} and {value!r}")
+        if (place := first_repeated(choices)) is not None:
+            value = choices[place]
+            raise ValueError(f"choice has a value twice: {choices[choices.index(value)]!r} and {value!r}")
         return self
 
     @property
@@ -106,7 +107,7 @@ class ConfirmationConfig(Section):
     """How the best are measured again at the end, free of the luck that made them the best: winner and runner-up, or
     with several objectives up to eight members of the Pareto front."""
 
-    seeds: Count = 3
+    seeds: Annotated[Count, Field(le=1000)] = 3
     """Fresh seeds of training, all evaluated with one noise that the search has not used."""
     images: Annotated[Count, Field(ge=20)] | None = None
     """Images with class labels; twice as many as in the search where not given."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from ear.cli.sample import parse_classes
+from ear.cli.sample import parse_classes, require_a_grid
 from ear.errors import UserError
 from ear.training.checkpoint import load_header
 
@@ -85,6 +85,12 @@ def test_sampling_settings_matter_and_repeat(checkpoint: Path, tmp_path: Path) -
 )
 def test_sample_refuses(arguments: list[str], message: str, checkpoint: Path) -> None:
     assert message in ear("sample", checkpoint, *arguments, code=2).stderr
+
+
+def test_a_grid_has_a_bound() -> None:
+    require_a_grid([0] * 1000, 100)
+    with pytest.raises(UserError, match="100,100 images are more than the 100,000 of one grid"):
+        require_a_grid([0] * 1001, 100)
 
 
 def test_classes_are_numbers_with_commas_null_or_all() -> None:

@@ -143,6 +143,7 @@ def test_ear_imports_no_orchestration() -> None:
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
             True,
         ),
+        (RuntimeError("Storage size calculation overflowed with sizes=[4611686018427387904]"), True),
         (RuntimeError("shapes do not match"), False),
     ],
 )

@@ -1,6 +1,8 @@
 """How YAML is read: by the core schema of YAML 1.2, every alias a copy."""
 
 import math
+import os
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -126,13 +128,22 @@ REFUSED = {
         "aliases repeat more than 100,000 values",
     ),
     "an unknown alias": ("a: *b", "undefined alias"),
-    "too deep": ("a: " + "[" * 1100 + "]" * 1100, "nested too deeply"),
+    "too deep": ("a: " + "[" * 1100 + "]" * 1100, "values are nested more than 100 deep"),
+    "deeper than downstream can copy": (
+        "a: " + "{a: " * 100 + "}" * 100,
+        "column .*nested more than 100 deep",
+    ),
     "a program's object": ("a: !!python/object:os.system x", "the tag !!python/object:os.system is not known here"),
     "bytes": ("a: !!binary aGk=", "the tag !!binary is not known"),
     "a date": ("a: !!timestamp 2026-11-27", "the tag !!timestamp is not known"),
     "a tag that lies": ("a: !!int one", "'one' is no int"),
     "a boolean of YAML 1.1": ("a: !!bool yes", "'yes' is no bool"),
-    "5,000 digits": (f"a: {'9' * 5000}", "'99999999999999999999' is no int"),
+    "5,000 digits": (f"a: {'9' * 5000}", "line 1, column 4: .*9... .5,000 characters. is too large: .* 64 bits"),
+    "6,000 digits of 16": (f"a: 0x{'f' * 6000}", "is too large: whole numbers have 64 bits"),
+    "2**63": (f"a: {2**63}", f"{2**63} is too large: .* at most 9,223,372,036,854,775,807 "),
+    "a long word that a tag calls a number": (f"a: !!int {'x' * 5000}", "x... .5,000 characters.' is no int"),
+    "more than a megabyte": ("a: " + "x" * 2**20, "it has more than 1,048,576 bytes"),
+    "a megabyte, cut within a character": ("a:" + "\u00e4" * 2**19, "it has more than 1,048,576 bytes"),
     "half a character": ('a: "\\ud800"', "half of a surrogate pair"),
     "a control character": ("a: 1\nb: \x01", "line 2: .*the character U[+]0001 is not allowed"),
     "two documents": ("a: 1\n---\nb: 2", "another document"),
@@ -148,6 +159,83 @@ def test_what_is_no_yaml_is_refused_with_its_place(case: str, tmp_path: Path) ->
         read(tmp_path, text)
     assert str(refused.value).startswith(str(tmp_path / "file.yaml"))
     assert "\n" not in str(refused.value)
+
+
+def test_the_largest_numbers_are_read(tmp_path: Path) -> None:
+    text = f"{{most: {2**63 - 1}, least: {-(2**63) + 1}, octal: 0o{2**63 - 1:o}, zeros: {'0' * 9000}7, signed: +0012}}"
+    assert read(tmp_path, text) == {
+        "most": 2**63 - 1,
+        "least": -(2**63) + 1,
+        "octal": 2**63 - 1,
+        "zeros": 7,
+        "signed": 12,
+    }
+
+
+def test_a_pipe_and_a_device_are_named_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe.yaml")
+    for path in (pipe, Path("/dev/zero")):
+        with pytest.raises(UserError, match=f"{path} can't be read: it is a pipe, a socket or a device, not a file"):
+            read_yaml(path)
+
+
+def test_a_file_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "huge.yaml").open("wb") as file:
+        file.truncate(2**40)  # a hole, which no memory holds
+    with pytest.raises(UserError, match="more than 1,048,576 bytes"):
+        load_config(str(tmp_path / "huge.yaml"))
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "x" * 5000 + ".yaml"])
+def test_a_name_that_no_file_can_have_is_shortened(name: str) -> None:
+    with pytest.raises(UserError) as refused:
+        load_config(name)
+    assert "x... (5,00" in str(refused.value)
+    assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "x" * 100_000,
+        "seed=" + "x" * 100_000,
+        "seed.x=" + "[" * 100_000,
+        "x" * 100_000 + "=1",
+        "a." * 50_000 + "=1",
+        "training.stages." + "9" * 5000 + ".steps=1",
+        "tokenizer.name=" + "x" * 100_000,
+    ],
+)
+def test_an_override_of_any_length_gets_one_short_sentence(override: str) -> None:
+    with pytest.raises(UserError) as refused:
+        load_config("digits", [override])
+    assert len(str(refused.value)) < 1500
+
+
+def test_of_thousands_of_faults_the_first_are_named(tmp_path: Path) -> None:
+    (tmp_path / "file.yaml").write_text("".join(f"key{number}: 1\n" for number in range(500)))
+    with pytest.raises(UserError, match="unknown key 'key0'") as refused:
+        load_config(str(tmp_path / "file.yaml"))
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 21
+    assert re.search("and 48[0-9] faults more", lines[-1])
+
+
+@pytest.mark.parametrize(
+    ("override", "bound"),
+    [
+        ("training.batch_size=2147483648", "2147483647"),
+        ("model.depth=1001", "1000"),
+        ("scoring.generator.depth=1001", "1000"),
+        ("execution.threads=1025", "1024"),
+        ("execution.workers=1025", "1024"),
+        ("optimizer.warmup_epochs=1e308", "1000000"),
+        ("training.stages=[{epochs: 1e308, learning_rate: 1}]", "1000000"),
+    ],
+)
+def test_a_number_that_nothing_can_be_built_of_is_refused_with_its_bound(override: str, bound: str) -> None:
+    with pytest.raises(UserError, match=f"{override.split('=')[0]}.*less than or equal to {bound}"):
+        load_config("digits", [override])
 
 
 @pytest.mark.parametrize("text", ["{{x}}", "!!set {a}", "&a [*a]", "{1: 2}"])
