@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections import Counter
 from contextlib import suppress
 
 from sweeps.board import Board, Counts, State
@@ -13,6 +14,8 @@ from sweeps.tracking import Tracker
 from sweeps.work import Task, Work
 
 NOT_BEGUN = "raised in its creation task"  # in Ray's words, of an error before the first task
+NODE_GONE = "its node has died"  # in Ray's words: a machine of several was lost, or its raylet killed
+NODES_LOST = 3  # under one task, after which it may be what costs a machine its life
 RUNS_FOLLOWED = 8  # of those that a task is done for
 SECONDS_FOR_THE_NEW = 1.0  # that a stop waits for trials which have not reported yet: most of them are still importing
 
@@ -26,6 +29,7 @@ class Conductor:
         self.tasks: dict[str, Task] = {}  # at work, by trial
         self.board: Board | None = None
         self._reported: set[str] = set()  # of these trials, those that have
+        self._nodes_lost: Counter[str] = Counter()  # by task
         self._stopped_at = 0.0
         self._tracker = tracker
         self._session = session
@@ -88,10 +92,15 @@ class Conductor:
 
     def lost(self, trial: str, reason: str) -> None:
         """The trial's process is gone, or never came to be; `reason` is what Ray says of it."""
+        task = self.tasks[trial]
+        if NODE_GONE in reason and self._nodes_lost[task.key] < NODES_LOST:  # no fault of the trial's
+            self._nodes_lost[task.key] += 1
+            self._show(trial, "retrying")
+            return
         began = NOT_BEGUN not in reason
         how = "died: killed, out of memory, or crashed in native code" if began else "could not begin, see above"
         words = f"{reason}\nThe trial's process {how}."
-        self._fail(trial, self.tasks[trial], Report("failed", traceback=words.strip()))
+        self._fail(trial, task, Report("failed", traceback=words.strip()))
 
     def cluster_lost(self, reason: str, again: bool) -> None:
         """Ray is gone, and all trials with it, which is no fault of theirs; `again` is whether it is started anew."""

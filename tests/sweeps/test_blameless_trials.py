@@ -12,7 +12,7 @@ from simulated import plan_of
 
 from ear.store import Store
 from sweeps import runner
-from sweeps.conductor import Conductor
+from sweeps.conductor import NODES_LOST, Conductor
 from sweeps.ray_cluster import ClusterLost
 from sweeps.session import Session, SweepFolder
 from sweeps.source import Grid
@@ -158,6 +158,28 @@ def test_a_full_disk_ends_the_sweep_and_fails_no_run(root: Path, monkeypatch: py
 
 def full(*_: object) -> Report:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_node_that_is_lost_is_no_fault_of_its_trials_unless_they_lose_one_after_another(root: Path) -> None:
+    plan, store = plan_of(root, SWEEP), Store(root)
+    work, tracker = Work(Grid(plan.runs), store, retries=0), Tracker(plan.identity, store, root)
+    reason = "The actor died because its node has died. Node Id: 0123"
+    with Session(SweepFolder(root, "s")).opened() as session:
+        conductor = Conductor(work, Grid(plan.runs), tracker, session)
+        work.start()
+        first = conductor.next("0")
+        for number in range(NODES_LOST):
+            conductor.lost(str(number), reason)
+            conductor.ended(str(number))
+            assert not work.settled
+            other = conductor.next(f"other {number}")
+            assert conductor.next(str(number + 1)) == first
+            assert other is not None
+            conductor.ended(f"other {number}")
+        conductor.lost(str(NODES_LOST), reason)
+        assert [result.state for result in work.settled.values()] == ["failed"]
+    work.close()
+    tracker.close(complete=False)
 
 
 def test_a_ray_that_is_lost_is_no_fault_of_its_trials(root: Path) -> None:
