@@ -66,10 +66,10 @@ def load_header(path: Path) -> CheckpointHeader:
         UserError: the file is missing, truncated, foreign, or its configuration is not valid.
     """
     metadata = load_metadata(path)
+    values = resolve_auto_precision(stated_config(path, metadata), "float32")
     try:
-        values, step, dataset_hash = json.loads(metadata["config"]), int(metadata["step"]), metadata["dataset_hash"]
-        values = resolve_auto_precision(values, "float32")
-    except (KeyError, ValueError, AttributeError, RecursionError) as error:
+        step, dataset_hash = int(metadata["step"]), metadata["dataset_hash"]
+    except (KeyError, ValueError) as error:
         raise UserError(f"The checkpoint {path} is damaged: its header is not whole ({first_line(error)}).") from error
     config = validate(RunConfig, values, source=f"{path} (its configuration)")
     return CheckpointHeader(
@@ -92,6 +92,21 @@ def load_metadata(path: Path) -> dict[str, str]:
     if metadata.get("format") != FORMAT:
         raise UserError(f"{path} is a safetensors file, but no checkpoint of this program (format {FORMAT}).")
     return metadata
+
+
+def stated_config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The configuration in a checkpoint's header, as it was written.
+
+    Raises:
+        UserError: there is none, or it is anything else.
+    """
+    try:
+        values = json.loads(metadata["config"])
+        if not isinstance(values, dict) or not isinstance(values.get("execution", {}), dict):
+            raise ValueError("its configuration is no mapping of sections")
+    except (KeyError, ValueError, RecursionError) as error:
+        raise UserError(f"The checkpoint {path} is damaged: its header is not whole ({first_line(error)}).") from error
+    return values
 
 
 def replace_config(path: Path, config: RunConfig) -> None:
