@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt, field_validator
 
 from ear.config.loading import read_yaml, validate
-from ear.config.schema import Count, Flag, NonNegative, Number, Section
+from ear.config.numbers import Count, Flag, NonNegative, Number
+from ear.config.schema import Section
 from ear.errors import UserError, shortened
 from ear.files import exists
 

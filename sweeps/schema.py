@@ -6,7 +6,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from ear.config.schema import Count, NonNegative, Number, Parallel, Section
+from ear.config.numbers import Count, NonNegative, Number, Parallel
+from ear.config.schema import Section
 from ear.errors import shortened
 from sweeps.metric import MetricConfig, MetricName
 from sweeps.naming import is_reserved

@@ -9,15 +9,12 @@ until a field below says otherwise (`ear.config.reach`). `rule` marks a field th
 
 import warnings
 from enum import Enum
-from numbers import Integral
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from ear.config.yaml_text import LARGEST
-
-MOST_EPOCHS = 1_000_000  # the steps of more leave the range of whole numbers
+from ear.config.numbers import MOST_EPOCHS, Blocks, Count, Flag, NonNegative, Number, Parallel, Probability
 
 
 class Reach(Enum):
@@ -28,43 +25,6 @@ class Reach(Enum):
     EVALUATION = "evaluation"  # only what is measured on finished weights
     EVERYTHING = "everything"  # the weights, and what is measured on them
     NOTHING = "nothing"  # how it is carried out; recorded, not hashed
-
-
-def _refuse_bool(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("a number is needed, not a boolean")
-    return value
-
-
-def _whole(value: Any) -> Any:
-    if isinstance(value, float):
-        raise ValueError("a whole number is needed, written without a point or an exponent")
-    _refuse_bool(value)
-    if not isinstance(value, Integral):
-        return value
-    if abs(value) > LARGEST:
-        raise ValueError(f"a whole number has 64 bits: it is at most {LARGEST:,}")
-    return int(value)  # NumPy's, too
-
-
-def _refuse_words(value: Any) -> Any:
-    if not isinstance(value, bool):
-        raise ValueError("write true or false")
-    return value
-
-
-# Strict, or Pydantic reads true as 1, "yes" as true and "1.5" as 1.5: two values of an axis could be one.
-Number = Annotated[float, Strict(), BeforeValidator(_refuse_bool), Field(allow_inf_nan=False)]
-Whole = Annotated[int, Strict(), BeforeValidator(_whole)]
-# Of anything: images, steps, sides. A size that 32 bits don't hold can't be meant.
-Count = Annotated[Whole, Field(gt=0, le=2**31 - 1)]
-Blocks = Annotated[Count, Field(le=1000)]
-"""Of a network, each built one after another; the deepest transformers have a thousand."""
-Parallel = Annotated[Whole, Field(ge=0, le=1024)]
-"""Threads or processes on one machine: more of them bring it down before anything is said."""
-NonNegative = Annotated[Whole, Field(ge=0)]
-Flag = Annotated[bool, Strict(), BeforeValidator(_refuse_words)]
-Probability = Annotated[Number, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):

@@ -60,14 +60,12 @@ class _Loader(yaml.SafeLoader):
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
         if not self.check_event(yaml.AliasEvent):
-            self.depth += 1
-            if self.depth > DEEPEST:
-                raise _fault(f"values are nested more than {DEEPEST} deep", self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+            self._descend(mark)
             node = super().compose_node(parent, index)
             self.depth -= 1
             return node
-        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
         named = super().compose_node(parent, index)
         if named is None or named.end_mark is None:  # not read to its end yet
             raise _fault("an alias stands inside of what it names", mark)
@@ -77,13 +75,19 @@ class _Loader(yaml.SafeLoader):
         self.copied += 1
         if self.copied > COPIED:
             raise _fault(f"aliases repeat more than {COPIED:,} values", mark)
+        self._descend(mark)
+        value = node.value
         if isinstance(node, yaml.MappingNode):
-            pairs = [(self._copy(key, mark), self._copy(value, mark)) for key, value in node.value]
-            return yaml.MappingNode(node.tag, pairs, node.start_mark, node.end_mark)
-        if isinstance(node, yaml.SequenceNode):
-            items = [self._copy(item, mark) for item in node.value]
-            return yaml.SequenceNode(node.tag, items, node.start_mark, node.end_mark)
-        return yaml.ScalarNode(node.tag, node.value, node.start_mark, node.end_mark)
+            value = [(self._copy(key, mark), self._copy(inside, mark)) for key, inside in value]
+        elif isinstance(node, yaml.SequenceNode):
+            value = [self._copy(item, mark) for item in value]
+        self.depth -= 1
+        return type(node)(node.tag, value, node.start_mark, node.end_mark)
+
+    def _descend(self, mark: yaml.Mark) -> None:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise _fault(f"values are nested more than {DEEPEST} deep", mark)
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Merges what `<<` names; before that, looks at the keys as they are written."""

@@ -47,7 +47,7 @@ def _stated(path: Path) -> dict[str, Any]:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if isinstance(config, dict) and str(config.get("_class_name", "")).startswith("Autoencoder"):
             found = config
-    except (OSError, ValueError):  # none; a folder without one is refused by diffusers
+    except (OSError, ValueError, RecursionError):  # none; a folder without one is refused by diffusers
         pass
     if path.is_file() and is_safetensors(path):
         with safe_open(path, framework="pt") as file:

@@ -79,13 +79,11 @@ def load_header(path: Path) -> CheckpointHeader:
         UserError: the file is missing, truncated, foreign, or its configuration is not valid.
     """
     metadata = load_metadata(path)
+    values = resolve_auto_precision(stated_config(path, metadata), "float32")
     try:
-        values = resolve_auto_precision(json.loads(metadata["config"]), "float32")
         step, dataset_hash = int(metadata["step"]), metadata["dataset_hash"]
-    except (ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise DamagedCheckpointError(
-            f"The checkpoint {path} has a damaged header ({first_line(error)}). {OF_OUR_OWN}"
-        ) from error
+    except (ValueError, KeyError) as error:
+        raise _damaged_header(path, error) from error
     config = validate(RunConfig, values, source=f"{path} (its configuration)")
     return CheckpointHeader(
         config, step, dataset_hash, metadata.get("tokenizer_hash", ""), metadata.get("initial_hash", "")
@@ -124,6 +122,27 @@ def require_whole(path: Path) -> None:
                 require_finite(tensors, f"{path}, {part},")
             except UserError as error:
                 raise DamagedCheckpointError(str(error)) from error
+
+
+def stated_config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The configuration in a checkpoint's header, as it was written.
+
+    Raises:
+        DamagedCheckpointError: there is none, or it is anything else.
+    """
+    try:
+        values = json.loads(metadata["config"])
+        if not isinstance(values, dict) or not isinstance(values.get("execution", {}), dict):
+            raise ValueError("its configuration is no mapping of sections")
+    except (KeyError, ValueError, RecursionError) as error:
+        raise _damaged_header(path, error) from error
+    return values
+
+
+def _damaged_header(path: Path, error: Exception) -> DamagedCheckpointError:
+    return DamagedCheckpointError(
+        f"The checkpoint {path} is damaged: its header is not whole ({first_line(error)}). {OF_OUR_OWN}"
+    )
 
 
 def replace_config(path: Path, config: RunConfig) -> None:

@@ -1,13 +1,12 @@
 """Weights that a training starts from instead of random ones."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ear.config import RunConfig
-from ear.training.checkpoint import load_metadata, load_part, load_state
+from ear.training.checkpoint import load_metadata, load_part, load_state, stated_config
 
 CLASSES = "trunk.class_embedding.weight"  # [classes, width]
 
@@ -43,7 +42,8 @@ def load_initial_weights(model: nn.Module, path: Path, config: RunConfig, tokeni
 
 
 def _other_tokens(path: Path, metadata: dict[str, str], config: RunConfig, tokenizer_hash: str) -> list[str]:
-    before: dict[str, Any] = json.loads(metadata["config"]).get("tokenizer", {})
+    stated = stated_config(path, metadata).get("tokenizer")
+    before: dict[str, Any] = stated if isinstance(stated, dict) else {}
     now = config.tokenizer.model_dump(mode="json")
     differing = [
         f"tokenizer.{name} {before[name]} (here {now[name]})"

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, model_validator
 
-from ear.config.schema import Count, NonNegative, Number, Section, Whole
+from ear.config.numbers import Count, NonNegative, Number, Whole
+from ear.config.schema import Section
 from sweeps.metric import MetricName
 from sweeps.repeated import first_repeated
 

@@ -130,7 +130,7 @@ def test_what_is_nested_too_deeply_is_one_sentence(tmp_path: Path) -> None:
         ({}, "config"),
         ({"config": "{"}, "Expecting"),
         ({"config": "[" * 100_000}, "recursion"),
-        ({"config": "[]"}, "list"),
+        ({"config": "[]"}, "no mapping of sections"),
         ({"config": "9" * 5000}, "4300"),
         ({"config": "{}", "step": "x"}, "invalid literal"),
     ],

@@ -133,6 +133,14 @@ REFUSED = {
         "a: " + "{a: " * 100 + "}" * 100,
         "column .*nested more than 100 deep",
     ),
+    "deep by its aliases": (
+        "a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 200)),
+        "nested more than 100 deep",
+    ),
+    "merges of merges": (
+        "a0: &a0 {k: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 25)),
+        "line 15, column 17: .*aliases repeat more than 100,000 values",
+    ),
     "a program's object": ("a: !!python/object:os.system x", "the tag !!python/object:os.system is not known here"),
     "bytes": ("a: !!binary aGk=", "the tag !!binary is not known"),
     "a date": ("a: !!timestamp 2026-11-27", "the tag !!timestamp is not known"),
