@@ -66,8 +66,8 @@ def removed_keys(store: Store) -> set[str]:
         return set()
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
-            f"{path} is damaged ({error}), so it can't be told which of MLflow's numbers are of removed results: restore "
-            "it, a list of keys, or delete it together with the MLflow runs of the sweeps that were repaired."
+            f"{path} is damaged ({error}), so it can't be told which of MLflow's numbers are of removed results: "
+            "restore it, a list of keys, or delete it together with the MLflow runs of the sweeps that were repaired."
         ) from error
 
 
