@@ -86,8 +86,10 @@ class Run:
                 raise StoppedError
         data = load_token_data(self.config, self.dataset)
         trainer = Trainer(self.config, data, device=device, processes=self.processes)
-        checkpoint = self.processes.from_main(self._latest_checkpoint())
-        if checkpoint is not None:
+        latest = self._latest_checkpoint()
+        given = self.processes.from_main(None if latest is None else str(latest))
+        if given is not None:
+            checkpoint = Path(given)
             if self.processes.is_main:
                 require_as_published(checkpoint)
             trainer.restore(checkpoint)
