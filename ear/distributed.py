@@ -1,11 +1,14 @@
 """Several processes, one training: what torchrun or a SLURM launcher started, as this process sees it."""
 
+import json
 import os
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -13,8 +16,10 @@ from torch import Tensor
 
 from ear.errors import UserError
 
-Value = TypeVar("Value")
+Value = TypeVar("Value", str, bool, str | None)
 
+MEETING_FILE = "EAR_MEETING_FILE"  # of the environment
+LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"  # the network interface
 TIMEOUT = timedelta(minutes=30)  # of a collective; the others wait that long for one that writes a checkpoint
 
 
@@ -49,20 +54,35 @@ class Processes:
         return bool(value.item())
 
     def gather_rows(self, rows: Tensor) -> Tensor:
-        """Rows [n_r, ...] of every process, one after the other, on the CPU."""
+        """Rows [n_r, ...] of every process, one after the other, on the CPU; n_r may differ."""
         if self.count == 1:
             return rows.cpu()
-        parts: list[Tensor] = [torch.empty(0)] * self.count
-        dist.all_gather_object(parts, rows.cpu())
-        return torch.cat(parts)
+        device = _collective_device()
+        counts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(self.count)]
+        dist.all_gather(counts, torch.tensor([len(rows)], device=device))
+        most = max(int(count) for count in counts)
+        padded = rows.new_zeros((most, *rows.shape[1:]), device=device)
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in range(self.count)]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[: int(count)].cpu() for part, count in zip(parts, counts, strict=True)])
 
     def from_main(self, value: Value) -> Value:
-        """The main process's value, that all of them are to act on; it has to be one that can be pickled."""
+        """The main process's value, that all of them are to act on.
+
+        As JSON: torch's own way is a pickle, which runs whatever somebody put into it on the way.
+        """
         if self.count == 1:
             return value
-        values = [value]
-        dist.broadcast_object_list(values, src=0)
-        return values[0]
+        device = _collective_device()
+        text = torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8, device=device)
+        length = torch.tensor([len(text)], device=device)
+        dist.broadcast(length, src=0)
+        if not self.is_main:
+            text = torch.empty(int(length), dtype=torch.uint8, device=device)
+        dist.broadcast(text, src=0)
+        received: Value = json.loads(bytes(text.cpu().tolist()))
+        return received
 
     def wait(self) -> None:
         """Returns once every process has come here."""
@@ -83,6 +103,9 @@ def joined_processes(device: str = "auto") -> Iterator[Processes]:
     Args:
         device: `execution.device` of what they do together: NCCL connects GPUs, gloo CPUs.
 
+    They meet in the file that EAR_MEETING_FILE names, if all are of one machine and the file where no other user can
+    write; else at MASTER_ADDR:MASTER_PORT, where the one of rank 0 listens on that address alone.
+
     Raises:
         UserError: the environment names more than one process but no meeting point.
     """
@@ -90,7 +113,7 @@ def joined_processes(device: str = "auto") -> Iterator[Processes]:
     if count == 1 or dist.is_initialized():
         yield Processes(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else ALONE
         return
-    if missing := {"RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"} - set(os.environ):
+    if missing := _needed() - set(os.environ):
         raise UserError(
             f"WORLD_SIZE is {count}, but {', '.join(sorted(missing))} is not set: start with torchrun, for example "
             "torchrun --nproc-per-node 8 -m ear train CONFIG, or unset WORLD_SIZE."
@@ -99,8 +122,49 @@ def joined_processes(device: str = "auto") -> Iterator[Processes]:
     if device != "cpu" and torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "nccl"
-    dist.init_process_group(backend, timeout=TIMEOUT)
+    dist.init_process_group(backend, timeout=TIMEOUT, **_meeting())
     try:
         yield Processes(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
+
+
+def _needed() -> set[str]:
+    """Variables of the environment."""
+    return {"RANK", "LOCAL_RANK"} | (set() if MEETING_FILE in os.environ else {"MASTER_ADDR", "MASTER_PORT"})
+
+
+def _meeting() -> dict[str, Any]:
+    """Where the processes find one another: what `init_process_group` is given."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun has opened a store for them
+        return {}
+    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    return {"store": _store(rank, count), "rank": rank, "world_size": count}
+
+
+def _store(rank: int, count: int) -> dist.Store:
+    if MEETING_FILE in os.environ:
+        # They reach one another on loopback, whatever address the machine's name stands for.
+        os.environ |= {"GLOO_SOCKET_IFNAME": LOOPBACK, "NCCL_SOCKET_IFNAME": LOOPBACK}
+        return dist.FileStore(os.environ[MEETING_FILE], count)
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    listening = _listen(host, port, count) if rank == 0 else None
+    return dist.TCPStore(
+        host,
+        port,
+        count,
+        is_master=rank == 0,
+        timeout=TIMEOUT,
+        wait_for_workers=False,
+        master_listen_fd=None if listening is None else listening.detach(),
+    )
+
+
+def _listen(host: str, port: int, count: int) -> socket.socket | None:
+    """Listens on one of this machine's addresses, where torch would on all of them; None where the host is none of
+    them, as in a container whose ports are passed on."""
+    try:
+        family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(place[:2], family=family, backlog=max(count, 128))
+    except OSError:
+        return None

@@ -1,12 +1,15 @@
 """How a run is carried out on this machine: device, threads, precision."""
 
+import os
+
 import torch
 from torch import Tensor
 
 from ear.config.schema import ExecutionConfig
 from ear.cpus import usable_cpus
 from ear.errors import UserError
-from ear.temporary import shorten_workers_sockets
+from ear.private import keep_private
+from ear.temporary import short_parent, shorten_workers_sockets
 
 
 def set_up(config: ExecutionConfig) -> torch.device:
@@ -27,6 +30,21 @@ def choose_device(config: ExecutionConfig) -> torch.device:
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("execution.device: cuda, but torch sees no GPU here; use auto or cpu.")
     return torch.device("cpu" if config.device == "cpu" or not torch.cuda.is_available() else "cuda")
+
+
+def keep_compiled_code_private() -> None:
+    """Has torch.compile keep what it compiled, and runs again later, where nobody else may write.
+
+    Of itself it takes /tmp/torchinductor_USER, which anybody may make first.
+
+    Raises:
+        UserError: the folder is another user's.
+    """
+    variable = "TORCHINDUCTOR_CACHE_DIR"
+    if variable not in os.environ:
+        folder = short_parent(0) / f"torchinductor_{os.getuid()}"
+        keep_private(folder, f"place with {variable}")
+        os.environ[variable] = str(folder)
 
 
 def worker_processes(config: ExecutionConfig) -> int:

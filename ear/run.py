@@ -91,9 +91,10 @@ class Run:
         if (initial := self.config.training.initial_checkpoint) is not None and self.processes.is_main:
             require_as_published(Path(initial))
         trainer = Trainer(self.config, data, device=device, processes=self.processes)
-        checkpoint = self.processes.from_main(self._latest_checkpoint() if self.processes.is_main else None)
-        if checkpoint is not None:
-            trainer.restore(checkpoint)
+        latest = self._latest_checkpoint() if self.processes.is_main else None
+        given = self.processes.from_main(None if latest is None else str(latest))
+        if given is not None:
+            trainer.restore(Path(given))
         if self.processes.is_main:
             trainer.callbacks += [
                 PublishStages(self.store, self.keys, self.dataset),

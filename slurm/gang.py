@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ear.private import keep_private, write_secret
 from slurm.allocation import Allocation
 from slurm.ray_node import Head, RayNode
 from slurm.rendezvous import SECONDS_BETWEEN_LOOKS, Rendezvous
@@ -42,12 +43,16 @@ class Gang:
     # The driver's side
 
     @contextmanager
-    def token(self) -> Iterator[Path]:
-        """A file that the other nodes can read too, for as long as the cluster lives."""
+    def token(self, secret: str) -> Iterator[Path]:
+        """A file with this secret that the other nodes can read too, for as long as the cluster lives.
+
+        Raises:
+            UserError: others could put another in its place.
+        """
         path = self._board.path("token").with_suffix("")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        keep_private(path.parent, "root with --root DIR or EAR_ROOT")
         self._remove_tokens()  # of an attempt that was killed
-        path.touch(mode=0o600)
+        write_secret(path, secret)
         try:
             yield path
         finally:

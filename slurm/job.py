@@ -227,7 +227,7 @@ def make_scratch(wanted: str) -> Path:
     if "$" in folder:
         raise UserError(f"The profile's scratch, {wanted}, names a variable that is not set on {node}.")
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"The profile's scratch, {folder}, can't be made on {node}: {error.strerror}.") from error
     return Path(folder)

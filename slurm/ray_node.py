@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ear.code import code_environment
-from ear.temporary import temporary_folder
+from ear.temporary import OF_RAY, temporary_folder
 from slurm.allocation import Allocation
 
 OBJECT_STORE_BYTES = 100 * 2**20  # trials exchange nothing but small dictionaries
@@ -47,7 +47,7 @@ class RayNode:
         options = {
             "address": head.address,
             "node-ip-address": own_address(head.address),
-            "temp-dir": self._folder,
+            "temp-dir": self._folder / OF_RAY,
             "num-cpus": allocation.cpus,
             "num-gpus": allocation.gpus,
             "memory": ray_memory(allocation),

@@ -10,7 +10,8 @@ from types import ModuleType
 
 from ear.code import search_path
 from ear.errors import import_extra
-from ear.temporary import temporary_folder
+from ear.private import write_secret
+from ear.temporary import OF_RAY, temporary_folder
 from slurm.allocation import Allocation
 from slurm.gang import Gang
 from slurm.ray_node import (
@@ -41,7 +42,10 @@ def ray_cluster(cpus: int, gpus: int) -> Iterator[Path]:
     gang, allocation = Gang.current(), Allocation.current()
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder())
-        token = stack.enter_context(gang.token()) if gang else folder / "token"
+        if gang:
+            token = stack.enter_context(gang.token(SECRET))
+        else:
+            write_secret(token := folder / "token", SECRET)
         set_environment(token)
         ray: ModuleType = import_extra("ray", "sweeps")
         import_extra("ray.tune", "sweeps")
@@ -63,7 +67,7 @@ def ray_cluster(cpus: int, gpus: int) -> Iterator[Path]:
                     _memory=ray_memory(allocation) if allocation else None,
                     # Ray takes 127.0.0.1 for the machine's address on its network.
                     _node_ip_address=gang.address() if gang else "127.0.0.2",
-                    _temp_dir=str(folder),
+                    _temp_dir=str(folder / OF_RAY),
                 )
             if gang:
                 gang.announce(ray.get_runtime_context().gcs_address, token)
@@ -109,6 +113,4 @@ def set_environment(token: Path) -> None:
     """What Ray, and the processes that it starts, read from the environment when they are imported."""
     # The GCS listens on all addresses whatever it is told, so every driver has a secret of its own. Its clusters, one
     # after another, share it, since Ray reads it only once.
-    token.touch(mode=0o600)
-    token.write_text(SECRET)
     os.environ |= {**RAY_SETTINGS, "RAY_AUTH_TOKEN_PATH": str(token)}

@@ -25,12 +25,12 @@ from traceback import print_exc
 import torch.distributed as dist
 
 from ear.code import code_environment, require_same_code
-from ear.distributed import Processes, joined_processes
+from ear.distributed import MEETING_FILE, Processes, joined_processes
 from ear.interrupt import end_with_parent
 from ear.run import Run
 from ear.store import Store
+from ear.temporary import temporary_folder
 from ear.training import Trainer
-from slurm.rendezvous import free_port
 from sweeps.output import output_to, say
 from sweeps.task_messages import Order
 
@@ -83,7 +83,9 @@ class TrialProcesses:
             print(json.dumps(words), file=helper.stdin, flush=True)
 
     def _start(self) -> None:
-        meeting = {"WORLD_SIZE": str(self.own.count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        # A file, not a port: any user of the machine could connect to that, and no token would stop him.
+        folder = self._connection.enter_context(temporary_folder())
+        meeting = {"WORLD_SIZE": str(self.own.count), MEETING_FILE: str(folder / "meeting")}
         for rank in range(1, self.own.count):
             helper = subprocess.Popen(
                 [sys.executable, "-P", "-m", "sweeps.trial_processes", str(os.getpid())],

@@ -19,7 +19,7 @@ from ear.config.hashed import trained_differently
 from ear.config.hashing import file_digest
 from ear.distributed import ALONE, Processes
 from ear.errors import UserError
-from ear.execution import autocast, to_device
+from ear.execution import autocast, keep_compiled_code_private, to_device
 from ear.model import ImageModel, build_model
 from ear.random import stream_seed
 from ear.tokenizers import Tokenizer
@@ -87,6 +87,7 @@ class Trainer:
         self.model.to(self.device).train()
         self.model.trunk.recompute = config.execution.activation_checkpointing
         if config.execution.compile:
+            keep_compiled_code_private()
             self.model.compile_parts()
         self._replica: nn.Module = DistributedDataParallel(self.model) if processes.count > 1 else self.model
         self.optimizer = build_optimizer(self.model, config.optimizer)

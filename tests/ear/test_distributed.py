@@ -1,12 +1,16 @@
 """Several processes: the same training and the same evaluation as one (killed and resumed: test_imagenet_path)."""
 
 import json
+import multiprocessing
 import os
+import pickle
 import re
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import torch.distributed as dist
@@ -14,7 +18,7 @@ from closeness import assert_close
 from processes import command, run
 from torch import Tensor
 
-from ear.distributed import ALONE, Processes, joined_processes
+from ear.distributed import ALONE, MEETING_FILE, Processes, joined_processes
 from ear.training.checkpoint import load_part
 
 SETTINGS = [
@@ -34,6 +38,12 @@ def train(processes: int, root: Path, *more: str) -> dict[str, Tensor]:
     return load_part(Path(outcome["checkpoint"]), "model")
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def test_shares_are_contiguous_and_complete() -> None:
     for total, count in ((64, 2), (7, 3), (2, 4)):
         shares = [Processes(rank, count).share(total) for rank in range(count)]
@@ -48,6 +58,41 @@ def test_alone_everything_is_the_identity() -> None:
     assert not ALONE.any(False)
     assert ALONE.from_main("value") == "value"
     assert ALONE.is_main
+
+
+def exchange(rank: int, meeting: dict[str, str], answer: Path) -> None:
+    """What each of two processes does in the next test; without pickles, which nobody is to need."""
+    os.environ |= {**meeting, "WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
+    with joined_processes("cpu") as processes, pytest.MonkeyPatch.context() as patch:
+        for name in ("dumps", "loads", "Pickler", "Unpickler"):
+            patch.setattr(pickle, name, None)
+        rows = processes.gather_rows(torch.arange(2.0 + 2 * rank, dtype=torch.float64).view(-1, 2) + 10 * rank)
+        shared = [processes.from_main(value if rank == 0 else None) for value in ("kl\u00e9", True, None)]
+        ports = psutil.Process().net_connections("inet")
+        listening = [port.laddr[0] for port in ports if port.status == psutil.CONN_LISTEN]
+        answer.write_text(json.dumps([rows.tolist(), str(rows.dtype), shared, listening]))
+
+
+@pytest.mark.parametrize("by_file", [True, False])
+def test_what_two_processes_exchange_is_no_pickle_and_no_port_is_open_to_all(by_file: bool, tmp_path: Path) -> None:
+    """A pickle would run whatever somebody on the way put into it."""
+    if by_file:
+        meeting = {MEETING_FILE: str(tmp_path / "meeting"), "GLOO_SOCKET_IFNAME": "eth0"}
+    else:
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "GLOO_SOCKET_IFNAME": "lo"}
+    fork = multiprocessing.get_context("fork")  # since to import torch anew takes seconds
+    answers = [tmp_path / "0", tmp_path / "1"]
+    pair = [fork.Process(target=exchange, args=(rank, meeting, answers[rank])) for rank in (0, 1)]
+    for process in pair:
+        process.start()
+    for process, answer in zip(pair, answers, strict=True):
+        process.join(120)
+        process.kill()
+        rows, dtype, shared, listening = json.loads(answer.read_text())
+        assert rows == [[0, 1], [10, 11], [12, 13]]
+        assert dtype == "torch.float64"
+        assert shared == ["kl\u00e9", True, None]
+        assert set(listening) == {"127.0.0.1"}
 
 
 def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
@@ -88,6 +133,7 @@ def test_processes_are_connected_where_they_compute(device: str, backend: str, m
     for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")  # torchrun's
     with joined_processes(device) as processes:
         assert processes == Processes(1, 2)
     assert connected == [backend]

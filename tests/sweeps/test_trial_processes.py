@@ -3,6 +3,7 @@
 Ray is told of two GPUs, as SLURM would tell; torch sees none, so that the processes exchange gradients by gloo.
 """
 
+import json
 import os
 import re
 import shutil
@@ -37,9 +38,12 @@ resources: {{cpus: 1, gpus: 2}}
 MARK = "EAR_TEST_ROOT"  # environment variable by which a test knows its processes
 TWO_GPUS = {"SLURM_JOB_ID": "1", "SLURM_PROCID": "0", "SLURM_CPUS_ON_NODE": "1", "SLURM_GPUS_ON_NODE": "2"}
 BLOCKED = """
-import time
+import json, os, psutil, time
+os.environ["GLOO_SOCKET_IFNAME"] = "eth0"  # as clusters give
 from sweeps.trial_processes import TrialProcesses
 with TrialProcesses(2).act("advance"):  # for which the helper has no trainer: it fails
+    ports = psutil.Process().net_connections("inet")
+    print(json.dumps([port.laddr.ip for port in ports if port.status == psutil.CONN_LISTEN]), flush=True)
     time.sleep(60)
 """
 
@@ -173,7 +177,10 @@ def test_a_stopped_sweep_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 
 def test_a_process_that_waits_for_a_dead_helper_ends() -> None:
-    """As one does whose GPU waits for another's."""
+    """As one does whose GPU waits for another's. Until then, nobody else reaches it: torch's own store would listen on
+    all addresses, and let everybody in."""
     waiting = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, timeout=120)
     assert waiting.returncode == -signal.SIGKILL
     assert "process 2 of 2 ended with exit code 1; its last words are in the log" in waiting.stdout
+    listening = json.loads(next(line for line in waiting.stdout.splitlines() if line.startswith("[")))
+    assert set(listening) == {"127.0.0.1"}
