@@ -5,6 +5,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ OWN_FILE_SYSTEMS = {"tmpfs", "ramfs", "overlay", "zfs"}  # of one machine, thoug
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Calls `write` on a temporary name beside `path`, flushes it to disk, then renames it over `path`."""
+    """Calls `write` on a temporary name beside `path`, flushes it to disk, then renames it over `path`.
+
+    The new name is flushed as well: what was written before this returns is there after a power cut.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -26,8 +30,19 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
+        _flush_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Makes a new name in it outlive a power cut, as far as the file system knows how to flush folders."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
