@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-slow slow-tests slow-tests-on-slurm lint types contract tests benchmarks benchmarks-on-slurm format pins clean
+.PHONY: demo test test-slow slow-tests slow-tests-on-slurm lint types contract tests benchmarks benchmarks-on-slurm mutation format pins clean
 
 demo: $(READY)
 	$(BIN)/ear sweep run sweeps/quickstart.yaml
@@ -31,7 +31,7 @@ tests: $(READY)
 # On SLURM most of the time is waiting: with -j2 the two halves run side by side. Benchmarks run by themselves.
 # A slow test that can't run here (no root for Slurm, say) fails; `make test` skips it, and its last lines say why.
 test-slow: slow-tests slow-tests-on-slurm
-	$(MAKE) -j1 benchmarks benchmarks-on-slurm
+	$(MAKE) -j1 mutation benchmarks benchmarks-on-slurm
 
 slow-tests: $(READY)
 	tests/install_debian_packages dataset-fashion-mnist
@@ -45,6 +45,12 @@ benchmarks: $(READY)
 
 benchmarks-on-slurm: $(READY)
 	$(BIN)/python tests/benchmarks/slurm_benchmark.py
+
+# Puts some hundreds of small faults, one at a time, into the modules that guard data and access, and fails where no test
+# notices one (tests/mutation/guards.yaml names the modules, their tests, and the faults that change nothing). It changes
+# no file, and takes some minutes on two cores.
+mutation: $(READY)
+	$(BIN)/python tests/mutation/run.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix

@@ -7,6 +7,7 @@ import stat
 import tempfile
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ OWN_FILE_SYSTEMS = {"tmpfs", "ramfs", "overlay", "zfs"}  # of one machine, thoug
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Calls `write` on a temporary name beside `path`, flushes it to disk, then renames it over `path`."""
+    """Calls `write` on a temporary name beside `path`, flushes it to disk, then renames it over `path`.
+
+    The new name is flushed as well: what was written before this returns is there after a power cut.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -25,21 +29,36 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         write(temporary)
         if temporary.stat().st_mode != mode:
             temporary.chmod(mode)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        flush_file(temporary)
         os.replace(temporary, path)
+        flush_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def flush_to_disk(folder: Path) -> None:
-    """All files below a folder, and the folders."""
-    for path in [*folder.rglob("*"), folder]:
-        opened = os.open(path, os.O_RDONLY)
+    """All files below a folder, and the folders, so that they outlive a power cut."""
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            flush_folder(path)
+        else:
+            flush_file(path)
+    flush_folder(folder)
+
+
+def flush_file(path: Path) -> None:
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """Makes the names in it outlive a power cut, as far as the file system knows how to flush folders."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(opened)
+            os.fsync(descriptor)
         finally:
-            os.close(opened)
+            os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

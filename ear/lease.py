@@ -26,7 +26,6 @@ class Lease:
         if self._lock.is_locked:
             return False
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             if self._lapsed():
                 self._path.unlink(missing_ok=True)
             self._lock.acquire(timeout=0)
@@ -45,7 +44,6 @@ class Lease:
         try:
             status = self._path.stat()
         except FileNotFoundError:
-            self._seen = None
             return False
         if self._seen != (seen := (status.st_mtime_ns, status.st_ino)):
             self._seen, self._since = seen, time.monotonic()
@@ -53,7 +51,7 @@ class Lease:
 
     def release(self) -> None:
         try:
-            self._lock.release(force=True)
+            self._lock.release()
         except OSError:
             return
 

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from ear.config.hashing import digest
 from ear.errors import UserError
-from ear.files import flush_to_disk, is_there, require_writable, write_json
+from ear.files import flush_folder, flush_to_disk, is_there, require_writable, write_json
 from ear.lease import Lease
 from ear.provenance import provenance
 from ear.store.keys import RECIPE_VERSION
@@ -226,6 +226,7 @@ class Store:
             entry.write(temporary / ENTRY)
             flush_to_disk(temporary)  # before the rename: a machine that loses its power leaves no half of a result
             self._put(temporary, key)
+            flush_folder(self.folder)  # its name, before the checkpoint goes
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(self.workspace(key), ignore_errors=True)

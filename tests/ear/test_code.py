@@ -4,12 +4,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import ear
 from ear import code
-from ear.code import OtherCodeError, code_digest, code_environment, require_same_code
+from ear.code import OtherCodeError, code_digest, code_environment, leave_working_directory, require_same_code
 
 
 @pytest.fixture
@@ -40,6 +41,14 @@ def test_any_source_that_changes_is_other_code(checkout: Path) -> None:
     (checkout / "ear" / "notes.txt").touch()
     code_digest.cache_clear()
     assert code_digest() in digests
+
+
+def test_a_source_that_is_called_otherwise_is_other_code(checkout: Path) -> None:
+    known = code_digest()
+    folder = checkout / "sweeps" / "part"
+    (folder / "module.py").rename(folder / "renamed.py")
+    code_digest.cache_clear()
+    assert code_digest() != known
 
 
 def test_what_editors_leave_beside_the_sources_is_no_code(checkout: Path) -> None:
@@ -94,3 +103,27 @@ def test_python_m_ear_takes_no_file_of_the_user_for_a_module(tmp_path: Path) -> 
     asked = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert asked.returncode == 0, asked.stderr
     assert "Plan and run the sweeps" in asked.stdout
+
+
+@pytest.mark.parametrize(
+    ("first", "safe", "left"),
+    [
+        ("", False, ["/second", "/last"]),  # `python -m`: wherever it is started
+        (".", False, ["/second", "/last"]),
+        ("", True, ["", "/second", "/last"]),  # `python -P` never puts it there
+        ("/first", False, ["/first", "/second", "/last"]),
+        (None, False, []),
+    ],
+)
+def test_the_working_directory_is_left_out_where_python_put_it_first(
+    first: str | None, safe: bool, left: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = [] if first is None else [first, "/second", "/last"]
+    monkeypatch.setattr(code, "sys", SimpleNamespace(flags=SimpleNamespace(safe_path=safe), path=path))
+    monkeypatch.chdir(code.FOLDER)
+    before = list(path)
+    leave_working_directory()
+    assert path == before  # this code lies there
+    monkeypatch.chdir(tmp_path)
+    leave_working_directory()
+    assert path == left

@@ -305,6 +305,7 @@ def test_everything_is_on_the_disk_before_it_gets_its_name(store: Store, monkeyp
     assert A in store
     assert len(flushed) >= 3
     assert unflushed == []
+    assert store.folder.stat().st_ino in flushed  # the new name
 
 
 def test_one_damaged_entry_hides_no_other_from_the_list_and_the_forecast(store: Store) -> None:

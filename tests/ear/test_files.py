@@ -1,0 +1,187 @@
+"""Files appear whole, outlive a power cut, and where they can't be written is known before."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ear.errors import UserError
+from ear.files import (
+    is_on_own_disk,
+    is_there,
+    may_write,
+    require_file_place,
+    require_writable,
+    write_atomically,
+    write_json,
+    write_text,
+)
+
+
+def test_text_and_json_as_they_are_read(tmp_path: Path) -> None:
+    for _ in range(2):  # in new folders, and over what is there
+        write_text(tmp_path / "a" / "b" / "text", "α\n")
+        write_json(tmp_path / "json", {"a": [1]})
+    assert (tmp_path / "a" / "b" / "text").read_bytes() == "α\n".encode()
+    assert (tmp_path / "json").read_text() == '{\n  "a": [\n    1\n  ]\n}\n'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "json", float("nan"))
+    assert json.loads((tmp_path / "json").read_text()) == {"a": [1]}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "json"]
+
+
+def test_a_writer_that_fails_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail(temporary: Path) -> None:
+        assert temporary.parent == tmp_path
+        temporary.write_text("ne")
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        write_atomically(path, fail)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_who_may_read_a_file_is_for_the_umask_to_say(tmp_path: Path) -> None:
+    """Whatever the writer makes of it."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text("new")
+        temporary.chmod(0o600)
+
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "file", write)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_power_cut_finds_the_old_file_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The content is on the disk before it has its name, and the name before anyone goes on."""
+    path = tmp_path / "file"
+    path.write_text("old")
+    happened: list[tuple[str, int, object]] = []
+    flush, rename = os.fsync, os.replace
+
+    def flushing(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        happened.append(("flush", status.st_ino, path.read_text()))
+        flush(descriptor)
+
+    def renaming(source: Path, target: Path) -> None:
+        happened.append(("rename", Path(source).stat().st_ino, target))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", flushing)
+    monkeypatch.setattr(os, "replace", renaming)
+    descriptors = set(os.listdir("/proc/self/fd"))
+    write_text(path, "new")
+    file, folder = path.stat().st_ino, tmp_path.stat().st_ino
+    assert happened == [("flush", file, "old"), ("rename", file, path), ("flush", folder, "new")]
+    assert set(os.listdir("/proc/self/fd")) == descriptors
+
+
+_open = os.open
+
+
+def opening_no_folders(path: Path, flags: int, mode: int = 0o777) -> int:
+    if Path(path).is_dir():
+        raise PermissionError
+    return _open(path, flags, mode)
+
+
+def test_a_file_system_that_can_not_flush_folders_takes_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "open", opening_no_folders)
+    write_text(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "new"
+
+
+def test_who_waits_for_another_machine_s_file_looks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, opened = tmp_path / "file", os.open
+    assert is_there(path) is False
+    assert is_there(path / "below" / "nothing") is False
+
+    def made_elsewhere(folder: Path, flags: int) -> int:
+        os.close(opened(path, os.O_CREAT | os.O_WRONLY))  # that is, only now this machine hears of it
+        return opened(folder, flags)
+
+    descriptors = set(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", made_elsewhere)
+        assert is_there(path) is True
+    assert set(os.listdir("/proc/self/fd")) == descriptors
+    monkeypatch.setattr(os, "open", opening_no_folders)  # a folder that may be entered and not be listed
+    assert is_there(path) is True
+    path.unlink()
+    assert is_there(path) is False
+
+
+MOUNTS = """\
+21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+30 21 0:50 / /home rw shared:2 - nfs4 server:/home rw,vers=4.2
+31 21 0:51 / /dev/shm rw - tmpfs shm rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("device", "own"),
+    [((8, 1), True), ((0, 50), False), ((0, 51), True), ((0, 99), True)],
+    ids=["disk", "network", "memory", "btrfs"],
+)
+def test_whether_other_machines_see_the_same(
+    device: tuple[int, int], own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "stat", lambda _: SimpleNamespace(st_dev=os.makedev(*device)))
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: MOUNTS)
+    assert is_on_own_disk(Path("/somewhere")) is own
+
+
+def test_what_is_not_there_is_on_no_disk(tmp_path: Path) -> None:
+    assert is_on_own_disk(tmp_path / "gone") is False
+
+
+@pytest.fixture
+def another_user() -> Iterator[Path]:
+    """A folder that this process sees and may not write in: it has given up root's rights for now, if it had them."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o555)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)
+        yield Path(folder)
+        os.seteuid(user)
+
+
+def test_who_may_write_is_asked_of_the_user_that_writes(another_user: Path) -> None:
+    assert may_write(another_user) is False
+    assert may_write(another_user / "new" / "file") is False
+    assert may_write(Path(tempfile.gettempdir()) / "new" / "file") is True
+    with pytest.raises(UserError, match=r"can't be written \(Permission denied\): give another with --there"):
+        require_writable(another_user, "--there")
+
+
+def test_a_folder_that_can_be_written_is_made_and_left_empty(tmp_path: Path) -> None:
+    for _ in range(2):
+        require_writable(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"can't be written .*give another with --root DIR or EAR_ROOT"):
+        require_writable(tmp_path / "file" / "below")
+
+
+def test_a_place_for_a_file(tmp_path: Path) -> None:
+    require_file_place(tmp_path / "new" / "file", "--out")
+    (tmp_path / "new" / "file").touch()
+    require_file_place(tmp_path / "new" / "file", "--out")  # to be replaced
+    with pytest.raises(UserError, match=r"--out .*new is a folder: name a file in it"):
+        require_file_place(tmp_path / "new", "--out")
+    with pytest.raises(UserError, match=r"can't be written .*give another with --out"):
+        require_file_place(tmp_path / "new" / "file" / "below", "--out")
