@@ -12,6 +12,7 @@ import pandas as pd
 from analysis.axis_values import NOT_DRAWN, axis_column
 from analysis.conditions import Conditions, conditions_of
 from analysis.statistics import OUTCOMES
+from ear.credentials import shown
 from ear.errors import UserError
 from sweeps.mlflow_client import open_client, tracking_errors, tracking_uri
 from sweeps.records import (
@@ -79,7 +80,7 @@ def load_results(name: str, root: Path) -> SweepResults:
         if experiment is None:
             known = sorted(each.name for each in client.search_experiments() if each.name != "Default")
             raise UserError(
-                f"There is no sweep {name!r} in {tracking_uri(root)}; there is {', '.join(known) or 'none'}."
+                f"There is no sweep {name!r} in {shown(tracking_uri(root))}; there is {', '.join(known) or 'none'}."
             )
         parents = found_runs(client, experiment.experiment_id, f"tags.`{DIGEST}` != ''")
         if not parents:

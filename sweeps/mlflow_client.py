@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ear.credentials import hidden, shown
 from ear.errors import UserError, import_extra
 from sweeps.mlflow_database import (
     copy_database,
@@ -92,7 +93,7 @@ def prepared(root: Path, sweep: str | None, writing: bool) -> tuple[str, Path | 
     file = sqlite_file(uri)
     if file is not None:
         if not writing and not (file.exists() and file.stat().st_size):
-            where = f"{root}; run one, or name its root with --root" if own else f"{uri} ({VARIABLE}); run one"
+            where = f"{root}; run one, or name its root with --root" if own else f"{shown(uri)} ({VARIABLE}); run one"
             raise UserError(f"No sweep has been run under {where}.")
         if writing or is_writable(file):
             try_database(file, writing)
@@ -155,7 +156,7 @@ def tracking_errors(root: Path) -> Iterator[None]:
 
 def in_words(root: Path, error: Exception) -> str:
     """What is wrong with where runs are tracked, and how to mend it."""
-    reason, given = str(error).splitlines()[0], given_uri()
+    reason, given = in_a_line(error), given_uri()
     otherwise = f"unset that variable to track in {root / 'mlflow.db'}"
     if given is None:
         return (
@@ -169,10 +170,10 @@ def in_words(root: Path, error: Exception) -> str:
     meant = f"http://{given}" if re.fullmatch(r"[\w.-]+:\d+/?", given) else "http://HOST:PORT"
     kinds = f"a server as {meant}, or a database as sqlite:////FOLDER/FILE.db"
     if given.startswith("databricks"):
-        return f"{VARIABLE} is {given!r}, which can't be used: {reason}. Mend that, or {otherwise}."
-    return f"{VARIABLE} is {given!r}, where MLflow can't track runs: give {kinds}; or {otherwise}."
+        return f"{VARIABLE} is {shown(given)!r}, which can't be used: {reason}. Mend that, or {otherwise}."
+    return f"{VARIABLE} is {shown(given)!r}, where MLflow can't track runs: give {kinds}; or {otherwise}."
 
 
-def shown(uri: str) -> str:
-    """For people, without a password."""
-    return re.sub(r"://([^/@:]*):[^/@]*@", r"://\1:***@", uri)
+def in_a_line(error: Exception) -> str:
+    """What an error of MLflow's, or of what it uses, says first, which may quote the address with its password."""
+    return hidden((str(error).splitlines() or [type(error).__name__])[0])

@@ -15,15 +15,16 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ear.credentials import shown
 from ear.store import Store
 from ear.training import TrainingRecord
 from sweeps.mlflow_client import (
     DatabaseLockedError,
+    in_a_line,
     is_busy,
     is_locked,
     open_client,
     refuses,
-    shown,
     tracking_errors,
     tracking_uri,
 )
@@ -212,8 +213,7 @@ class Tracker:
 
     def _warn(self, error: Exception) -> None:
         if not self._warned:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            warnings.warn(f"MLflow refused a record ({reason}); the others go on.", stacklevel=2)
+            warnings.warn(f"MLflow refused a record ({in_a_line(error)}); the others go on.", stacklevel=2)
             self._warned = True
 
 

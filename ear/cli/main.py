@@ -18,7 +18,9 @@ from ear.cli.sample import sample
 from ear.cli.schema import schema
 from ear.cli.store import app as store
 from ear.cli.train import train
+from ear.credentials import hidden
 from ear.errors import UserError
+from ear.printable import printable
 
 SUCCESS, FAILURE, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -79,8 +81,8 @@ def main() -> None:
 
 def fail(message: str, code: int, debug: bool) -> None:
     if debug:
-        traceback.print_exc()
-    print(f"error: {message}", file=sys.stderr)
+        print(printable(hidden(traceback.format_exc())), end="", file=sys.stderr)
+    print(f"error: {printable(hidden(message))}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -102,4 +104,4 @@ def ran_out_of_memory(error: Exception) -> bool:
 def show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
     """Warnings meant for the user as one line; those of libraries about themselves not at all."""
     if category is UserWarning:
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"warning: {printable(hidden(str(message)))}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """Where runs are tracked: an output root that was moved, is read-only or has an odd name, and MLFLOW_TRACKING_URI."""
 
+import re
 import shutil
 import sqlite3
 import threading
@@ -183,6 +184,12 @@ def test_in_a_shared_database_a_sweep_moves_itself_alone(
         ("file:///mlruns", "MLflow can't track runs"),
         ("postgresql+nodriver://u:secret@h/x", r"u:\*\*\*@h/x \(MLFLOW_TRACKING_URI\) can't be used"),
         ("http://u:secret@127.0.0.1:9", r"server http://u:\*\*\*@127.0.0.1:9 \(MLFLOW_TRACKING_URI\) can't be reached"),
+        (
+            "http://s3cret-token@127.0.0.1:9",
+            r"server http://\*\*\*@127.0.0.1:9 \(MLFLOW_TRACKING_URI\) can't be reached",
+        ),
+        ("postgresql+nodriver://h/x?password=secret", r"h/x\?password=\*\*\* \(MLFLOW_TRACKING_URI\) can't be used"),
+        ("u:secret@h", r"MLFLOW_TRACKING_URI is 'u:\*\*\*@h', where MLflow can't track"),
         ("sqlite:////proc/no/such.db", r"MLFLOW_TRACKING_URI.* can't be used: unable to open"),
     ],
 )
@@ -194,6 +201,7 @@ def test_what_can_not_be_tracked_in_is_named_with_its_variable(
         open_client(tmp_path)
     assert "damaged" not in str(refused.value)
     assert "unset that variable" in str(refused.value)
+    assert not {"secret", "s3cret"} & set(re.findall(r"\w+", str(refused.value)))
 
 
 def test_a_locked_database_is_called_that_and_waited_for(

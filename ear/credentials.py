@@ -1,0 +1,80 @@
+"""Keeps passwords and tokens out of what is printed: of the servers and databases that the environment names.
+
+Errors and warnings of libraries quote the address that they were given, and SQLAlchemy alone hides its password.
+"""
+
+import base64
+import os
+import re
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus
+
+HIDDEN = "***"
+ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_BACKEND_STORE_URI")  # of the environment
+SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD", "DATABRICKS_TOKEN", "AWS_SECRET_ACCESS_KEY")
+SHORT = 4  # characters: fewer are hidden only where they stand by themselves
+HARMLESS = ("true", "false", "require", "required", "disable", "prefer", "verify-ca", "verify-full", "utf8", "utf8mb4")
+WITH_PASSWORD = re.compile(r"(\w[\w+.-]*://[^\s/?#:@]*):[^\s/?#@]*@")  # of whatever address
+
+
+def hidden(text: str) -> str:
+    """A text as it is, but for what nobody else is to read."""
+    for name in ADDRESSES:
+        if address := os.environ.get(name, "").strip():
+            text = text.replace(address, shown(address))
+    for secret in sorted(secrets(), key=len, reverse=True):
+        found = re.escape(secret)
+        text = re.sub(found if len(secret) >= SHORT else rf"(?<!\w){found}(?!\w)", HIDDEN, text)
+    return WITH_PASSWORD.sub(rf"\1:{HIDDEN}@", text)
+
+
+def shown(address: str) -> str:
+    """A server's or database's address, for people: without password, token, and values of its query.
+
+    A name without a password is a token where it stands before a web server's, and a name before a database's.
+    """
+    before, given, rest = _parts(address)
+    if given is not None:
+        name, colon, _ = given.partition(":")
+        given = f"{name}:{HIDDEN}" if colon else name if not _is_web(before) else HIDDEN
+        rest = f"@{rest}"
+    place, question, query = rest.partition("?")
+    return f"{before}{given or ''}{place}{question}{re.sub('=[^&#]*', f'={HIDDEN}', query)}"
+
+
+def secrets() -> set[str]:
+    """The words of this environment that must not be printed, as they are and as addresses and headers have them."""
+    found = {os.environ.get(name, "").strip() for name in SECRETS}
+    for address in (os.environ.get(name, "").strip() for name in ADDRESSES):
+        before, given, rest = _parts(address)
+        if given is not None:
+            name, colon, password = given.partition(":")
+            found.add(base64.b64encode(unquote(f"{name}:{password}").encode()).decode())  # of a header
+            password = password if colon else name if _is_web(before) else ""
+            found |= {password, *(part for part in re.split("[@/?#]", password) if len(part) > 2)}  # as others cut it
+        values = [value for _, value in parse_qsl(rest.partition("?")[2])]
+        found |= {value for value in values if len(value) >= SHORT and value.casefold() not in HARMLESS}
+    forms = (str, unquote, unquote_plus, quote, quote_plus, lambda word: quote(word, safe=""))
+    return {form(word) for word in found if word for form in forms} - {""}
+
+
+def _is_web(before: str) -> bool:
+    return before in ("", "http://", "https://")
+
+
+def _parts(address: str) -> tuple[str, str | None, str]:
+    """Scheme with `://`, then who is to be let in (None where nobody is named), then the rest.
+
+    Passwords have unquoted `@`, `/` and `?` in them, whatever the standard says: they end at the last `@`. Where that
+    may as well be one of a path, it is taken for theirs.
+    """
+    scheme, separator, rest = address.partition("://")
+    if not separator:
+        scheme, rest = "", address
+    if rest.startswith("/") or "@" not in rest:  # a file
+        return scheme + separator, None, rest
+    place = re.split("[/?#]", rest, maxsplit=1)[0]
+    _, colon, port = place.partition(":")
+    if "@" not in place and not (colon and not port.isdecimal()):  # an `@` in the path of a place that names nobody
+        return scheme + separator, None, rest
+    given, _, rest = rest.rpartition("@")
+    return scheme + separator, given, rest
