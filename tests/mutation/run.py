@@ -30,7 +30,7 @@ from mutants import Mutant, mutants
 ROOT = Path(__file__).resolve().parents[2]
 GUARDS = Path(__file__).with_name("guards.yaml")
 MAX_CPU_SECONDS = 60  # of an endless loop
-MAX_SECONDS = 120  # of an endless wait
+MIN_SECONDS = 120  # after which a wait is taken for endless; longer where the tests themselves take long
 
 
 class MutantLoader(SourceFileLoader):
@@ -47,7 +47,7 @@ class MutantLoader(SourceFileLoader):
         return importlib.util.spec_from_file_location(name, self.path, loader=self) if name == self.name else None
 
 
-def start(path: Path, source: str, tests: Sequence[str], folder: Path) -> int:
+def start(path: Path, source: str, tests: Sequence[str], folder: Path, seconds: int) -> int:
     """Forks a process that runs the tests with this source of the module at `path`; ends with pytest's exit code."""
     process = os.fork()
     if process:
@@ -58,7 +58,7 @@ def start(path: Path, source: str, tests: Sequence[str], folder: Path) -> int:
     os.dup2(output, 2)
     resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_SECONDS, MAX_CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.alarm(MAX_SECONDS)
+    signal.alarm(seconds)  # 0: never
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(folder / "hypothesis")
     os.environ["PYTHONPATH"] = str(ROOT)
     module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
@@ -80,18 +80,21 @@ def survivors(path: Path, found: Sequence[Mutant], tests: Sequence[str], jobs: i
     waiting = list(enumerate([Mutant(0, "", "", "", "", path.read_text(encoding="utf-8")), *found]))
     running: dict[int, tuple[int, Mutant]] = {}
     alive = []
+    seconds, started = 0, time.monotonic()
     while waiting or running:
         while waiting and len(running) < (1 if waiting[0][0] < 2 else jobs):
             number, mutant = waiting.pop(0)
             place = folder / str(number)
             place.mkdir()
-            running[start(path, mutant.source, tests, place)] = number, mutant
+            running[start(path, mutant.source, tests, place, seconds)] = number, mutant
         process, status = os.wait()
         number, mutant = running.pop(process)
         code = os.waitstatus_to_exitcode(status)
         if number == 0 and code != 0:
             raise SystemExit((folder / "0" / "output").read_text() + f"{path}: its tests fail without any mutant")
-        if number != 0 and code == 0:
+        if number == 0:
+            seconds = int(MIN_SECONDS + 10 * (time.monotonic() - started))
+        elif code == 0:
             alive.append(mutant)
     return sorted(alive, key=lambda mutant: mutant.number)
 
