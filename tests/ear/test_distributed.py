@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -67,7 +68,8 @@ def exchange(rank: int, meeting: dict[str, str], answer: Path) -> None:
         for name in ("dumps", "loads", "Pickler", "Unpickler"):
             patch.setattr(pickle, name, None)
         rows = processes.gather_rows(torch.arange(2.0 + 2 * rank, dtype=torch.float64).view(-1, 2) + 10 * rank)
-        shared = [processes.from_main(value if rank == 0 else None) for value in ("kl\u00e9", True, None)]
+        given: list[Any] = ["kl\u00e9", True, None] if rank == 0 else [None] * 3
+        shared = [processes.from_main(value) for value in given]
         ports = psutil.Process().net_connections("inet")
         listening = [port.laddr[0] for port in ports if port.status == psutil.CONN_LISTEN]
         answer.write_text(json.dumps([rows.tolist(), str(rows.dtype), shared, listening]))
