@@ -79,7 +79,7 @@ def refuse_foreign(environ: Mapping[str, Any]) -> str | None:
 
 
 def given_in_link(environ: Mapping[str, Any]) -> str:
-    return parse_qs(environ.get("QUERY_STRING", "")).get("token", [""])[0]
+    return parse_qs(str(environ.get("QUERY_STRING", ""))).get("token", [""])[0]
 
 
 def given_in_cookie(environ: Mapping[str, Any]) -> str:
