@@ -43,7 +43,7 @@ def metric_figure(path: Path, across: str, caption: str) -> Iterator[tuple[Figur
         for metric, panel in panels.items():
             panel.set_xlabel(across)
             panel.set_title(HEADINGS[metric], loc="left", fontsize=9)
-        figure.supxlabel(wrap_caption(caption, CAPTION_WIDTH), fontsize=6, color="0.35")
+        figure.supxlabel(wrap_caption(caption, CAPTION_WIDTH), fontsize=6, color="0.35", parse_math=False)
         yield figure, panels
         write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
 

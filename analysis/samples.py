@@ -39,7 +39,9 @@ def save_sample_sheet(path: Path, results: SweepResults, summary: pd.DataFrame, 
             )
             fid, recall = configuration["fid"], configuration["recall"]
             panel.set_title(f"{textwrap.fill(values, TITLE_WIDTH)}\nFID {fid:.1f}, recall {recall:.2f}", fontsize=8)
-        figure.supxlabel(wrap_caption(f"{note(results)} {caption}", 40 * columns), fontsize=6, color="0.35")
+        figure.supxlabel(
+            wrap_caption(f"{note(results)} {caption}", 40 * columns), fontsize=6, color="0.35", parse_math=False
+        )
         write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
 
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from analysis.notation import latex_symbol, symbol
+from analysis.notation import latex_symbol, latex_text, markdown_text, symbol
 from analysis.paper import PaperAblation
 from analysis.statistics import OUTCOMES
 from sweeps.naming import shown
@@ -64,7 +64,7 @@ def how_it_ended(configuration: pd.Series) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    escaped = table.map(lambda text: text.replace("|", r"\|"))
+    escaped = table.map(markdown_text)
     return str(escaped.to_markdown(index=False, disable_numparse=True, stralign="right"))
 
 
@@ -81,14 +81,3 @@ def latex(table: pd.DataFrame, axes: list[str], caption: str, label: str) -> str
             label=label,
         )
     )
-
-
-LATEX_TEXT = str.maketrans(
-    {each: rf"\{each}" for each in "%_&#{}$"}
-    | {"±": r"$\pm$", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-)
-
-
-def latex_text(text: str) -> str:
-    """Plain text as LaTeX."""
-    return text.translate(LATEX_TEXT)

@@ -26,9 +26,8 @@ def launch(order: Launch) -> None:
     Raises:
         UserError: the profile is wrong, there is no SLURM here (a dry run needs none), or it refuses the job.
     """
-    from rich.console import Console
-
     from ear.errors import import_extra
+    from ear.terminal import terminal
 
     import_extra("submitit", "slurm")
     from slurm.follow import follow
@@ -58,7 +57,7 @@ def launch(order: Launch) -> None:
         print(f"       ear slurm cancel {record.id}{at_root}")
         return
     print(f"Ctrl-C stops watching; the job goes on. `ear slurm cancel {record.id}{at_root}` ends it.", flush=True)
-    if not follow(record, Console()):
+    if not follow(record, terminal()):
         raise typer.Exit(1)
 
 
@@ -68,8 +67,7 @@ def status(root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
 
     Example:  ear slurm status
     """
-    from rich.console import Console
-
+    from ear.terminal import terminal
     from slurm.queue import task_states
     from slurm.states_table import states_table
 
@@ -82,10 +80,10 @@ def status(root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
         ]
         print(json.dumps(jobs, indent=2))
         return
-    console = Console()
+    console = terminal()
     console.print(states_table(records, states))
     if not records:
-        console.print(f"Nothing was submitted with the output root {root}.", highlight=False)
+        console.print(f"Nothing was submitted with the output root {root}.")
 
 
 @app.command()
@@ -100,14 +98,13 @@ def logs(
 
     Example:  ear slurm logs 1234 --follow
     """
-    from rich.console import Console
-
+    from ear.terminal import terminal
     from slurm.follow import follow
 
     record = find_job(root, job)
     only = job if job in record.tasks else None
     if stay:
-        if not follow(record, Console(), only, rank):
+        if not follow(record, terminal(), only, rank):
             raise typer.Exit(1)
         return
     for task in [only] if only else record.tasks:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
 from slurm.queue import TaskState, task_states
 from slurm.states_table import states_table
@@ -84,7 +85,7 @@ class Changes:
             told = state.describe() if state.over or state.reason not in ("", "None") else state.state.lower()
             if self._known.get(task) != told:
                 self._known[task] = told
-                self._console.print(f"[bold]{task}[/] {told}", highlight=False)
+                self._console.print(Text(task, "bold"), told)
 
 
 def ended_well(states: States) -> bool:

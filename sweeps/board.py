@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+
+from ear.terminal import terminal
 
 State = Literal[
     "starting", "training", "evaluating", "finished", "stopped", "stopped early", "diverged", "retrying", "failed"
@@ -71,12 +72,12 @@ class Counts:
 @contextmanager
 def waiting_for(what: str) -> Iterator[None]:
     """A spinner with these words on a terminal, a line elsewhere: what takes seconds says that it does."""
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     if console.is_terminal:
-        with console.status(what):
+        with console.status(Text(what)):
             yield
     else:
-        console.print(f"{what} ...", highlight=False, soft_wrap=True)
+        console.print(f"{what} ...", soft_wrap=True)
         yield
 
 
@@ -92,7 +93,7 @@ class Board:
         self._counts = count()
         self._counted = time.monotonic()
         self._paces: list[float] = []  # seconds a step, of tasks that are over
-        self._console = Console(stderr=True)
+        self._console = terminal(stderr=True)
         self._summarised = time.monotonic()
         self._live = Live(get_renderable=self.render, console=self._console, auto_refresh=False)
 
@@ -125,7 +126,7 @@ class Board:
         if loss is not None:
             row.loss = loss
         if not self._console.is_terminal and changed:
-            self._console.print(f"{row.label}: {row.state}", highlight=False, markup=False, soft_wrap=True)
+            self._console.print(f"{row.label}: {row.state}", soft_wrap=True)
 
     def tick(self) -> None:
         """Called often: brings the terminal up to date, or a log once a minute."""
@@ -135,7 +136,7 @@ class Board:
         if self._console.is_terminal:
             self._live.refresh()
         elif now - self._summarised >= SECONDS_BETWEEN_SUMMARIES:
-            self._console.print(self.summary(), highlight=False, soft_wrap=True)
+            self._console.print(self.summary(), soft_wrap=True)
             self._summarised = now
 
     def render(self) -> Group:
@@ -172,7 +173,7 @@ class Board:
 
 
 def rows_table(rows: list[Row], title: str) -> Table:
-    table = Table(title=title, box=None, pad_edge=False, title_justify="left")
+    table = Table(title=Text(title), box=None, pad_edge=False, title_justify="left")
     for column in ("task", "state"):
         table.add_column(column)
     for column in ("step", "loss", "ETA"):
@@ -180,7 +181,7 @@ def rows_table(rows: list[Row], title: str) -> Table:
     for row in rows:
         loss = "" if row.loss is None else f"{row.loss:.4f}"
         step = f"{row.steps}/{row.total_steps}" if row.steps else ""
-        table.add_row(escape(row.label), row.state, step, loss, clock(row.eta()), style=STYLES.get(row.state, "dim"))
+        table.add_row(Text(row.label), row.state, step, loss, clock(row.eta()), style=STYLES.get(row.state, "dim"))
     return table
 
 

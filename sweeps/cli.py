@@ -69,12 +69,14 @@ def run(
 
 
 def _run(compiled: "Plan", root: Path) -> None:
+    from ear.credentials import hidden
+    from ear.printable import printable
     from slurm.allocation import NOTHING_READY
     from sweeps.runner import run_sweep
 
     outcome = run_sweep(compiled, root)
     for label, traceback in outcome.failed.items():
-        typer.echo(f"failed: {label}\n{traceback}", err=True)
+        typer.echo(printable(hidden(f"failed: {label}\n{traceback}")), err=True)
     if outcome.stopped == "interrupted":
         raise KeyboardInterrupt  # the command line says how to go on
     if outcome.stopped is not None:

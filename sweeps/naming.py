@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
+from ear.printable import printable
 from sweeps.metric import MetricName
 
 # What labels and tables have beside the parameters. An axis `execution.precision` is not to be taken for the metric.
@@ -66,7 +67,7 @@ def plain(value: Any) -> Any:
 def shown(value: Any) -> str:
     """A parameter's value, for people: `0.25`, `none`, `[0.9, 0.95]`, `{width: 32, depth: 2}`.
 
-    A number that was drawn has more digits than anybody reads.
+    A number that was drawn has more digits than anybody reads; words are as a terminal may print them.
     """
     if value is None:
         return "none"
@@ -78,4 +79,4 @@ def shown(value: Any) -> str:
         return f"{{{', '.join(f'{name}: {shown(each)}' for name, each in value.items())}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(shown, value))}]"
-    return str(value)
+    return printable(str(value))

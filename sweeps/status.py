@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from ear.store import Store
+from ear.terminal import terminal
 from sweeps.board import rows_table
 from sweeps.plan import Plan
 from sweeps.runs import result_of
@@ -91,33 +92,32 @@ def show_status(plan: Plan, root: Path, as_json: bool) -> None:
         }
         print(json.dumps(values, indent=2))
         return
-    console = Console()
+    console = terminal()
     runs = ", ".join(f"{count} {name}" for name, count in counts.items())
-    console.print(f"{plan.sweep.name}: {len(tree.runs)} runs: {runs}.", highlight=False)
+    console.print(f"{plan.sweep.name}: {len(tree.runs)} runs: {runs}.")
     console.print(
         f"Its results took {hours(cost.training_seconds / 3600)} of training ({cost.trainings} stages) and "
         f"{hours(cost.evaluation_seconds / 3600)} of evaluation.",
-        highlight=False,
     )
     if plan.sweep.search is not None:
         from sweeps.search.outcome import describe
 
         for line in describe(plan.sweep, folder.path):
-            console.print(line, highlight=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
     if not drivers:
-        console.print("No driver is running.", highlight=False)
+        console.print("No driver is running.")
     for driver in drivers:
         show_driver(console, driver)
     for failure in failures[-FAILURES_SHOWN:]:
-        console.print(f"\n[red]failed[/] {escape(failure.label)}; its log: {escape(failure.log)}", highlight=False)
+        console.print(Text("\nfailed", "red"), f"{failure.label}; its log: {failure.log}", soft_wrap=True)
         for line in failure.last_lines:
-            console.print(f"    {line}", highlight=False, markup=False)
+            console.print(f"    {line}")
     if len(failures) > FAILURES_SHOWN:
-        console.print(f"{len(failures) - FAILURES_SHOWN} more failed: {folder.path / 'failures'}", highlight=False)
+        console.print(f"{len(failures) - FAILURES_SHOWN} more failed: {folder.path / 'failures'}")
 
 
 def show_driver(console: Console, driver: DriverState) -> None:
     at_work = [row for row in driver.rows if row.state in ("starting", "training", "evaluating")]
     title = f"\n{driver.host}, process {driver.pid}, since {driver.started}"
     console.print(rows_table(at_work, title))
-    console.print(driver.summary, highlight=False)
+    console.print(driver.summary)

@@ -3,8 +3,7 @@
 import json
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 from rich.tree import Tree
 
 from ear.cli.store import size
@@ -13,6 +12,7 @@ from ear.data import load_dataset
 from ear.errors import UserError
 from ear.store import Store
 from ear.store.keys import require_known_reference
+from ear.terminal import terminal
 from sweeps.forecast import Forecast, Pace
 from sweeps.namesakes import warn_of_namesakes
 from sweeps.naming import shown
@@ -54,7 +54,7 @@ def show_plan(plan: Plan, store: Store, as_json: bool) -> None:
         return
     print_plan(plan, tree, done, forecast, gpus > 0)
     if missing:
-        Console().print(f"What is done already can't be told: {missing}", highlight=False, soft_wrap=True)
+        terminal().print(f"What is done already can't be told: {missing}", soft_wrap=True)
 
 
 def stage_tree(plan: Plan) -> StageTree:
@@ -110,7 +110,7 @@ def run_list(plan: Plan, store: Store) -> list[dict[str, Any]]:
 
 def print_plan(plan: Plan, tree: StageTree, done: set[str], forecast: Forecast, gpus: bool) -> None:
     """The tree and what it comes to; `done` are keys of results that are there."""
-    console = Console()
+    console = terminal()
     console.print(render_space(plan) if plan.sweep.search else render_tree(plan, tree, done))
     steps = Steps.of(tree)
     configurations = len({repr(run.parameters) for run in tree.runs.values()})
@@ -130,7 +130,7 @@ def print_plan(plan: Plan, tree: StageTree, done: set[str], forecast: Forecast, 
         f"{forecast.basis}.",
     ]
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def render_space(plan: Plan) -> Tree:
@@ -145,7 +145,7 @@ def render_space(plan: Plan) -> Tree:
         (kind, given), *_ = values.items()
         alone = "" if parameter_reach(name, plan.configurations.base).needs_training else " (evaluation only)"
         only = f", when {condition}" if condition else ""
-        root.add(f"{name}: {kind} {list(given)}{alone}{only}", highlight=False)
+        root.add(f"{name}: {kind} {list(given)}{alone}{only}")
     if search.early_stopping is not None:
         stopping = search.early_stopping
         root.add(f"early stopping: {stopping.name} on {stopping.metric}, every {stopping.every} steps")
@@ -168,8 +168,10 @@ def render_tree(plan: Plan, tree: StageTree, done: set[str]) -> Tree:
             words.append(f"seed {run.seed}")
         stages = len(node.config.training.stages)
         which = f"stage {node.stage + 1} of {stages}: " if stages > 1 else ""
-        mark = " [green]done[/]" if node.key in done else ""
-        here = branch.add(f"{which}{', '.join(words) or 'as the base'}, {node.steps:,} steps{mark}")
+        mark = " done" if node.key in done else ""
+        here = branch.add(
+            Text(f"{which}{', '.join(words) or 'as the base'}, {node.steps:,} steps").append(mark, "green")
+        )
         if node.evaluations:
             here.add(evaluations_line(node, [p for p, r in reaches.items() if not r.needs_training], done))
         for child in node.children:
@@ -188,24 +190,24 @@ def runs_of(tree: StageTree, node: TrainingNode) -> list[PlannedRun]:
     return tree.runs_below(node.key)
 
 
-def evaluations_line(node: TrainingNode, parameters: list[str], done: set[str]) -> str:
+def evaluations_line(node: TrainingNode, parameters: list[str], done: set[str]) -> Text:
     """How many evaluations, of which values, and how many of them are there."""
     count = len(node.evaluations)
     finished = sum(key in done for key in node.evaluations)
     if not parameters:
-        return "[green]evaluated[/]" if finished else "1 evaluation"
+        return Text("evaluated", "green") if finished else Text("1 evaluation")
     values = [
         ", ".join(said(run, parameter) for parameter in parameters)
         for run in list(node.evaluations.values())[:VALUES_SHOWN]
     ]
     more = f"; and {count - VALUES_SHOWN} more" if count > VALUES_SHOWN else ""
-    there = f" [green]{finished} done[/]" if finished else ""
-    return f"{count} evaluation{'s' if count > 1 else ''}: {'; '.join(values)}{more}{there}"
+    there = f" {finished} done" if finished else ""
+    return Text(f"{count} evaluation{'s' if count > 1 else ''}: {'; '.join(values)}{more}").append(there, "green")
 
 
 def said(run: PlannedRun, parameter: str) -> str:
-    """`train_temperature 0.99`, for rich, which takes words in brackets for its own."""
-    return escape(f"{run.names[parameter]} {shown(run.parameters[parameter])}")
+    """`train_temperature 0.99`"""
+    return f"{run.names[parameter]} {shown(run.parameters[parameter])}"
 
 
 def ratio(more: float, less: float) -> str:

@@ -1,5 +1,6 @@
 """ear ui: MLflow's pages on the runs, and Optuna's on the studies."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SECONDS_TO_END = 10.0  # for a server that is asked to
+# Every request is checked; one process that answers several at a time; no socket by which it is told what to do.
+GUNICORN = ["--config", "python:sweeps.page_access", "--threads", "8", "--log-level", "warning", "--no-control-socket"]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A program that serves pages."""
+
+    command: list[str]
+    environment: dict[str, str] = field(default_factory=dict)  # beside what this process has; nobody else can read it
 
 
 def ui(
@@ -23,31 +34,45 @@ def ui(
     ] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Open MLflow's pages on the sweeps of an output root, and Optuna's on a search, on this machine only.
+    """Open MLflow's pages on the sweeps of an output root, and Optuna's on a search, for you on this machine only.
+
+    The links that it prints have a token, which keeps other users of the machine out. From another machine, first
+    ssh -L 5000:127.0.0.1:5000 -L 5001:127.0.0.1:5001 MACHINE.
 
     \b
     Examples:
       ear ui --port 5001
       ear ui --study search
     """
-    from sweeps.mlflow_client import is_server, open_client, shown, tracking_uri
+    import secrets
+
+    from ear.credentials import shown
+    from sweeps.mlflow_client import is_server, open_client, tracking_uri
+    from sweeps.page_access import TOKEN
 
     journal = find_study(root, study)
     client = open_client(root, reading=True)  # whose database may be a copy that goes with it
-    servers: dict[str, list[str]] = {}
+    token = secrets.token_urlsafe(24)
+    servers: dict[str, Server] = {}
     if is_server(tracking_uri(root)):
         typer.echo(f"MLflow is on {shown(tracking_uri(root))} (MLFLOW_TRACKING_URI)")
     else:
-        servers[f"MLflow on http://127.0.0.1:{port}"] = mlflow_command(client.tracking_uri, port)
+        servers[f"MLflow on {link(port, token)}"] = mlflow_server(client.tracking_uri, port)
     if journal is not None:
         from sweeps.search.study import open_journal  # imports Optuna
 
         open_journal(journal)  # what can't be read is said here, not by a server that ends
-        servers[f"Optuna's dashboard of {journal.parent.name} on http://127.0.0.1:{port + 1}"] = optuna_command(
+        servers[f"Optuna's dashboard of {journal.parent.name} on {link(port + 1, token)}"] = study_server(
             journal, port + 1
         )
+    for server in servers.values():
+        server.environment[TOKEN] = token
     if servers:
         serve(servers)
+
+
+def link(port: int, token: str) -> str:
+    return f"http://127.0.0.1:{port}/?token={token}"
 
 
 def find_study(root: Path, name: str | None) -> Path | None:
@@ -68,26 +93,37 @@ def find_study(root: Path, name: str | None) -> Path | None:
     raise UserError(f"There is no search {name!r} under {root}; there is {known}.")
 
 
-def mlflow_command(tracking_uri: str, port: int) -> list[str]:
+def mlflow_server(tracking_uri: str, port: int) -> Server:
+    """By MLflow's command, behind gunicorn, whose settings can have a hook; its own checks let more in than ours."""
+    import shlex
     import sys
 
-    command = [sys.executable, "-P", "-m", "mlflow", "server", "--backend-store-uri", tracking_uri]
-    return [*command, "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-P", "-W", "ignore::FutureWarning", "-m", "mlflow", "server"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--gunicorn-opts", shlex.join(GUNICORN)]
+    return Server(
+        command,
+        {
+            "MLFLOW_BACKEND_STORE_URI": tracking_uri,  # which may hold a password
+            "MLFLOW_SERVER_ALLOWED_HOSTS": "127.0.0.1,127.0.0.1:*,localhost,localhost:*",
+            "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
+        },
+    )
 
 
-def optuna_command(journal: Path, port: int) -> list[str]:
+def study_server(journal: Path, port: int) -> Server:
     import sys
 
-    run = "from optuna_dashboard._cli import main; main()"
-    return [sys.executable, "-P", "-c", run, str(journal), "--host", "127.0.0.1", "--port", str(port)]
+    pages = f"sweeps.study_pages:study_pages({str(journal.resolve())!r})"
+    return Server([sys.executable, "-P", "-m", "gunicorn", *GUNICORN, "--bind", f"127.0.0.1:{port}", pages])
 
 
-def serve(servers: dict[str, list[str]]) -> None:
+def serve(servers: dict[str, Server]) -> None:
     """Runs them until Ctrl-C; when one of them ends, so do the others.
 
     Raises:
         Exit: one ended by itself.
     """
+    import os
     import subprocess
     import time
 
@@ -104,8 +140,9 @@ def serve(servers: dict[str, list[str]]) -> None:
     with on_interrupt(stop):
         try:
             # In groups of their own: Ctrl-C reaches this process alone, which then ends them with all they started.
-            for name, command in servers.items():
-                processes[name] = subprocess.Popen(command, start_new_session=True)
+            for name, server in servers.items():
+                environment = {**os.environ, **server.environment}
+                processes[name] = subprocess.Popen(server.command, env=environment, start_new_session=True)
                 typer.echo(f"{name} (Ctrl-C ends it)")
             while not stopped and not ended:
                 ended = [name for name, process in processes.items() if process.poll() is not None]

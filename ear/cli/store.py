@@ -31,13 +31,14 @@ def list_(
     """
     from dataclasses import asdict
 
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from ear.store import Store
     from ear.store.collect import entries, needs_of, reachable
     from ear.store.outdated import outdated
     from ear.store.uses import recorded_uses
+    from ear.terminal import terminal
 
     store = Store(root, reading=True)
     damaged: list[str] = []
@@ -66,17 +67,17 @@ def list_(
             size(entry.bytes) if entry.files else "?",
             age(entry.created),
             what(entry.kind, entry.details) + (", outdated" if entry.key in old else ""),
-            ", ".join(users.get(entry.key, [])) or "[dim]nobody[/]",
+            ", ".join(users.get(entry.key, [])) or Text("nobody", "dim"),
         )
-    console = Console()
+    console = terminal()
     console.print(table)
     hidden = 0 if everything else max(0, len(known) - ROWS_SHOWN)
     more = f", {hidden:,} of them not shown (--all)" if hidden else ""
-    console.print(f"\n{len(known):,} results, {size(sum(entry.bytes for entry in known))}{more}.", highlight=False)
+    console.print(f"\n{len(known):,} results, {size(sum(entry.bytes for entry in known))}{more}.")
     if damaged:
-        console.print(f"{len(damaged)} more can't be read: `ear store verify` says why.", highlight=False)
+        console.print(f"{len(damaged)} more can't be read: `ear store verify` says why.")
     if old:
-        console.print(say_outdated(old), highlight=False, soft_wrap=True)
+        console.print(say_outdated(old), soft_wrap=True)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from analysis.ablation_figure import draw, save_ablation_figure
 from analysis.axis_values import NOT_DRAWN, as_csv, axis_column
 from analysis.findings import findings
+from analysis.notation import latex_text, markdown_text
 from analysis.results import METRICS, SweepResults
 from analysis.samples import MOST_PANELS, panels_of
 from analysis.statistics import summarise
@@ -95,6 +96,23 @@ def test_words_of_users_do_not_break_tables() -> None:
     assert r"a|b \{c: 1\} 50\% \$x\$ \textasciitilde{}\textasciicircum{}\textbackslash{}d \& \#\_" in latex(
         table, [AXIS], "caption", "tab:x"
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "latex_has", "markdown_has"),
+    [
+        (r"\input{/etc/passwd}", r"\textbackslash{}input\{/etc/passwd\}", r"\\input{/etc/passwd}"),
+        ("$x^2_a$ #1 & 5%", r"\$x\textasciicircum{}2\_a\$ \#1 \& 5\%", "$x^2_a$ #1 & 5%"),
+        ("a\n\n~b", r"a  \textasciitilde{}b", r"a  \~b"),
+        ("[0.9, 0.95]", "{[}0.9, 0.95]", "[0.9, 0.95]"),  # right behind the end of a row
+        ("[a](http://b)", "{[}a](http://b)", r"[a]\(http://b)"),
+        ("<script>`*_c_*`|&lt;", r"<script>`*\_c\_*`|\&lt;", r"\<script>\`\*\_c\_\*\`\|\&lt;"),
+        ("train_temperature ±", r"train\_temperature $\pm$", "train_temperature ±"),
+    ],
+)
+def test_words_are_text_to_latex_and_markdown(words: str, latex_has: str, markdown_has: str) -> None:
+    assert latex_text(words) == latex_has
+    assert markdown_text(words) == markdown_has
 
 
 def test_the_sample_sheet_of_many_configurations_has_the_best() -> None:

@@ -19,7 +19,7 @@ from tracked import assert_whole, children, finished_plan, local_client
 from ear.errors import UserError
 from ear.store import Store
 from sweeps import mlflow_database, tracking
-from sweeps.mlflow_client import VARIABLE, DatabaseLockedError, open_client, tracking_uri
+from sweeps.mlflow_client import VARIABLE, DatabaseLockedError, in_a_line, open_client, tracking_uri
 from sweeps.mlflow_database import artifact_folder, local_folder, sqlite_file, sqlite_uri
 from sweeps.plan import Plan
 from sweeps.tracking import Tracker
@@ -202,6 +202,13 @@ def test_what_can_not_be_tracked_in_is_named_with_its_variable(
     assert "damaged" not in str(refused.value)
     assert "unset that variable" in str(refused.value)
     assert not {"secret", "s3cret"} & set(re.findall(r"\w+", str(refused.value)))
+
+
+def test_what_a_record_was_refused_for_is_said_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "http://u:secret@h")
+    error = RuntimeError("API request to http://u:secret@h/api failed, Basic dTpzZWNyZXQ=\nTraceback")
+    assert in_a_line(error) == "API request to http://u:***@h/api failed, Basic ***"
+    assert in_a_line(RuntimeError()) == "RuntimeError"
 
 
 def test_a_locked_database_is_called_that_and_waited_for(

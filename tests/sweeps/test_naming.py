@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from searching import text
 from simulated import plan_of
 
 from ear.config.schema import StageConfig
+from ear.terminal import terminal
 from sweeps.board import Row, rows_table
 from sweeps.naming import is_reserved, plain, short_names, shown
 from sweeps.search.confirmation import confirmation_runs
@@ -118,6 +118,7 @@ def test_words_in_brackets_are_printed_as_they_are(tmp_path: Path) -> None:
     (run,) = plan_of(tmp_path, "name: a\nspace: {training.schedule: [cosine]}\n").runs
     run = replace(run, parameters={"training.schedule": "[red]"})
     for printed in (said(run, "training.schedule"), rows_table([Row(run.label, 10)], "title")):
-        console = Console(width=1000, file=io.StringIO())
+        console = terminal()
+        console.width, console.file = 1000, io.StringIO()
         console.print(printed)
         assert "schedule[red]" in re.sub("[ =]", "", console.file.getvalue())  # type: ignore[attr-defined]

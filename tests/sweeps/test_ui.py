@@ -1,24 +1,19 @@
-"""ear ui: which study it shows, and that whatever ends it nothing is left running."""
+"""ear ui: which study it shows, whom it lets in, and that whatever ends it nothing is left running."""
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import psutil
 import pytest
-from tracked import finished_plan, write
 
 from ear.errors import UserError
-from ear.store import Store
-from sweeps.tracking import Tracker
-from sweeps.ui import find_study, ui
+from sweeps.ui import find_study, mlflow_server, ui
 
 # A server with a worker that ignores being asked to end.
 SERVER = """
@@ -28,8 +23,8 @@ time.sleep({seconds})
 """
 SERVE = """
 import sys
-from sweeps.ui import serve
-serve({name: [sys.executable, "-c", code] for name, code in zip("ab", sys.argv[1:])})
+from sweeps.ui import Server, serve
+serve({name: Server([sys.executable, "-c", code]) for name, code in zip("ab", sys.argv[1:])})
 """
 
 
@@ -116,44 +111,7 @@ def test_a_server_that_runs_already_is_named(
         ui(study=None, root=tmp_path)
 
 
-@pytest.mark.slow
-def test_both_pages_answer_on_loopback_and_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import optuna
-    from optuna.storages.journal import JournalFileBackend
-
-    plan = finished_plan(tmp_path, monkeypatch)
-    tracker = Tracker(plan.identity, Store(tmp_path), tmp_path)
-    write(tracker, plan, 0)
-    tracker.close(complete=False)
-    (tmp_path / "found").mkdir()
-    backend = JournalFileBackend(str(tmp_path / "found" / "study.journal"))
-    study = optuna.create_study(study_name="found", storage=optuna.storages.JournalStorage(backend))
-    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    ear = str(Path(sys.executable).parent / "ear")
-    process = subprocess.Popen(
-        [ear, "ui", "--port", str(port), "--root", str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert read(f"http://127.0.0.1:{port}/health") == "OK"
-        assert '"study_name": "found"' in read(f"http://127.0.0.1:{port + 1}/api/studies")
-        started = psutil.Process(process.pid).children(recursive=True)
-        listening = [each for one in started for each in one.net_connections() if each.status == psutil.CONN_LISTEN]
-        assert {each.laddr.ip for each in listening} == {"127.0.0.1"}
-    finally:
-        process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 0
-    assert not living(started)
-
-
-def read(address: str) -> str:
-    deadline = time.monotonic() + 90
-    while True:
-        try:
-            with urllib.request.urlopen(address, timeout=10) as answer:
-                return str(answer.read().decode())
-        except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.3)
+def test_a_database_with_its_password_is_no_argument() -> None:
+    server = mlflow_server("postgresql://me:geheim@host/db", 5000)
+    assert "geheim" not in " ".join(server.command)
+    assert server.environment["MLFLOW_BACKEND_STORE_URI"] == "postgresql://me:geheim@host/db"
