@@ -142,14 +142,14 @@ def _meeting() -> dict[str, Any]:
     return {"store": _store(rank, count), "rank": rank, "world_size": count}
 
 
-def _store(rank: int, count: int) -> dist.Store:
+def _store(rank: int, count: int) -> Any:  # a Store: torch's types lack it and its kinds, which its manual names
     if MEETING_FILE in os.environ:
         # They reach one another on loopback, whatever address the machine's name stands for.
         os.environ |= {"GLOO_SOCKET_IFNAME": LOOPBACK, "NCCL_SOCKET_IFNAME": LOOPBACK}
-        return dist.FileStore(os.environ[MEETING_FILE], count)
+        return dist.FileStore(os.environ[MEETING_FILE], count)  # type: ignore[attr-defined]
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     listening = _listen(host, port, count) if rank == 0 else None
-    return dist.TCPStore(
+    return dist.TCPStore(  # type: ignore[attr-defined]
         host,
         port,
         count,
