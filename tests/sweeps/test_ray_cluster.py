@@ -79,8 +79,11 @@ def test_the_first_look_after_a_kill_sees_it(kind: str, monkeypatch: pytest.Monk
 
 
 def test_a_ray_that_does_not_start_leaves_no_process(tmp_path: Path) -> None:
-    left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(tmp_path)])
-    with pytest.raises(ClusterLost, match=r"^Ray did not start \(Timed out\)$"), started_or_lost(tmp_path):
+    program = "import time; print('begun', flush=True); time.sleep(60)"
+    left = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE)
+    assert left.stdout is not None
+    left.stdout.readline()  # before, its command line is not there yet
+    with left.stdout, pytest.raises(ClusterLost, match=r"^Ray did not start \(Timed out\)$"), started_or_lost(tmp_path):
         raise RuntimeError("Timed out\nof something")
     assert left.wait(60) == -signal.SIGKILL
 
@@ -108,7 +111,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield Cluster({**json.loads(driver.stdout.readline()), "cwd": str(folder)})
         words, _ = driver.communicate("\n", timeout=60)
     assert driver.returncode == 0
-    lost, left = map(json.loads, words.splitlines())
+    # Ray's own print on the raylet's end comes before or between.
+    lost, left = (json.loads(line) for line in words.splitlines() if line.startswith(('"Ray', "true", "false")))
     assert lost == "Ray's process raylet was killed (SIGKILL)"
     assert left is False  # its folder
 
