@@ -245,7 +245,7 @@ def _reason(path: Path, error: Exception) -> str:
     if path.is_file() and path.stat().st_size == 0:
         return f"The checkpoint {path} is empty. {OF_OUR_OWN}"
     if path.is_dir():
-        return f"{path} is a folder, no checkpoint. {OF_OUR_OWN}"
+        return f"The checkpoint {path} is a folder: name the file in it."
     if (content := other_content(path)) is not None:
         return f"The checkpoint {path} is {content}."
     if is_torch_file(path):
