@@ -29,7 +29,7 @@ def hidden(text: str) -> str:
             text = re.sub(rf"{BEFORE_WORD}{found}(?!\w)", HIDDEN, text)
         else:
             text = re.sub(rf"(?<=[:/@?#]){found}(?=@)", HIDDEN, text)
-            text = re.sub(rf"(?i:\b(Bearer |Basic |\w*{SECRET_NAME}\w*=)){found}(?!\w)", rf"\1{HIDDEN}", text)
+            text = re.sub(rf"(?i:(\bBearer |\bBasic |{SECRET_NAME}\w{{0,30}}=)){found}(?!\w)", rf"\1{HIDDEN}", text)
     return WITH_PASSWORD.sub(rf"\1:{HIDDEN}@", text)
 
 

@@ -80,8 +80,9 @@ def test_short_ones_are_hidden_where_they_let_in(
     assert hidden(text) == people_see
 
 
-@pytest.mark.parametrize("part", ["a", "a:", "a://", "://a:", "://a:b@"])
-def test_a_long_text_takes_no_longer_than_its_length(part: str) -> None:
+@pytest.mark.parametrize("part", ["a", "a:", "a://", "://a:", "://a:b@", "pass", "%3A"])
+def test_a_long_text_takes_no_longer_than_its_length(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:pw@host")
     text = part * (10**6 // len(part))  # squared, it would take hours
     assert hidden(text) == text.replace(":b@", ":***@")
 
