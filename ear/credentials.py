@@ -11,9 +11,11 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus
 HIDDEN = "***"
 ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_BACKEND_STORE_URI")  # of the environment
 SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD", "DATABRICKS_TOKEN", "AWS_SECRET_ACCESS_KEY")
-SHORT = 4  # characters: fewer are hidden only where they stand by themselves
-HARMLESS = ("true", "false", "require", "required", "disable", "prefer", "verify-ca", "verify-full", "utf8", "utf8mb4")
-WITH_PASSWORD = re.compile(r"(\w[\w+.-]*://[^\s/?#:@]*):[^\s/?#@]*@")  # of whatever address
+SHORT = 8  # characters: fewer are words of every text, and hidden only where they let in
+SECRET_NAME = "(?:pass|pwd|token|secret|key|credential)"  # in the name of a query's value
+NAMED_SECRET = re.compile(rf"{SECRET_NAME}\w*\s*=\s*([^;]+)", re.IGNORECASE)  # in a value which is a query again
+BEFORE_WORD = r"(?:(?<!\w)|(?<=%[0-9A-Fa-f]{2})|(?<=\\[nrt]))"  # `%3A` and `\n` are no part of it
+WITH_PASSWORD = re.compile(r"(://[^\s/?#:@]*):[^\s/?#]*@")  # of whatever address
 
 
 def hidden(text: str) -> str:
@@ -23,7 +25,11 @@ def hidden(text: str) -> str:
             text = text.replace(address, shown(address))
     for secret in sorted(secrets(), key=len, reverse=True):
         found = re.escape(secret)
-        text = re.sub(found if len(secret) >= SHORT else rf"(?<!\w){found}(?!\w)", HIDDEN, text)
+        if len(secret) >= SHORT:
+            text = re.sub(rf"{BEFORE_WORD}{found}(?!\w)", HIDDEN, text)
+        else:
+            text = re.sub(rf"(?<=[:/@?#]){found}(?=@)", HIDDEN, text)
+            text = re.sub(rf"(?i:(\bBearer |\bBasic |{SECRET_NAME}\w{{0,30}}=)){found}(?!\w)", rf"\1{HIDDEN}", text)
     return WITH_PASSWORD.sub(rf"\1:{HIDDEN}@", text)
 
 
@@ -50,9 +56,9 @@ def secrets() -> set[str]:
             name, colon, password = given.partition(":")
             found.add(base64.b64encode(unquote(f"{name}:{password}").encode()).decode())  # of a header
             password = password if colon else name if _is_web(before) else ""
-            found |= {password, *(part for part in re.split("[@/?#]", password) if len(part) > 2)}  # as others cut it
-        values = [value for _, value in parse_qsl(rest.partition("?")[2])]
-        found |= {value for value in values if len(value) >= SHORT and value.casefold() not in HARMLESS}
+            found |= {password, *re.split("[@/?#]", password)}  # as others cut it
+        for name, value in parse_qsl(rest.partition("?")[2]):
+            found |= {value} if re.search(SECRET_NAME, name, re.IGNORECASE) else set(NAMED_SECRET.findall(value))
     forms = (str, unquote, unquote_plus, quote, quote_plus, lambda word: quote(word, safe=""))
     return {form(word) for word in found if word for form in forms} - {""}
 

@@ -15,7 +15,6 @@ gunicorn reads this module as its settings (`--config python:sweeps.page_access`
 import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -53,7 +52,7 @@ class Guarded:
                 ("Set-Cookie", f"{cookie_name(environ)}={self._token}; Path=/; HttpOnly; SameSite=Lax"),
             ]
             return answer(start_response, "302 Found", "", headers)
-        if not (self._is_token(given_in_cookie(environ)) or self._is_token(given_as_bearer(environ))):
+        if not any(map(self._is_token, (*given_in_cookies(environ), given_as_bearer(environ)))):
             return answer(start_response, "403 Forbidden", NO_TOKEN)
         return self._application(environ, start_response)
 
@@ -82,13 +81,10 @@ def given_in_link(environ: Mapping[str, Any]) -> str:
     return parse_qs(str(environ.get("QUERY_STRING", ""))).get("token", [""])[0]
 
 
-def given_in_cookie(environ: Mapping[str, Any]) -> str:
-    try:
-        cookies = SimpleCookie(environ.get("HTTP_COOKIE", ""))
-    except CookieError:
-        return ""
-    name = cookie_name(environ)
-    return str(cookies[name].value) if name in cookies else ""
+def given_in_cookies(environ: Mapping[str, Any]) -> list[str]:
+    """All of this name. Cut by hand: others' cookies come along, and http.cookies gives none if one is irregular."""
+    cookies = (part.strip().partition("=") for part in environ.get("HTTP_COOKIE", "").split(";"))
+    return [value for name, _, value in cookies if name == cookie_name(environ)]
 
 
 def given_as_bearer(environ: Mapping[str, Any]) -> str:

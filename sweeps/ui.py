@@ -95,6 +95,7 @@ def find_study(root: Path, name: str | None) -> Path | None:
 
 def mlflow_server(tracking_uri: str, port: int) -> Server:
     """By MLflow's command, behind gunicorn, whose settings can have a hook; its own checks let more in than ours."""
+    import os
     import shlex
     import sys
 
@@ -103,11 +104,23 @@ def mlflow_server(tracking_uri: str, port: int) -> Server:
     return Server(
         command,
         {
-            "MLFLOW_BACKEND_STORE_URI": tracking_uri,  # which may hold a password
+            "MLFLOW_BACKEND_STORE_URI": anywhere(tracking_uri),  # which may hold a password
+            "MLFLOW_ARTIFACTS_DESTINATION": anywhere(os.environ.get("MLFLOW_ARTIFACTS_DESTINATION") or "mlartifacts"),
             "MLFLOW_SERVER_ALLOWED_HOSTS": "127.0.0.1,127.0.0.1:*,localhost,localhost:*",
             "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
         },
     )
+
+
+def anywhere(address: str) -> str:
+    """A database's or a folder's address that means the same in every working directory."""
+    from sweeps.mlflow_database import sqlite_file
+
+    if (file := sqlite_file(address)) is not None and not file.name.startswith("file:"):
+        from sqlalchemy import make_url
+
+        return make_url(address).set(database=str(file.absolute())).render_as_string(hide_password=False)
+    return address if ":" in address else str(Path(address).absolute())
 
 
 def study_server(journal: Path, port: int) -> Server:
@@ -120,6 +133,8 @@ def study_server(journal: Path, port: int) -> Server:
 def serve(servers: dict[str, Server]) -> None:
     """Runs them until Ctrl-C; when one of them ends, so do the others.
 
+    They run in an empty folder: gunicorn looks for every module in the working directory first, with `-P` too.
+
     Raises:
         Exit: one ended by itself.
     """
@@ -127,7 +142,9 @@ def serve(servers: dict[str, Server]) -> None:
     import subprocess
     import time
 
+    from ear.code import code_environment
     from ear.interrupt import on_interrupt
+    from ear.temporary import temporary_folder
 
     processes: dict[str, subprocess.Popen[bytes]] = {}
     ended: list[str] = []
@@ -137,12 +154,12 @@ def serve(servers: dict[str, Server]) -> None:
         nonlocal stopped
         stopped = True
 
-    with on_interrupt(stop):
+    with temporary_folder() as empty, on_interrupt(stop):
         try:
             # In groups of their own: Ctrl-C reaches this process alone, which then ends them with all they started.
             for name, server in servers.items():
-                environment = {**os.environ, **server.environment}
-                processes[name] = subprocess.Popen(server.command, env=environment, start_new_session=True)
+                environment = {**os.environ, **code_environment(), **server.environment}
+                processes[name] = subprocess.Popen(server.command, env=environment, cwd=empty, start_new_session=True)
                 typer.echo(f"{name} (Ctrl-C ends it)")
             while not stopped and not ended:
                 ended = [name for name, process in processes.items() if process.poll() is not None]
@@ -150,7 +167,12 @@ def serve(servers: dict[str, Server]) -> None:
         finally:
             end(processes.values())
     if ended and not stopped:
-        typer.echo(f"{ended[0]} ended by itself; is its port taken? Try another --port.", err=True)
+        code = processes[ended[0]].returncode
+        typer.echo(
+            f"{ended[0]} ended by itself with exit code {code}: what it said stands above. "
+            "If its port is taken, try another --port.",
+            err=True,
+        )
         raise typer.Exit(1)
 
 

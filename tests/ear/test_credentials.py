@@ -12,23 +12,23 @@ command_line = importlib.import_module("ear.cli.main")  # of which ear.cli has t
 ADDRESSES = {
     "nothing to hide": ("http://host:5000/a@b", "http://host:5000/a@b", []),
     "a file": ("sqlite:////home/me@host/m.db", "sqlite:////home/me@host/m.db", []),
-    "a password": ("http://me:geheim@host:5000", "http://me:***@host:5000", ["geheim"]),
-    "a quoted one": ("https://me:p%40s%2Fs@host", "https://me:***@host", ["p%40s%2Fs", "p@s/s"]),
-    "one with @": ("http://me:p@ssw@host/x", "http://me:***@host/x", ["p@ssw", "ssw@"]),
-    "one with /": ("http://me:pa/ssw@host", "http://me:***@host", ["pa/ssw", "ssw"]),
-    "one with ?": ("postgresql://me:pa?ssw@host/db", "postgresql://me:***@host/db", ["pa?ssw"]),
+    "a password": ("http://me:geheimnis@host:5000", "http://me:***@host:5000", ["geheimnis"]),
+    "a quoted one": ("https://me:p%40sswort%2Fs@host", "https://me:***@host", ["p%40sswort%2Fs", "p@sswort/s"]),
+    "one with @": ("http://me:p@sswort12@host/x", "http://me:***@host/x", ["p@sswort12", "sswort12@"]),
+    "one with /": ("http://me:passwort/ssw@host", "http://me:***@host", ["passwort/ssw", "'passwort'", "/ssw@"]),
+    "one with ?": ("postgresql://me:passw?rt@host/db", "postgresql://me:***@host/db", ["passw?rt"]),
     "a token": ("http://t0ken-t0ken@host", "http://***@host", ["t0ken-t0ken"]),
     "a database's user": ("postgresql://me@host/db", "postgresql://me@host/db", []),
-    "no scheme": ("me:geheim@host:5000", "me:***@host:5000", ["geheim"]),
+    "no scheme": ("me:geheimnis@host:5000", "me:***@host:5000", ["geheimnis"]),
     "a query": (
-        "postgresql+psycopg2://host/db?password=geheim&sslkey=/k/e/y&sslmode=require",
+        "postgresql+psycopg2://host/db?password=geheimnis&sslkey=/k/e/y.pem&sslmode=require",
         "postgresql+psycopg2://host/db?password=***&sslkey=***&sslmode=***",
-        ["geheim", "/k/e/y"],
+        ["geheimnis", "/k/e/y.pem"],
     ),
     "a quoted query": (
-        "mssql://host/db?odbc_connect=PWD%3Dgeheim+x",
+        "mssql://host/db?odbc_connect=SERVER%3Dh%3BPWD%3Dgeheim+nis%3B",
         "mssql://host/db?odbc_connect=***",
-        ["PWD=geheim x"],
+        ["PWD=geheim nis", "'geheim nis'"],
     ),
 }
 
@@ -44,16 +44,54 @@ def test_an_address_is_shown_without_what_lets_in(
     assert not [word for word in words if word in text]
 
 
-def test_other_words_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://a:b@host/db?sslmode=require&x=1")
-    assert hidden("1 tab is required, b was not said") == "1 tab is required, *** was not said"
-    assert hidden("mysql://you:word@there/x?a=c") == "mysql://you:***@there/x?a=c"
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        ("http://me:a@host", "a stage a day at a/b, a: b, a=1, me@a.example"),
+        ("postgresql://me:1@host/db", "1 of 10 runs, line 1, x=1, 127.0.0.1:1, /1/2"),
+        ("mysql://root:root@host/db", "name its root with --root, --root=root, /root/x, root"),
+        ("http://mlflow@host", "mlflow's server, mlflow.tracking, /x/mlflow/y"),
+        ("postgresql://host/db?application_name=mlflow_a&connect_timeout=10000000", "mlflow_a waits 10000000 s"),
+        ("http://me:training@host", "trainings, retraining and untrainings"),
+    ],
+)
+def test_other_words_stay_as_they_are(address: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert hidden(text) == text
+
+
+@pytest.mark.parametrize(
+    ("address", "text", "people_see"),
+    [
+        ("http://me:pw@host", "can't open http://me:pw@host/api", "can't open http://me:***@host/api"),
+        ("http://me:p@w@host", "no host 'w@host', nor '/w@host'", "no host 'w@host', nor '/***@host'"),
+        ("http://mlflow@host", "GET http://mlflow@host/api", "GET http://***@host/api"),
+        ("http://a:b@host", "{'Authorization': 'Basic YTpi'}", "{'Authorization': 'Basic ***'}"),
+        ("mysql://host/x?password=1", "dbname=1 password=1 x=1", "dbname=1 password=*** x=1"),
+        ("http://me:geheimnis@host", r"me%3Ageheimnis%40host \ngeheimnis", r"me%3A***%40host \n***"),
+        ("http://host", "mysql://you:w@rd@there/x?a=c", "mysql://you:***@there/x?a=c"),
+        ("http://host", "--http://you:word@there", "--http://you:***@there"),
+    ],
+)
+def test_short_ones_are_hidden_where_they_let_in(
+    address: str, text: str, people_see: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert hidden(text) == people_see
+
+
+@pytest.mark.parametrize("part", ["a", "a:", "a://", "://a:", "://a:b@", "pass", "%3A"])
+def test_a_long_text_takes_no_longer_than_its_length(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:pw@host")
+    text = part * (10**6 // len(part))  # squared, it would take hours
+    assert hidden(text) == text.replace(":b@", ":***@")
 
 
 @pytest.mark.parametrize("variable", ["MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD"])
-def test_the_other_variables_of_mlflow(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(variable, "geheim")
-    assert hidden("Authorization: Bearer geheim") == "Authorization: Bearer ***"
+@pytest.mark.parametrize("word", ["geheim", "geheimnis"])
+def test_the_other_variables_of_mlflow(variable: str, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, word)
+    assert hidden(f"Authorization: Bearer {word}") == "Authorization: Bearer ***"
 
 
 @pytest.mark.parametrize("debug", [False, True])

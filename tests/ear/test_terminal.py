@@ -5,8 +5,10 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from rich.console import Console
+from rich.console import Console, Group
+from rich.spinner import Spinner
 from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
 import ear
@@ -47,6 +49,27 @@ def test_control_characters_are_written_out() -> None:
     table = Table(box=None)
     table.add_row("a\x1b]0;b\x07")
     assert "a\\x1b]0;b\\x07" in printed(terminal(), table)
+
+
+def test_whatever_is_printed_has_its_control_characters_written_out() -> None:
+    name = "a\x1b[31mb\u202ec"
+    styled = Text("x").append(name, "green")
+    table, tree, bar = Table(title=Text(name)), Tree(styled), progress_bar()
+    table.add_column(styled)
+    table.add_row(styled, name)
+    tree.add(Text(name, "bold"))
+    bar.add_task(name, note=name, total=1)
+    spinner = Spinner("dots", Text(name))
+    for what in (Text(name), styled, table, Group(table, styled), tree, bar.get_renderable(), spinner):
+        text = printed(terminal(), Text(name), what)
+        assert text.count("a\\x1b[") >= 2  # a bar crops the rest
+        assert printable(text) == text
+
+
+def test_a_table_keeps_its_width_whatever_is_in_it() -> None:
+    table = Table()
+    table.add_row(Text("a\x1b[31m"), "b")
+    assert len({len(line) for line in printed(terminal(), table).splitlines()}) == 1
 
 
 @pytest.mark.parametrize("package", ["ear", "sweeps", "slurm", "analysis"])

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import re
 import signal
 import socket
@@ -17,11 +18,14 @@ import optuna
 import psutil
 import pytest
 from optuna.storages.journal import JournalFileBackend
+from typer import Exit
 from werkzeug.test import Client
 
+from ear.code import code_environment
 from sweeps.mlflow_client import open_client
 from sweeps.page_access import NO_TOKEN, WRONG_HOST, WRONG_ORIGIN, Guarded
 from sweeps.study_pages import study_pages
+from sweeps.ui import GUNICORN, Server, serve
 
 SECONDS_TO_START = 120.0
 TOKEN = "t0ken"
@@ -57,6 +61,21 @@ def new_study(root: Path) -> Path:
     return journal
 
 
+def set_traps(folder: Path) -> Path:
+    """Python files that leave `ran` where they are imported."""
+    for name in ("secrets", "sweeps"):
+        (folder / f"{name}.py").write_text("from pathlib import Path\nPath(__file__).with_name('ran').touch()\n")
+    return folder
+
+
+def test_python_files_of_the_working_directory_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(set_traps(tmp_path))
+    check = [sys.executable, "-P", "-m", "gunicorn", *GUNICORN, "--check-config", "sweeps.page_access:answer"]
+    with pytest.raises(Exit):  # it ends by itself
+        serve({"pages": Server(check)})
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     root = tmp_path_factory.mktemp("root")
@@ -65,8 +84,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "ear", "ui", "--port", str(port), "--root", str(root)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-P", "-m", "ear", "ui", "--port", str(port), "--root", str(root)]
+    folder = set_traps(tmp_path_factory.mktemp("folder"))
+    environment = {**os.environ, **code_environment()}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment)
     started = []
     try:
         assert process.stdout is not None
@@ -82,6 +103,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 0
     assert not psutil.wait_procs(started, timeout=5)[1]
+    assert sorted(path.name for path in folder.iterdir()) == ["secrets.py", "sweeps.py"]  # none was run
 
 
 def wait_for(port: int) -> None:
@@ -154,6 +176,17 @@ def test_a_browser_gets_in_by_the_link_and_then_by_its_cookie(dashboard: Client)
     assert dashboard.get("/api/studies", headers=kept).status_code == 200
     assert dashboard.get("/api/studies", headers={**here, "Cookie": f"ear-ui-5002={TOKEN}"}).status_code == 403
     assert dashboard.delete("/api/studies/0", headers=own_page).status_code == 204
+
+
+@pytest.mark.parametrize(
+    "other", ["theme=dark mode", 'p={"a":1}', "a[0]=1", "x=é", "flag", "=v", "", "a=b=c", "ear-ui-5001=of_yesterday"]
+)
+def test_cookies_of_other_servers_keep_nobody_out(dashboard: Client, other: str) -> None:
+    own = f"ear-ui-5001={TOKEN}"
+    for cookies in (f"{other}; {own}", f"{own}; {other}", f"{other};{own};{other}"):
+        kept = {"Host": "127.0.0.1:5001", "Cookie": cookies}
+        assert dashboard.get("/api/studies", headers=kept).status_code == 200
+    assert dashboard.get("/api/studies", headers={**kept, "Cookie": other}).status_code == 403
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_when_one_server_ends_the_other_does_and_it_is_said() -> None:
     started = started_by(process, 4)
     _, messages = process.communicate(timeout=20)
     assert process.returncode == 1
-    assert "b ended by itself; is its port taken?" in messages
+    assert "b ended by itself with exit code 0: what it said stands above." in messages
     assert not living(started)
 
 
@@ -115,3 +115,25 @@ def test_a_database_with_its_password_is_no_argument() -> None:
     server = mlflow_server("postgresql://me:geheim@host/db", 5000)
     assert "geheim" not in " ".join(server.command)
     assert server.environment["MLFLOW_BACKEND_STORE_URI"] == "postgresql://me:geheim@host/db"
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("sqlite:///m.db?timeout=9", "sqlite:///{here}/m.db?timeout=9"),
+        ("sqlite:////a/m.db", "sqlite:////a/m.db"),
+        ("mlruns", "{here}/mlruns"),
+        ("/a/mlruns", "/a/mlruns"),
+        ("file:///a/mlruns", "file:///a/mlruns"),
+    ],
+)
+def test_paths_mean_what_they_do_in_the_working_directory(
+    given: str, meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_ARTIFACTS_DESTINATION", raising=False)
+    environment = mlflow_server(given, 5000).environment
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == meant.format(here=tmp_path)
+    assert environment["MLFLOW_ARTIFACTS_DESTINATION"] == str(tmp_path / "mlartifacts")
+    monkeypatch.setenv("MLFLOW_ARTIFACTS_DESTINATION", "s3://bucket/x")
+    assert mlflow_server(given, 5000).environment["MLFLOW_ARTIFACTS_DESTINATION"] == "s3://bucket/x"
