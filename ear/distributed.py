@@ -1,5 +1,7 @@
 """Several processes, one training: what torchrun or a SLURM launcher started, as this process sees it."""
 
+import errno
+import ipaddress
 import json
 import os
 import socket
@@ -20,6 +22,8 @@ Value = TypeVar("Value", str, bool, str | None)
 
 MEETING_FILE = "EAR_MEETING_FILE"  # of the environment
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"  # the network interface
+INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")  # of the environment
+NOT_OURS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # of an address
 TIMEOUT = timedelta(minutes=30)  # of a collective; the others wait that long for one that writes a checkpoint
 
 
@@ -104,10 +108,10 @@ def joined_processes(device: str = "auto") -> Iterator[Processes]:
         device: `execution.device` of what they do together: NCCL connects GPUs, gloo CPUs.
 
     They meet in the file that EAR_MEETING_FILE names, if all are of one machine and the file where no other user can
-    write; else at MASTER_ADDR:MASTER_PORT, where the one of rank 0 listens on that address alone.
+    write; else at MASTER_ADDR:MASTER_PORT, where the one of rank 0 listens on that address alone if all can reach it.
 
     Raises:
-        UserError: the environment names more than one process but no meeting point.
+        UserError: the environment names more than one process but no meeting point, or a port that is taken.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1 or dist.is_initialized():
@@ -122,11 +126,25 @@ def joined_processes(device: str = "auto") -> Iterator[Processes]:
     if device != "cpu" and torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "nccl"
-    dist.init_process_group(backend, timeout=TIMEOUT, **_meeting())
+    with _same_afterwards(*INTERFACES):
+        dist.init_process_group(backend, timeout=TIMEOUT, **_meeting())
+        try:
+            yield Processes(dist.get_rank(), dist.get_world_size())
+        finally:
+            dist.destroy_process_group()
+
+
+@contextmanager
+def _same_afterwards(*names: str) -> Iterator[None]:
+    """Variables of the environment: a process of Ray's has another trial later."""
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    os.environ |= before
     try:
-        yield Processes(dist.get_rank(), dist.get_world_size())
+        yield
     finally:
-        dist.destroy_process_group()
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ |= before
 
 
 def _needed() -> set[str]:
@@ -145,26 +163,74 @@ def _meeting() -> dict[str, Any]:
 def _store(rank: int, count: int) -> Any:  # a Store: torch's types lack it and its kinds, which its manual names
     if MEETING_FILE in os.environ:
         # They reach one another on loopback, whatever address the machine's name stands for.
-        os.environ |= {"GLOO_SOCKET_IFNAME": LOOPBACK, "NCCL_SOCKET_IFNAME": LOOPBACK}
-        return dist.FileStore(os.environ[MEETING_FILE], count)  # type: ignore[attr-defined]
+        os.environ |= dict.fromkeys(INTERFACES, LOOPBACK)
+        store = dist.FileStore(os.environ[MEETING_FILE], count)  # type: ignore[attr-defined]
+    else:
+        store = _open_port(rank, count)
+    store.set_timeout(TIMEOUT)  # of itself, 5 minutes
+    return store
+
+
+def _open_port(rank: int, count: int) -> Any:
+    """
+    Raises:
+        UserError: this process is to listen on a port that can't be had.
+    """
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    listening = _listen(host, port, count) if rank == 0 else None
-    return dist.TCPStore(  # type: ignore[attr-defined]
-        host,
-        port,
-        count,
-        is_master=rank == 0,
-        timeout=TIMEOUT,
-        wait_for_workers=False,
-        master_listen_fd=None if listening is None else listening.detach(),
+    try:
+        listening = _listen(host, port, count) if rank == 0 else None
+        return dist.TCPStore(  # type: ignore[attr-defined]
+            host,
+            port,
+            count,
+            is_master=rank == 0,
+            timeout=TIMEOUT,
+            wait_for_workers=False,
+            master_listen_fd=None if listening is None else listening.detach(),
+        )
+    except dist.DistNetworkError as error:
+        if "EADDRINUSE" not in str(error):
+            raise
+        reason = os.strerror(errno.EADDRINUSE)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    raise UserError(
+        f"MASTER_PORT {port} can't be listened on ({reason}): set MASTER_PORT to another, in all processes."
     )
 
 
 def _listen(host: str, port: int, count: int) -> socket.socket | None:
-    """Listens on one of this machine's addresses, where torch would on all of them; None where the host is none of
-    them, as in a container whose ports are passed on."""
+    """Listens on one of this machine's addresses, where torch would on all of them.
+
+    None where the others may have to reach another one: the host is none of this machine's, as in a container whose
+    ports are passed on; or they are elsewhere, and it is a name, which may mean something else there, or loopback.
+
+    Raises:
+        OSError: the port can't be had.
+    """
+    if not (_all_are_here(count) or _is_the_same_everywhere(host)):
+        return None
     try:
         family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(place[:2], family=family, backlog=max(count, 128))
-    except OSError:
+    except socket.gaierror:
         return None
+    except OSError as error:
+        if error.errno not in NOT_OURS:
+            raise
+        return None
+
+
+def _all_are_here(count: int) -> bool:
+    """Whether all processes are known to be of this machine: by torchrun, submitit, or srun, that began as many."""
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        return os.environ["LOCAL_WORLD_SIZE"] == str(count)
+    return os.environ.get("SLURM_STEP_NUM_NODES") == "1" and os.environ.get("SLURM_STEP_NUM_TASKS") == str(count)
+
+
+def _is_the_same_everywhere(host: str) -> bool:
+    """Whether it is an address, and of one machine: not a name, and not loopback."""
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

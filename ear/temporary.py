@@ -7,8 +7,10 @@ import shutil
 import stat
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock
@@ -43,6 +45,8 @@ def short_parent(below: int) -> Path:
     for given in parents():
         parent = given.resolve()  # a link may lead elsewhere tomorrow
         if (fault := _fault(parent, below)) is None:
+            if faults and not _is_too_long(parents()[0].resolve(), below):  # which nobody need know
+                _warn(f"{faults[0]} is passed over: temporary files are in {parent}.")
             return parent
         faults.append(f"{given} ({fault})")
     raise UserError(
@@ -51,9 +55,19 @@ def short_parent(below: int) -> Path:
     )
 
 
+@cache
+def _warn(message: str) -> None:
+    """Once in a process."""
+    warnings.warn(message, stacklevel=3)
+
+
+def _is_too_long(parent: Path, below: int) -> bool:
+    return len(os.fsencode(parent)) + below > SOCKET_PATH
+
+
 def _fault(parent: Path, below: int) -> str | None:
     """Why sockets can't lie there, in words."""
-    if len(os.fsencode(parent)) + below > SOCKET_PATH:
+    if _is_too_long(parent, below):
         return "its path is too long for the sockets in it"
     if not os.access(parent, os.W_OK):
         return "it can't be written"

@@ -19,6 +19,7 @@ class Allocation:
     memory: int | None  # bytes on this node; None where the cluster does not count memory
     address: str  # of the first node, as the others reach it
     rank: int  # of this task
+    node: int  # that it is on, among the job's
     restarts: int  # how often the job was queued again
     may_leave: bool  # whether it is a supervised member of an array, which may give its machine back and come again
 
@@ -39,6 +40,7 @@ class Allocation:
             memory=megabytes * 2**20 if megabytes else None,
             address=os.environ.get("SLURM_LAUNCH_NODE_IPADDR", "127.0.0.1"),
             rank=_number("SLURM_PROCID") or 0,
+            node=_number("SLURM_NODEID") or 0,
             restarts=_number("SLURM_RESTART_COUNT") or 0,
             may_leave=array is not None and SUPERVISED in os.environ,
         )

@@ -13,11 +13,11 @@ from pathlib import Path
 from ear.private import keep_private, write_secret
 from slurm.allocation import Allocation
 from slurm.ray_node import Head, RayNode
-from slurm.rendezvous import SECONDS_BETWEEN_LOOKS, Rendezvous
+from slurm.rendezvous import SECONDS_BETWEEN_LOOKS, Rendezvous, first_address, show_address
 
 FOLDER, ATTEMPT = "EAR_GANG_FOLDER", "EAR_GANG_ATTEMPT"  # of the environment, set by the job for the driver
-HEAD, OVER, ADDRESS = "head", "over", "address"  # topics
-SECONDS_TO_ARRIVE = 60.0  # for the second node; later, its view of the first is not waited for
+HEAD, OVER = "head", "over"  # topics
+SECONDS_TO_ARRIVE = 60.0  # for the second node
 SECONDS_BETWEEN_JOINS = 30.0  # of the same head
 
 
@@ -59,11 +59,8 @@ class Gang:
             path.unlink(missing_ok=True)
 
     def address(self) -> str:
-        """Of this node as the second one sees it: by itself, a node may know only its loopback."""
-        try:
-            return str(self._board.wait(ADDRESS, SECONDS_TO_ARRIVE))
-        except TimeoutError:
-            return self.allocation.address
+        """Of this node as the others reach it."""
+        return first_address(self.allocation, self._board, SECONDS_TO_ARRIVE)
 
     def announce(self, address: str, token: Path) -> None:
         self._board.publish(HEAD, {"address": address, "token_file": str(token), "driver": os.getpid()})
@@ -81,8 +78,7 @@ class Gang:
 
     def serve(self) -> None:
         """Gives this node to whatever head is announced, until the job is over."""
-        if self.allocation.rank == 1:
-            self._board.publish(ADDRESS, self.allocation.address)
+        show_address(self.allocation, self._board)
         node: RayNode | None = None
         head: Head | None = None
         joined = 0.0

@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import Any, Literal
 
 import submitit
 from submitit.core.utils import DelayedSubmission
@@ -32,7 +32,8 @@ from slurm.attempts import Attempts
 from slurm.gang import Gang
 from slurm.progress import Progress
 from slurm.queue import task_states
-from slurm.rendezvous import Rendezvous, free_port
+from slurm.rendezvous import Rendezvous, first_address, free_port, show_address
+from slurm.stopping import STOP, last_stop
 
 Shape = Literal["alone", "gang", "processes"]
 """One task; one task a node, a driver with the first; or one process of a training a task."""
@@ -83,6 +84,12 @@ class EarJob:
         self.last_stop = last_stop
         self._command: subprocess.Popen[bytes] | None = None
         self._told_to_end = False
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Knows jobs that an earlier version submitted, which compared a stop's time with that of their submission."""
+        if (submitted := state.pop("submitted", None)) is not None:
+            state["last_stop"] = stop_before(submitted, state["store"].parent / sweep_of(state["folder"]))
+        vars(self).update(state)
 
     def __call__(self) -> None:
         allocation = Allocation.current()
@@ -190,7 +197,9 @@ class EarJob:
         os.environ["MASTER_PORT"] = str(board.wait(PORT, SECONDS_TO_MEET))
         # CUDA_VISIBLE_DEVICES stays SLURM's: its numbers need not begin with 0.
         submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
-        return {"MASTER_ADDR": allocation.address}  # a node's name need not be one that resolves
+        show_address(allocation, board)
+        # Not a node's name, which need not be one that resolves.
+        return {"MASTER_ADDR": first_address(allocation, board, SECONDS_TO_MEET)}
 
     @staticmethod
     def _wait_for_end(pid: int, seconds: float) -> None:
@@ -206,6 +215,20 @@ class EarJob:
         """SLURM ends every task of a job that is over."""
         while True:
             time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def sweep_of(folder: Path) -> str:
+    """The name in that of a submission's folder, NAME-DATE-TIME-MILLISECONDS."""
+    return folder.name.rsplit("-", 3)[0]
+
+
+def stop_before(submitted: float, folder: Path) -> str:
+    """The last request to stop a sweep if it was made before a time, in seconds since 1970; empty where none was, so
+    that a later one counts."""
+    try:
+        return last_stop(folder, afresh=True) if (folder / STOP).stat().st_mtime <= submitted else ""
+    except OSError:
+        return ""
 
 
 def seconds_since(file: Path) -> float:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ear.files import is_there, write_json
+from slurm.allocation import Allocation
 
+ADDRESS = "address"  # topic
 SECONDS_BETWEEN_LOOKS = 0.5
 PORTS = range(20000, 32768)  # below those that systems hand out to connections on their own accord
 
@@ -46,6 +48,26 @@ class Rendezvous:
                 raise TimeoutError(f"{self.path(topic)} did not appear within {seconds:.0f} s")
             time.sleep(SECONDS_BETWEEN_LOOKS)
         return message
+
+
+def show_address(allocation: Allocation, board: Rendezvous) -> None:
+    """Tells, on the second node, what it calls the first."""
+    if allocation.node == 1:
+        board.publish(ADDRESS, allocation.address)
+
+
+def first_address(allocation: Allocation, board: Rendezvous, seconds: float) -> str:
+    """Of the first node as the second one sees it, in all tasks: by itself, a node may know only its loopback.
+
+    Args:
+        seconds: for the second node to arrive; later, its view of the first is not waited for.
+    """
+    if allocation.nodes == 1:
+        return allocation.address
+    try:
+        return str(board.wait(ADDRESS, seconds))
+    except TimeoutError:
+        return allocation.address
 
 
 def free_port() -> int:

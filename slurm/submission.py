@@ -17,7 +17,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from ear.code import search_path
 from ear.errors import UserError
 from ear.files import require_writable, write_json
-from ear.private import keep_private
+from ear.private import keep_names, keep_private
 from slurm.inputs import keep
 from slurm.job import EarJob, Shape
 from slurm.profile import Profile
@@ -207,8 +207,10 @@ class Submission:
             UserError: SLURM refuses it, in SLURM's words; or the root can't be written.
         """
         executor = self.executor()
-        require_writable(self.folder)
-        keep_private(self.folder, "root with --root DIR or EAR_ROOT")  # the job is a pickle, which can run anything
+        require_writable(self.folder.parent)
+        # The job is a pickle, which can run anything.
+        keep_names(self.folder.parent)
+        keep_private(self.folder, "root with --root DIR or EAR_ROOT", strict=False)
         with slurm_errors(self.folder):
             job = self.job()
             if self.in_array and self.profile.drivers > 1:

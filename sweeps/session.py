@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from ear.errors import UserError
 from ear.files import require_writable, write_json
 from slurm.allocation import LAST_STOP
-from slurm.stopping import last_stop, request_stop
+from slurm.stopping import is_another, last_stop, request_stop
 from sweeps.board import Board, Row
 
 SECONDS_BETWEEN_WRITES = 2.0
@@ -161,7 +161,10 @@ class Session:
 
     def stop_requested(self) -> bool:
         """Whether `ear sweep stop` was called since this driver began, or its job was submitted."""
-        return last_stop(self.folder.path) not in ("", self._last_stop)
+        try:
+            return is_another(last_stop(self.folder.path), self._last_stop)
+        except UserError:  # a file server that is away for a moment
+            return False
 
     def has_company(self) -> bool:
         """Whether another driver of this sweep is alive."""

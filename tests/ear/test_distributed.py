@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import subprocess
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from closeness import assert_close
 from processes import command, run
 from torch import Tensor
 
-from ear.distributed import ALONE, MEETING_FILE, Processes, joined_processes
+from ear import distributed
+from ear.distributed import ALONE, MEETING_FILE, TIMEOUT, Processes, joined_processes
+from ear.errors import UserError
 from ear.training.checkpoint import load_part
 
 SETTINGS = [
@@ -82,6 +85,7 @@ def test_what_two_processes_exchange_is_no_pickle_and_no_port_is_open_to_all(by_
         meeting = {MEETING_FILE: str(tmp_path / "meeting"), "GLOO_SOCKET_IFNAME": "eth0"}
     else:
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "GLOO_SOCKET_IFNAME": "lo"}
+        meeting["LOCAL_WORLD_SIZE"] = "2"
     fork = multiprocessing.get_context("fork")  # since to import torch anew takes seconds
     answers = [tmp_path / "0", tmp_path / "1"]
     pair = [fork.Process(target=exchange, args=(rank, meeting, answers[rank])) for rank in (0, 1)]
@@ -95,6 +99,115 @@ def test_what_two_processes_exchange_is_no_pickle_and_no_port_is_open_to_all(by_
         assert dtype == "torch.float64"
         assert shared == ["kl\u00e9", True, None]
         assert set(listening) == {"127.0.0.1"}
+
+
+def meet(rank: int, address: str, port: int, answer: Path) -> None:
+    """What each of two processes of two machines does in the next test, with little patience."""
+    distributed.TIMEOUT = timedelta(seconds=20)
+    os.environ |= {"MASTER_ADDR": address, "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
+    os.environ |= {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    with joined_processes("cpu") as processes:
+        answer.write_text(str(processes.any(rank == 1)))
+
+
+@pytest.mark.parametrize("own", ["127.0.0.1", "localhost"])
+def test_a_first_node_that_knows_only_its_loopback_is_reached_by_another_address(own: str, tmp_path: Path) -> None:
+    """127.0.0.2 stands for what the other node calls it; Debian has a machine call itself 127.0.1.1."""
+    fork, port, answers = multiprocessing.get_context("fork"), free_port(), [tmp_path / "0", tmp_path / "1"]
+    pair = [
+        fork.Process(target=meet, args=(rank, address, port, answer), daemon=True)
+        for rank, (address, answer) in enumerate(zip((own, "127.0.0.2"), answers, strict=True))
+    ]
+    for process in pair:
+        process.start()
+    for process, answer in zip(pair, answers, strict=True):
+        process.join(40)
+        process.kill()
+        assert answer.exists()
+        assert answer.read_text() == "True"
+
+
+@pytest.mark.parametrize(
+    ("host", "variables", "alone"),
+    [
+        ("127.0.0.1", {"LOCAL_WORLD_SIZE": "2"}, True),
+        ("localhost", {"LOCAL_WORLD_SIZE": "2"}, True),
+        ("127.0.0.1", {"SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_NUM_TASKS": "2"}, True),
+        ("127.0.0.1", {"SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_NUM_TASKS": "1"}, False),  # a shell of srun's
+        ("127.0.0.1", {"LOCAL_WORLD_SIZE": "1"}, False),
+        ("127.0.0.1", {}, False),
+        ("::1", {"LOCAL_WORLD_SIZE": "1"}, False),
+        ("localhost", {}, False),
+        ("192.0.2.1", {"LOCAL_WORLD_SIZE": "2"}, False),  # nobody's: ports of a container are passed on
+        ("no.such.host.invalid", {"LOCAL_WORLD_SIZE": "2"}, False),
+    ],
+)
+def test_where_the_first_process_listens(
+    host: str, variables: dict[str, str], alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOCAL_WORLD_SIZE", "SLURM_STEP_NUM_NODES", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    listening = distributed._listen(host, free_port(), 2)
+    assert (listening is not None) == alone
+    if listening is not None:
+        assert listening.getsockname()[0] in ("127.0.0.1", "::1")
+        listening.close()
+
+
+def test_an_address_that_all_nodes_know_by_its_number_is_listened_on_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = [address.address for each in psutil.net_if_addrs().values() for address in each if address.family == 2]
+    if not (public := [number for number in numbers if not number.startswith("127.")]):
+        pytest.skip("this machine has its loopback alone")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    with distributed._listen(public[0], free_port(), 2) or socket.socket() as listening:
+        assert listening.getsockname()[0] == public[0]
+
+
+@pytest.mark.parametrize("local", ["2", "1"])
+def test_a_port_that_is_taken_is_named(local: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(MEETING_FILE, raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with socket.create_server(("", 0)) as taken:
+        monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
+        with pytest.raises(UserError, match=rf"MASTER_PORT {taken.getsockname()[1]} .*in use"):
+            distributed._store(0, 2)
+
+
+def test_the_store_waits_as_long_as_a_collective(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of itself, a file's gives up after 5 minutes, in which the first process may still write a checkpoint."""
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(free_port()))
+    monkeypatch.delenv(MEETING_FILE, raising=False)
+    assert distributed._store(0, 2).timeout == TIMEOUT
+    monkeypatch.setenv(MEETING_FILE, str(tmp_path / "meeting"))
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        monkeypatch.setenv(name, "eth0")
+    assert distributed._store(0, 2).timeout == TIMEOUT
+
+
+@pytest.mark.parametrize("before", [None, "eth0"])
+def test_the_interface_of_one_connection_is_not_the_next_one_s(
+    before: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray uses a trial's process again."""
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        monkeypatch.setenv(name, "eth0")
+        if before is None:
+            monkeypatch.delenv(name)
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", MEETING_FILE: str(tmp_path / "m")}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    during = []
+    monkeypatch.setattr(dist, "init_process_group", lambda *_, **__: during.append(os.environ["GLOO_SOCKET_IFNAME"]))
+    for name, value in (("get_rank", 0), ("get_world_size", 2), ("destroy_process_group", None)):
+        monkeypatch.setattr(dist, name, lambda value=value: value)
+    with joined_processes("cpu"):
+        assert during == [distributed.LOOPBACK]
+    assert os.environ.get("GLOO_SOCKET_IFNAME") == before
+    assert os.environ.get("NCCL_SOCKET_IFNAME") == before
 
 
 def test_two_processes_train_as_one_does(tmp_path: Path) -> None:

@@ -1,15 +1,17 @@
 """Files and folders that no other user may read, write or replace."""
 
+import errno
 import os
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ear import execution, private
 from ear.errors import UserError
 from ear.execution import keep_compiled_code_private
-from ear.private import keep_private, open_to_others, write_secret
+from ear.private import keep_names, keep_private, open_to_others, write_secret
 
 NOBODY = 65534
 
@@ -54,6 +56,77 @@ def test_a_link_is_no_private_folder(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(UserError, match=r"link can't be .* \(it is lrwxrwxrwx.*name another root with --root\."):
         keep_private(tmp_path / "link", "root with --root")
+
+
+@pytest.mark.parametrize("fault", [errno.EPERM, None], ids=["refused", "without effect"])
+def test_a_file_system_without_modes_is_warned_of_or_refused(
+    fault: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As CIFS, where folders have the mode that its mount says."""
+
+    def chmod(path: Path, _: int) -> None:
+        if fault:
+            raise OSError(fault, os.strerror(fault), str(path))
+
+    folder = tmp_path / "job"
+    folder.mkdir()
+    folder.chmod(0o777)
+    monkeypatch.setattr(Path, "chmod", chmod)
+    with pytest.warns(UserWarning, match=r"job can't be .*drwxrwxrwx.*another root with --root"):
+        keep_private(folder, "root with --root", strict=False)
+    with pytest.raises(UserError, match="drwxrwxrwx"):
+        keep_private(folder, "root with --root")
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(UserError, match="lrwxrwxrwx"):
+        keep_private(tmp_path / "link", "root with --root", strict=False)
+
+
+def test_a_secret_is_not_written_where_files_have_no_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda path, flags, _: real(path, flags, 0o644))
+    with pytest.raises(UserError, match=r"token can't be kept from others \(it is -rw-r--r--"):
+        write_secret(tmp_path / "token", "secret")
+    assert not (tmp_path / "token").exists()
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(0o2775, 0o3775), (0o777, 0o1777), (0o755, 0o755), (0o1777, 0o1777)])
+def test_what_lies_in_a_shared_folder_keeps_its_name(mode: int, expected: int, tmp_path: Path) -> None:
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    os.chown(folder, -1, os.getgid() or NOBODY if os.getuid() == 0 else os.getgid())
+    folder.chmod(mode)
+    keep_names(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == expected
+
+
+def test_a_shared_folder_whose_names_others_can_change_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "root" / "slurm"
+    folder.mkdir(parents=True)
+    folder.parent.chmod(0o777)  # above it: it may be renamed itself
+    with pytest.warns(UserWarning, match=f"{folder.parent} can be written by others"):
+        keep_names(folder)
+    folder.parent.chmod(0o755)
+    folder.chmod(0o777)
+    monkeypatch.setattr(Path, "chmod", lambda *_: None)
+    with pytest.warns(UserWarning, match=f"{folder} can be written by others"):
+        keep_names(folder)
+
+
+def test_the_user_s_own_group_has_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many systems make one for each user, with umask 002."""
+    status = SimpleNamespace(st_mode=stat.S_IFDIR | 0o775, st_uid=1000, st_gid=1000)
+    user = SimpleNamespace(pw_name="ada", pw_gid=1000)
+    monkeypatch.setattr(private.os, "getuid", lambda: 1000)
+    monkeypatch.setattr(private.pwd, "getpwuid", lambda _: user)
+    for name, members, expected in (("ada", [], None), ("ada", ["bob"], "written"), ("users", [], "written")):
+        group = SimpleNamespace(gr_name=name, gr_mem=members)
+        monkeypatch.setattr(private.grp, "getgrgid", lambda _, group=group: group)
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "lstat", lambda _: status)
+            reason = open_to_others(Path("/home"))
+        assert (expected is None) == (reason is None)
 
 
 def test_compiled_code_is_not_run_from_another_user_s_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

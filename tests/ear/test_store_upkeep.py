@@ -1,5 +1,6 @@
 """Listing, collecting and verifying what is in the store, and who works on what."""
 
+import errno
 import json
 import os
 import random
@@ -23,6 +24,7 @@ from ear.errors import UserError
 from ear.run import Run
 from ear.store import Store
 from ear.store.collect import SETTLED_SECONDS, collect, entries, find_garbage, reachable
+from ear.store.company import refuse_company
 from ear.store.outdated import refuse_outdated
 from ear.store.store import FORMAT_VERSION
 from ear.store.uses import record_use, recorded_uses
@@ -308,6 +310,28 @@ def test_a_folder_that_takes_no_leases_stops_nobody(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (store.work / "leases").write_text("a file where the folder should be")
     assert store.lease("key").acquire()
+
+
+def test_a_lease_that_is_released_under_the_look_at_it_is_no_company(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    monkeypatch.setattr(Path, "glob", lambda folder, _: iter([folder / "gone.lease"]))
+    refuse_company(store, "repair")
+
+
+def test_a_store_whose_leases_can_t_be_looked_at_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    (store.work / "leases").mkdir()
+    (store.work / "leases" / "key.lease").touch()
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for name in ("tempfile.TemporaryFile", "os.utime"):
+        monkeypatch.setattr(name, read_only)
+    with pytest.raises(UserError, match=r"leases can't be written \(Read-only file system\)"):
+        refuse_company(store, "repair")
 
 
 def test_training_waits_for_who_trains_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,6 +147,17 @@ def test_it_is_closed_to_others_whatever_is_made_in_it() -> None:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+def test_a_tmpdir_that_is_passed_over_is_named_once(short: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """Somebody chose it, perhaps since /tmp is small."""
+    temporary._warn.cache_clear()
+    short.chmod(0o777)
+    for _ in range(2):
+        temporary.short_parent(0)
+    (warning,) = recwarn
+    assert f"{short} can be written by others" in str(warning.message)
+    assert "temporary files are in /tmp" in str(warning.message)
+
+
 def test_a_tmpdir_where_others_can_replace_folders_is_not_used(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (short / "t").mkdir()
     temporary_directory(short / "t", monkeypatch)

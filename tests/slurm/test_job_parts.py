@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from slurm.job import EarJob, make_scratch, seconds_since
 from slurm.progress import Progress
 from slurm.ray_node import own_address
 from slurm.rendezvous import PORTS, Rendezvous, free_port
+from slurm.stopping import is_another, last_stop, request_stop
 
 TASK = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "1", "SLURM_CPUS_ON_NODE": "4"}
 
@@ -167,6 +169,57 @@ def test_a_job_s_command_knows_the_stop_that_stood_there_at_submission_also_when
     monkeypatch.setattr("sys.executable", str(program))
     assert again._run({}) == 0
     assert (tmp_path / "told").read_text() == "the last stop"
+
+
+def test_all_tasks_meet_at_the_address_by_which_the_second_node_knows_the_first(
+    tmp_path: Path, environment: pytest.MonkeyPatch
+) -> None:
+    """Ranks 0 to 3 are on the first node, which knows only its loopback."""
+    environment.setattr("submitit.helpers.TorchDistributedEnvironment", MagicMock())
+    job = EarJob([], "processes", tmp_path, tmp_path, None, 60.0, 3, None, "")
+    board = Rendezvous(tmp_path, "7", 0)
+    board.publish("port", 1)
+    met = []
+    for rank, node, own in ((4, 1, "10.0.0.7"), (0, 0, "127.0.0.1"), (1, 0, "127.0.0.1"), (8, 2, "192.168.0.7")):
+        layout = {"SLURM_PROCID": str(rank), "SLURM_NODEID": str(node), "SLURM_STEP_NUM_NODES": "3"}
+        allocation = in_job(environment, **layout, SLURM_LAUNCH_NODE_IPADDR=own)
+        met.append(job._meet(allocation, board)["MASTER_ADDR"])
+    assert met == ["10.0.0.7"] * 4
+
+
+def test_on_one_node_nobody_waits_for_another(tmp_path: Path, environment: pytest.MonkeyPatch) -> None:
+    environment.setattr("submitit.helpers.TorchDistributedEnvironment", MagicMock())
+    allocation = in_job(environment, SLURM_PROCID="0", SLURM_NNODES="1", SLURM_LAUNCH_NODE_IPADDR="10.0.0.7")
+    job = EarJob([], "processes", tmp_path, tmp_path, None, 60.0, 3, None, "")
+    assert job._meet(allocation, Rendezvous(tmp_path, "7", 0)) == {"MASTER_ADDR": "10.0.0.7"}
+
+
+@pytest.mark.parametrize("stopped", ["before it was submitted", "since", "never"])
+def test_a_job_that_an_earlier_version_submitted_runs_and_knows_of_stops(
+    stopped: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pickle has the time of its submission, and no id of a stop."""
+    job = EarJob(
+        [], "alone", tmp_path / "slurm" / "my-sweep-20261125-101112-131", tmp_path / "store", None, 60, 3, None, ""
+    )
+    submitted = time.time()
+    vars(job).pop("last_stop")
+    vars(job)["submitted"] = submitted
+    if stopped != "never":
+        request_stop(tmp_path / "my-sweep")
+        at = submitted + (-5 if "before" in stopped else 5)
+        os.utime(tmp_path / "my-sweep" / "stop", (at, at))
+    queued = pickle.loads(pickle.dumps(job))
+    again = pickle.loads(pickle.dumps(queued.checkpoint().function))
+    program = tmp_path / "python"
+    program.write_text(f'#!/bin/sh\nprintf %s "$EAR_LAST_STOP" > {tmp_path}/told\n')
+    program.chmod(0o700)
+    monkeypatch.setattr("sys.executable", str(program))
+    for each in (queued, again):
+        assert "submitted" not in vars(each)
+        assert each._run({}) == 0
+        told = (tmp_path / "told").read_text()
+        assert is_another(last_stop(tmp_path / "my-sweep"), told) == (stopped == "since")
 
 
 def save_unfinished(store: Path, key: str, step: int) -> None:

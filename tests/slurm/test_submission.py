@@ -1,6 +1,8 @@
 """Submission: the whole script against golden files, refusals in SLURM's words."""
 
+import os
 import shlex
+import stat
 import subprocess
 import sys
 from importlib import resources
@@ -142,6 +144,21 @@ def test_a_submitted_job_is_on_record(case: str, tasks: list[str], slurm: FakedS
     assert record.command.startswith("ear train digits --set scoring.alpha=1.25")
     pickles = sorted(path.name for path in record.folder.glob("*_submitted.pkl"))
     assert pickles == sorted(f"{task}_submitted.pkl" for task in tasks)
+
+
+def test_in_a_shared_root_nobody_else_can_put_his_job_in_the_place_of_ours(slurm: FakedSlurm, tmp_path: Path) -> None:
+    """Whoever may write ROOT/slurm could rename the job's folder."""
+    slurm.says("sbatch", "Submitted batch job 41\n")
+    before = os.umask(0o002)
+    try:
+        (tmp_path / "slurm").mkdir()
+        os.chown(tmp_path / "slurm", -1, os.getgid() or 65534 if os.getuid() == 0 else os.getgid())
+        (tmp_path / "slurm").chmod(0o2775)
+        record = submission(*CASES["alone"], tmp_path).submit()
+    finally:
+        os.umask(before)
+    assert stat.filemode((tmp_path / "slurm").stat().st_mode) == "drwxrwsr-t"
+    assert stat.S_IMODE(record.folder.stat().st_mode) & 0o777 == 0o755  # its logs are for others to read
 
 
 @pytest.mark.parametrize("shape", ["alone", "array"])

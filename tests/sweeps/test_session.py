@@ -1,15 +1,19 @@
 """What drivers leave in the sweep's folder, and what they make of one another's."""
 
+import errno
 import json
 import os
 import socket
+import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ear.errors import UserError
 from slurm.allocation import LAST_STOP
 from slurm.stopping import last_stop
 from sweeps.session import Session, SweepFolder
@@ -66,6 +70,83 @@ def test_two_requests_in_the_same_tick_of_a_file_system_are_two(tmp_path: Path) 
     between = Session(folder)
     ask_to_stop(folder, 1e9)
     assert between.stop_requested()
+
+
+def test_a_stop_can_be_read_by_other_users_drivers(tmp_path: Path) -> None:
+    folder, before = SweepFolder(tmp_path, "s"), os.umask(0o077)
+    try:
+        folder.request_stop()
+    finally:
+        os.umask(before)
+    assert stat.filemode((folder.path / "stop").stat().st_mode) == "-rw-r--r--"
+    assert [path.name for path in folder.path.iterdir()] == ["stop"]
+
+
+@pytest.fixture
+def unreadable(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of files that can't be read, whoever asks: tests may be root's."""
+    names: list[str] = []
+    read = Path.read_text
+
+    def read_text(path: Path, *arguments: Any, **named: Any) -> str:
+        if path.name in names:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return read(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    return names
+
+
+def test_a_stop_that_can_t_be_read_is_one_all_the_same(tmp_path: Path, unreadable: list[str]) -> None:
+    """As another user's, of a version that left it to his umask."""
+    folder = SweepFolder(tmp_path, "s")
+    unreadable.append("stop")
+    before = Session(folder)
+    assert not before.stop_requested()
+    ask_to_stop(folder, 1e9)
+    assert before.stop_requested()
+    after = Session(folder)
+    assert not after.stop_requested()
+    ask_to_stop(folder, 1e9 + 1)
+    assert after.stop_requested()
+
+
+@pytest.mark.parametrize("first", ["readable", "unreadable"])
+def test_a_stop_that_can_be_read_now_and_then_is_one_stop(first: str, tmp_path: Path, unreadable: list[str]) -> None:
+    """A network file system calls a file stale that was replaced."""
+    folder = SweepFolder(tmp_path, "s")
+    folder.request_stop()
+    if first == "unreadable":
+        unreadable.append("stop")
+    session = Session(folder)
+    for _ in range(2):
+        assert not session.stop_requested()
+        if unreadable:
+            unreadable.clear()
+        else:
+            unreadable.append("stop")
+    assert not session.stop_requested()
+    unreadable.clear()
+    folder.request_stop()
+    assert session.stop_requested()
+
+
+def test_a_file_server_that_is_away_for_a_moment_stops_no_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = SweepFolder(tmp_path, "s")
+    folder.request_stop()
+    session = Session(folder)
+
+    def away(path: Path, **_: Any) -> os.stat_result:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", away)
+        assert not session.stop_requested()
+        with pytest.raises(UserError, match="stop can't be looked at"):
+            Session(folder)
+    assert not session.stop_requested()
 
 
 def test_a_stop_reaches_jobs_submitted_before_it_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
