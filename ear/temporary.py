@@ -41,7 +41,7 @@ def short_parent(below: int) -> Path:
     Raises:
         UserError: none does.
     """
-    faults = []
+    faults: list[str] = []
     for given in parents():
         parent = given.resolve()  # a link may lead elsewhere tomorrow
         if (fault := _fault(parent, below)) is None:
