@@ -215,7 +215,7 @@ class Store:
         return self.work / key
 
     def aside(self, key: str) -> Path:
-        """A new folder's name, for what lay in a result's place and does not belong there; `gc` deletes it, once old."""
+        """A new folder's name, for what lay in a result's place and does not belong there; `gc` deletes it once old."""
         return self.work / f"{ASIDE}{key}-{uuid.uuid4().hex[:8]}"
 
     def entry(self, key: str) -> Entry:
