@@ -102,9 +102,9 @@ def evaluate_checkpoint(
     require_enough_images(config)  # before real images are read
     set_up(config.execution)
     dataset, store = load_dataset(config.data), Store(root)
-    keys = checkpoint_keys(config, dataset, path, store)
     with ExitStack() as stack:
         processes = stack.enter_context(joined_processes(config.execution.device))
+        keys = checkpoint_keys(config, dataset, path, store, processes)
         # Before this bar: real images may have to be read, to know them, with one of its own. By every process: one
         # reads, and the others wait outside of collectives, whose time is limited.
         used = [keys.evaluation, keys.training]

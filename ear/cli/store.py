@@ -136,10 +136,11 @@ def verify(
     root: Root = DEFAULT_ROOT,
     as_json: Json = False,
 ) -> None:
-    """Compare every file with the hash that it was published with; exit code 1 where one has changed.
+    """Compare every file with the hash that it was published with; exit code 1 where one has changed or can't be read.
 
     Names what rests on a damaged result too, since it may have been computed from the damage. With --repair both are
-    removed, and the commands that need them compute them anew. Stop what works on the store first.
+    removed, and the commands that need them compute them anew; files that were not published are moved away. What
+    can't be read, or is of a newer version, stays. Stop what works on the store first.
 
     \b
     Examples:
@@ -159,17 +160,21 @@ def verify(
         task = progress.add_task("verifying", total=len(store.published()), note="")
         verdict = verify_store(store, lambda: progress.advance(task))
     spent = lost_seconds(store, [*verdict.faults, *verdict.resting])
-    if repair:
-        repair_store(store, verdict)
+    moved = repair_store(store, verdict) if repair else []
     if as_json:
-        print(json.dumps({**asdict(verdict), "repaired": repair}, indent=2))
+        print(json.dumps({**asdict(verdict), "repaired": repair, "moved": list(map(str, moved))}, indent=2))
     else:
         for key, faults in verdict.faults.items():
             print(f"{store.path(key)}: {'; '.join(faults)}")
         for key, damaged in {**verdict.resting, **verdict.unfinished}.items():
             print(f"{key}: rests on {', '.join(damaged)}, and may have been computed from the damage")
+        for key, names in verdict.strays.items():
+            print(f"{store.path(key)}: {', '.join(names)} {'does' if len(names) == 1 else 'do'} not belong there")
+        for key, reason in verdict.untold.items():
+            print(f"{key}: can't be told: {reason}")
         unknown = f", {verdict.unverifiable} are of an older version and can't be told" if verdict.unverifiable else ""
-        print(f"{verdict.intact} results are intact, {len(verdict.faults)} are not{unknown}.")
+        unread = f", {len(verdict.untold)} can't be told as things are" if verdict.untold else ""
+        print(f"{verdict.intact} results are intact, {len(verdict.faults)} are not{unknown}{unread}.")
         if verdict.faults:
             also = len(verdict.resting) + len(verdict.unfinished)
             rests = f", and with them {also} that rest on them" if also else ""
@@ -181,9 +186,18 @@ def verify(
                     f"`ear store verify --repair` removes those that are not{rests}; the commands that need them "
                     f"compute them anew.{took}"
                 )
+        for folder in moved:
+            print(f"What may be yours was moved to {folder}, until `ear store gc` deletes it.")
+        if verdict.strays and not repair:
+            print(
+                f"In {len(verdict.strays)} results lie files that were not published: "
+                f"`ear store verify --repair` moves them to {store.work}."
+            )
+        if verdict.untold:
+            print("What can't be told stays as it is, and so does what rests on it: mend that, then verify again.")
         if verdict.outdated:
             print(say_outdated(verdict.outdated))
-    if verdict.faults and not repair:
+    if verdict.untold or ((verdict.faults or verdict.strays) and not repair):
         raise typer.Exit(1)
 
 

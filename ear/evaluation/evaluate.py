@@ -32,6 +32,7 @@ from ear.files import write_json, write_text
 from ear.sampling import Sampler, balanced_labels, save_grid
 from ear.store import RunKeys, Store
 from ear.store.outdated import REFERENCE
+from ear.store.store import REMEDY
 from ear.store.verify import require_as_published
 from ear.tokenizers import KLTokenizer, build_tokenizer
 
@@ -225,7 +226,7 @@ def load_evaluation(key: str, store: Store) -> Evaluation:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return Evaluation(**values)
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}): delete its folder and evaluate again.") from error
+        raise UserError(f"{path} is damaged ({error}): {REMEDY}") from error
 
 
 def prepare(config: RunConfig, keys: RunKeys, dataset: Dataset, store: Store) -> None:

@@ -20,6 +20,7 @@ from ear.evaluation.classifier import RECIPES, ClassifierRecipe, accuracy, build
 from ear.evaluation.fidelity_networks import load_fidelity_network
 from ear.files import write_json
 from ear.store import Store
+from ear.store.store import NO_HASHES, REMEDY
 from ear.store.verify import require_as_published
 
 CPU = torch.device("cpu")
@@ -105,9 +106,7 @@ def _load_classifier(folder: Path, recipe: ClassifierRecipe, dataset: ImageDatas
         state = load_file(folder / "weights.safetensors")
         measured = json.loads((folder / "extractor.json").read_text(encoding="utf-8"))["accuracy"]
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise UserError(
-            f"The extractor in {folder} is damaged ({error}): delete the folder, it is made anew."
-        ) from error
+        raise UserError(f"The extractor in {folder} is damaged ({error}): {REMEDY} {NO_HASHES}") from error
     classifier = build_classifier(recipe, dataset)
     classifier.load_state_dict(state)
     weights_hash = array_digest(*(state[weight].numpy() for weight in sorted(state)))

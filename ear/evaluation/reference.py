@@ -19,6 +19,7 @@ from ear.evaluation.metrics import FeatureStatistics, StatisticsAccumulator
 from ear.evaluation.statistics_file import read_statistics_file
 from ear.execution import worker_processes
 from ear.store import Store
+from ear.store.store import NO_HASHES, REMEDY
 from ear.store.verify import require_as_published
 
 BATCH = 500  # images of a file
@@ -96,7 +97,7 @@ def _load(folder: Path) -> dict[str, Tensor]:
         if missing := {"mean", "covariance", "features", "images"} - set(tensors):
             raise ValueError(f"{', '.join(sorted(missing))} missing")
     except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"The features in {folder} are damaged ({error}): delete the folder.") from error
+        raise UserError(f"The features in {folder} are damaged ({error}): {REMEDY} {NO_HASHES}") from error
     return tensors
 
 

@@ -1,5 +1,6 @@
 """What nobody needs any more: found by reachability from the recorded uses, and deleted."""
 
+import math
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping
@@ -72,7 +73,8 @@ def find_garbage(store: Store, forgotten: Iterable[str] = ()) -> Garbage:
     known = entries(store)
     needed = reachable((key for use in uses for key in use.keys), {entry.key: needs_of(entry) for entry in known})
     unneeded = [entry for entry in known if entry.key not in needed]
-    old = [entry for entry in unneeded if is_old(store.path(entry.key))]
+    now = _time_in(store.folder)
+    old = [entry for entry in unneeded if is_old(store.path(entry.key), now)]
     leftovers = find_leftovers(store, needed, {entry.key for entry in known})
     return Garbage(
         results=old,
@@ -100,22 +102,33 @@ def find_uses(store: Store, users: Iterable[str]) -> list[Use]:
 
 def find_leftovers(store: Store, needed: set[str], published: set[str]) -> list[Path]:
     """Unfinished work that is published or needed by nobody, and what killed processes left."""
-    found = []
+    found, now = [], _time_in(store.work)
     for path in sorted(store.work.iterdir()):
         if path.name == LEASES:
             continue
         passing = path.name.startswith((ASIDE, PUBLISHING, TRASH))
-        if (passing or path.name in published or path.name not in needed) and is_old(path) and is_free(store, path):
+        if (
+            (passing or path.name in published or path.name not in needed)
+            and is_old(path, now)
+            and is_free(store, path)
+        ):
             found.append(path)
     return found
 
 
-def is_old(path: Path) -> bool:
+def _time_in(folder: Path) -> float:
+    """By the clock of its file server."""
+    try:
+        return time_in(folder)
+    except OSError:  # where nothing can be made, nothing can be deleted either
+        return -math.inf
+
+
+def is_old(path: Path, now: float) -> bool:
     """Whether nothing of it was touched lately."""
     try:
-        newest = max(each.stat().st_mtime for each in [path, *path.rglob("*")])
-        return time_in(path.parent) - newest > SETTLED_SECONDS
-    except (OSError, ValueError):  # where nothing can be made, nothing can be deleted either
+        return now - max(each.stat().st_mtime for each in [path, *path.rglob("*")]) > SETTLED_SECONDS
+    except OSError:
         return False
 
 

@@ -5,18 +5,22 @@ from pathlib import Path
 from ear.config import RunConfig
 from ear.config.hashing import sha256
 from ear.data import Dataset
+from ear.distributed import ALONE, Processes
 from ear.errors import UserError
 from ear.store.keys import RunKeys, file_key
 from ear.store.store import Store, result_file
 
 
-def checkpoint_keys(config: RunConfig, dataset: Dataset, checkpoint: Path, store: Store) -> RunKeys:
+def checkpoint_keys(
+    config: RunConfig, dataset: Dataset, checkpoint: Path, store: Store, processes: Processes = ALONE
+) -> RunKeys:
     """The keys under which a checkpoint file is evaluated; training data is not needed.
 
     A training that this store published counts as that; any other file as its content, so that a changed file, or
-    another one in its place, never meets the old one's metrics.
+    another one in its place, never meets the old one's metrics. Of several processes the main one reads the file.
     """
-    return RunKeys((published_key(store, checkpoint) or file_key(checkpoint),), config, dataset)
+    key = (published_key(store, checkpoint) or file_key(checkpoint)) if processes.is_main else ""
+    return RunKeys((processes.from_main(key),), config, dataset)
 
 
 def published_key(store: Store, file: Path) -> str | None:

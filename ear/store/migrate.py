@@ -43,7 +43,7 @@ from ear.store.recognition import (
 )
 from ear.store.store import FORMAT_VERSION, PUBLISHING, TRASH, Entry, Store, hash_files
 from ear.store.uses import recorded_uses
-from ear.store.verify import file_faults
+from ear.store.verify import file_faults, stray_files
 from ear.training.checkpoint import CHECKPOINT, load_header, load_metadata, replace_config
 
 NAMES = ".migrated.json"
@@ -157,7 +157,9 @@ class _Work:
         self._republish(entry, key, config)
 
     def _require_whole(self, entry: Entry) -> None:
-        if faults := file_faults(entry, hash_files(self._store.path(entry.key))):
+        found = hash_files(self._store.path(entry.key))
+        faults = file_faults(entry, found) + [f"{name} does not belong here" for name in stray_files(entry, found)]
+        if faults:
             raise UserError(f"damaged: {'; '.join(faults)}")
 
     def _republish(self, entry: Entry, key: str, config: RunConfig) -> None:

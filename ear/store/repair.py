@@ -13,30 +13,38 @@ from pathlib import Path
 from ear.errors import UserError
 from ear.files import write_json
 from ear.store.company import refuse_company
-from ear.store.store import ENTRY, TRASH, Store
+from ear.store.store import TRASH, Store
 from ear.store.verify import Verdict
 
 REMOVED = ".removed.json"
 
 
-def repair(store: Store, verdict: Verdict) -> None:
+def repair(store: Store, verdict: Verdict) -> list[Path]:
     """Carries it out: what needs these results computes them anew, from intact ones. Killed in between, it is called
     again: what rests on a damaged result goes before that.
+
+    What can't be told is left alone, unless it rests on what is damaged.
+
+    Returns:
+        The folders into which it moved what may be the user's: files that were not published, and the content of
+        results that do not say what was.
 
     Raises:
         UserError: somebody works on the store.
     """
     refuse_company(store, "repair")
-    removed = [*verdict.resting, *(key for key in verdict.faults if key not in verdict.strays)]
+    removed = [*verdict.resting, *verdict.faults]
     if removed:
         write_json(store.folder / REMOVED, sorted(removed_keys(store) | set(removed)))
-    for path in [*map(store.workspace, verdict.unfinished), *map(store.path, removed)]:
+    moved = [_set_aside(store, key, names) for key, names in verdict.strays.items()]
+    for path in map(store.workspace, verdict.unfinished):
         _discard(store, path)
-    for key in verdict.strays:
-        entry, folder = store.entry(key), store.path(key)
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and path.name != ENTRY and str(path.relative_to(folder)) not in entry.files:
-                _discard(store, path)
+    for key in removed:
+        if key in verdict.untold or not _has_entry(store, key):
+            moved.append(_set_aside(store, key))
+        else:
+            _discard(store, store.path(key))
+    return moved
 
 
 def lost_seconds(store: Store, keys: Iterable[str]) -> float:
@@ -69,6 +77,26 @@ def removed_keys(store: Store) -> set[str]:
             f"{path} is damaged ({error}), so it can't be told which of MLflow's numbers are of removed results: "
             "restore it, a list of keys, or delete it together with the MLflow runs of the sweeps that were repaired."
         ) from error
+
+
+def _has_entry(store: Store, key: str) -> bool:
+    try:
+        store.entry(key)
+    except UserError:
+        return False
+    return True
+
+
+def _set_aside(store: Store, key: str, names: Iterable[str] = ("",)) -> Path:
+    """Moves files of a result's folder, or all of it, out of the store's way; returns where to."""
+    aside = store.aside(key)
+    aside.mkdir()  # new: what is old already, `gc` deletes at once
+    for name in names:
+        target = aside / (name or key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            (store.path(key) / name).rename(target)
+    return aside
 
 
 def _discard(store: Store, path: Path) -> None:

@@ -16,9 +16,9 @@ import shutil
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -40,8 +40,14 @@ PUBLISHING = "publish-"  # results on their way
 TRASH = "trash-"  # results on their way out
 ASIDE = "aside-"  # what lay in a result's place and was none
 ENTRY = "entry.json"
+SEAL = "seal"  # of an entry
 FORMAT = "format.json"
 REMEDY = "`ear store verify --repair` removes it with all that rests on it, and what needs it computes it anew."
+NO_HASHES = "Where that can't tell, since an older version kept no hashes, delete the folder."
+
+
+class UntoldError(UserError):
+    """Whether a result is what was published can't be told: it can't be read now, or a newer version made it."""
 
 
 @dataclass(frozen=True)
@@ -62,32 +68,57 @@ class Entry:
     provenance: dict[str, Any]  # code, versions and machine that made it
     needs: tuple[str, ...] = ()  # keys of the results that it rests on
     files: dict[str, StoredFile] = field(default_factory=dict)  # by name; none known of what older versions published
-    seal: str = ""  # SHA-256 of all of the above; "" of what older versions published
+    seal: str = ""  # SHA-256 of all of the above; "" of what older versions published; lies in the file's provenance
 
     @classmethod
     def load(cls, path: Path) -> "Entry":
         """
         Raises:
-            UserError: it is damaged, or another result's, or of a newer version of this program.
+            UntoldError: it can't be read, or is of a newer version of this program.
+            UserError: it is damaged.
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            files = {name: StoredFile(**file) for name, file in values.get("files", {}).items()}
-            entry = cls(**{**values, "files": files, "needs": tuple(values.get("needs", ()))})
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+            entry = None if cls._is_newer(values) else cls._of(values)
+        except (FileNotFoundError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             raise UserError(f"{path} is damaged ({error}): {REMEDY}") from error
-        if entry.recipe_version > RECIPE_VERSION:
-            raise UserError(f"{path} was made by a newer version of this program: update it.")
+        except OSError as error:
+            raise UntoldError(f"{path} can't be read ({error.strerror or error}): mend that.") from error
+        if entry is None:
+            raise UntoldError(f"{path} was made by a newer version of this program: update it.")
         if entry.files and entry.seal not in ("", entry._sealed()):
             raise UserError(f"{path} is damaged (it is not what was published): {REMEDY}")
         return entry
 
+    @classmethod
+    def _is_newer(cls, values: dict[str, Any]) -> bool:
+        """Whether an entry says what this version knows nothing of."""
+        unknown = values.keys() - ({each.name for each in fields(cls)} - {SEAL})
+        for file in values.get("files", {}).values():
+            unknown |= file.keys() - {each.name for each in fields(StoredFile)}
+        return bool(unknown) or values["recipe_version"] > RECIPE_VERSION
+
+    @classmethod
+    def _of(cls, values: dict[str, Any]) -> "Entry":
+        made_by = dict(values["provenance"])
+        return cls(
+            **{
+                **values,
+                "provenance": made_by,
+                "needs": tuple(values.get("needs", ())),
+                "files": {name: StoredFile(**file) for name, file in values.get("files", {}).items()},
+                SEAL: made_by.pop(SEAL, ""),
+            }
+        )
+
     def write(self, path: Path) -> None:
-        """Atomically, with its seal."""
-        write_json(path, {**asdict(self), "seal": self._sealed()})
+        """Atomically, with its seal, which lies where versions that know of none read it too."""
+        values = asdict(self)
+        del values[SEAL]
+        write_json(path, {**values, "provenance": {**self.provenance, SEAL: self._sealed()}})
 
     def _sealed(self) -> str:
-        return digest({name: value for name, value in asdict(self).items() if name != "seal"})
+        return digest({name: value for name, value in asdict(self).items() if name != SEAL})
 
     @property
     def bytes(self) -> int:
@@ -183,10 +214,15 @@ class Store:
         """A folder for the unfinished work on this key; it is removed when the key is published."""
         return self.work / key
 
+    def aside(self, key: str) -> Path:
+        """A new folder's name, for what lay in a result's place and does not belong there; `gc` deletes it once old."""
+        return self.work / f"{ASIDE}{key}-{uuid.uuid4().hex[:8]}"
+
     def entry(self, key: str) -> Entry:
         """
         Raises:
-            UserError: the entry can't be read, or is another result's.
+            UntoldError: the entry can't be read, or is of a newer version of this program.
+            UserError: it is damaged, or another result's.
         """
         path = self.path(key) / ENTRY
         entry = Entry.load(path)
@@ -240,8 +276,10 @@ class Store:
             except OSError:
                 if key in self:
                     return
-                aside = self.work / f"{ASIDE}{key}-{uuid.uuid4().hex[:8]}"
+                aside = self.aside(key)
                 if last or not _move_content(self.path(key), aside):
+                    if key in self:  # another publisher was done between these looks
+                        return
                     raise
                 warnings.warn(
                     f"{self.path(key)} held no result, for it lacked {ENTRY}. What was in it is in {aside} now, until "
@@ -273,15 +311,29 @@ class Store:
 
 
 def hash_files(folder: Path) -> dict[str, StoredFile]:
-    """Of everything below a folder but its entry."""
+    """Of everything below a folder but its entry.
+
+    Raises:
+        OSError: some of it can't be read.
+    """
     found = {}
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(_paths(folder)):
         if path.is_file() and path.name != ENTRY:
             with path.open("rb") as file:
                 found[str(path.relative_to(folder))] = StoredFile(
                     hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size
                 )
     return found
+
+
+def _paths(folder: Path) -> Iterator[Path]:
+    """Of the files below a folder. `Path.rglob` passes over folders that can't be read."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for parent, _, names in os.walk(folder, onerror=fail):
+        yield from (Path(parent) / name for name in names)
 
 
 def result_file(file: Path) -> Path | None:

@@ -1,6 +1,6 @@
 """Whether what lies in the store is what was published, and what rests on what is not."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from ear.errors import UserError
 from ear.store.collect import needs_of, reachable
 from ear.store.keys import stage_keys
 from ear.store.outdated import outdated
-from ear.store.store import ENTRY, REMEDY, Entry, Store, StoredFile, hash_files, result_file
+from ear.store.store import ENTRY, REMEDY, Entry, Store, StoredFile, UntoldError, hash_files, result_file
 from ear.training.checkpoint import CHECKPOINT, load_header
 
 NOT_READ = "config.yaml"  # a result's file that nothing is computed from
@@ -20,7 +20,8 @@ class Verdict:
     intact: int = 0
     unverifiable: int = 0  # published by a version that kept no hashes
     faults: dict[str, list[str]] = field(default_factory=dict)  # key -> what is wrong with it
-    strays: list[str] = field(default_factory=list)  # of these the keys where all is there, and more
+    strays: dict[str, list[str]] = field(default_factory=dict)  # key -> names of files in it that were not published
+    untold: dict[str, str] = field(default_factory=dict)  # key -> why it can't be told whether it is damaged
     resting: dict[str, list[str]] = field(default_factory=dict)  # key -> keys of damaged results that it rests on
     unfinished: dict[str, list[str]] = field(default_factory=dict)  # likewise, of training stages that have begun
     outdated: list[str] = field(default_factory=list)  # keys of evaluations that are not served any more
@@ -30,34 +31,38 @@ def verify(store: Store, on_key: Callable[[], object] = lambda: None) -> Verdict
     """Reads every file of every result and compares its SHA-256 with the one that was published.
 
     What rests on a result whose content has changed may have been computed from the change: earlier versions did not
-    look before they read.
+    look before they read. What can't be read, or is of a newer version, is taken neither for intact nor for damaged.
     """
     verdict = Verdict()
     changed: set[str] = set()
     needs: dict[str, tuple[str, ...]] = {}
     for key in sorted(store.published()):
+        on_key()
         try:
-            entry, found = store.entry(key), hash_files(store.path(key))
+            entry = store.entry(key)
+            needs[key] = needs_of(entry)
+            found = hash_files(store.path(key))
+        except UntoldError as error:
+            verdict.untold[key] = str(error)
+            continue
         except UserError as error:
             verdict.faults[key] = [str(error)]
             changed.add(key)
-            on_key()
             continue
-        needs[key] = needs_of(entry)
+        except OSError as error:
+            verdict.untold[key] = f"{error.filename or store.path(key)} can't be read ({error.strerror}): mend that."
+            continue
         if not entry.files:
             verdict.unverifiable += 1
         elif faults := file_faults(entry, found):
             verdict.faults[key] = faults
-            differing = {name for name, wanted in entry.files.items() if found.get(name) != wanted}
-            if not differing:
-                verdict.strays.append(key)
-            if any(name in found for name in differing - {NOT_READ}):
+            if any(found.get(name, wanted) != wanted for name, wanted in entry.files.items() if name != NOT_READ):
                 changed.add(key)
-        else:
-            verdict.intact += 1
+        if entry.files and (strays := stray_files(entry, found)):
+            verdict.strays[key] = strays
         if key not in verdict.faults:
+            verdict.intact += bool(entry.files) and key not in verdict.strays
             verdict.outdated += outdated(store, [entry])
-        on_key()
     for key in needs.keys() - verdict.faults.keys():
         if damaged := reachable(needs[key], needs) & changed:
             verdict.resting[key] = sorted(damaged)
@@ -106,9 +111,8 @@ def require_as_published(file: Path) -> None:
 
 
 def file_faults(entry: Entry, found: Mapping[str, StoredFile]) -> list[str]:
-    """How the files found differ from those that were published."""
+    """How the files that were published differ from those found."""
     faults = [f"{name} is missing" for name in entry.files if name not in found]
-    faults += [f"{name} does not belong here" for name in found if name not in entry.files]
     for name, wanted in entry.files.items():
         if name in found and found[name] != wanted:
             size = (
@@ -118,3 +122,8 @@ def file_faults(entry: Entry, found: Mapping[str, StoredFile]) -> list[str]:
             )
             faults.append(f"{name} has changed{size}")
     return faults
+
+
+def stray_files(entry: Entry, found: Iterable[str]) -> list[str]:
+    """Names of the files found that were not published: the user's."""
+    return [name for name in found if name not in entry.files]

@@ -6,6 +6,7 @@ import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -13,9 +14,11 @@ from typer.testing import CliRunner
 from ear.cli.store import app
 from ear.config import load_config
 from ear.data import load_dataset
+from ear.distributed import Processes
 from ear.errors import UserError
 from ear.evaluation import load_evaluation
 from ear.files import write_text
+from ear.provenance import provenance
 from ear.run import Run
 from ear.store import Store, checkpoint_keys
 from ear.store.collect import find_garbage
@@ -120,6 +123,16 @@ def test_another_file_under_a_result_s_name_is_not_that_result(
     assert key not in (A, B) or (put is under_a_link and key == B)
 
 
+def test_of_several_processes_the_main_one_reads_the_checkpoint(store: Store, tmp_path: Path) -> None:
+    class Second(Processes):
+        def from_main(self, value: object) -> Any:
+            return A
+
+    config = load_config("digits")
+    keys = checkpoint_keys(config, load_dataset(config.data), tmp_path / "not here", store, Second(1, 2))
+    assert keys.training == A
+
+
 def test_a_file_that_is_exchanged_keeping_size_and_time_is_another(store: Store, tmp_path: Path) -> None:
     file = tmp_path / "x.safetensors"
     file.write_text("weights")
@@ -206,11 +219,125 @@ def test_damage_that_nothing_was_computed_from_costs_no_more_than_itself(
     publish(store, B, (A,))
     change(store.path(A))
     verdict = verify(store)
-    assert (list(verdict.faults), list(verdict.resting)) == ([A], resting)
-    repair(store, verdict)
-    stray = verdict.strays == [A]
-    assert store.published() == ({A} if stray else set()) | ({B} if not resting else set())
-    assert verify(store).faults == {}
+    assert ([*verdict.faults, *verdict.strays], list(verdict.resting)) == ([A], resting)
+    moved = repair(store, verdict)
+    assert store.published() == ({A} if verdict.strays else set()) | ({B} if not resting else set())
+    assert verify(store).faults == verify(store).strays == {}
+    left = {path.name for folder in moved for path in folder.rglob("*") if path.is_file()}
+    assert left in (set(), {".DS_Store"}, {"entry.json", "value", "config.yaml"})
+    assert (".DS_Store" in left) is bool(verdict.strays)
+
+
+def test_what_rests_on_damage_goes_though_a_stray_file_lies_in_it(store: Store) -> None:
+    publish(store, A)
+    publish(store, B, (A,))
+    publish(store, C, (B,))
+    flip(store.path(A) / "value")
+    (store.path(B) / "notes").mkdir()
+    (store.path(B) / "notes" / "mine.txt").write_text("mine")
+    (store.path(A) / "mine.txt").write_text("mine too")
+    said = CliRunner().invoke(app, ["verify", "--root", str(store.folder.parent)])
+    assert said.exit_code == 1
+    assert f"{store.path(B)}: notes/mine.txt does not belong there" in said.stdout
+    assert "In 2 results lie files that were not published" in said.stdout
+    said = CliRunner().invoke(app, ["verify", "--repair", "--root", str(store.folder.parent)])
+    assert said.exit_code == 0
+    assert store.published() == set()
+    aside = {path.read_text(): path for path in store.work.glob("aside-*/**/mine.txt")}
+    assert set(aside) == {"mine", "mine too"}
+    assert f"What may be yours was moved to {aside['mine too'].parent}, until `ear store gc`" in said.stdout
+    assert find_garbage(store).leftovers == []  # not at once
+
+
+# --- what can't be told ---------------------------------------------------------------------------------------------
+
+FAULTY_DISK = Path("/proc/self/mem")  # reading its beginning is an I/O error
+
+
+def change_entry(folder: Path, **values: object) -> None:
+    path = folder / "entry.json"
+    write_text(path, json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def on_a_faulty_disk(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(FAULTY_DISK)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda folder: change_entry(folder, recipe_version=99), "made by a newer version of this program: update it"),
+        (lambda folder: change_entry(folder, colour="red"), "made by a newer version of this program: update it"),
+        (
+            lambda folder: change_entry(folder, files={"value": {"sha256": "", "bytes": 1, "mode": 1}}),
+            "made by a newer version of this program: update it",
+        ),
+        (lambda folder: on_a_faulty_disk(folder / "entry.json"), "entry.json can't be read (Input/output error)"),
+        (lambda folder: on_a_faulty_disk(folder / "value"), "can't be read (Input/output error)"),
+        (lambda folder: (folder / "entry.json").chmod(0), "entry.json can't be read (Permission denied)"),
+        (lambda folder: (folder / "value").chmod(0), "value can't be read (Permission denied)"),
+        (lambda folder: folder.chmod(0o300), "can't be read (Permission denied)"),
+    ],
+)
+def test_what_can_not_be_told_is_neither_intact_nor_removed(
+    change: Callable[[Path], object], reason: str, store: Store
+) -> None:
+    if "Permission" in reason and os.geteuid() == 0:
+        pytest.skip("everything may be read by root")
+    if "Input/output" in reason and not FAULTY_DISK.exists():
+        pytest.skip("there is no such file here")
+    publish(store, A)
+    publish(store, B, (A,))
+    publish(store, C)
+    change(store.path(A))
+    flip(store.path(C) / "value")
+    arguments = ["verify", "--root", str(store.folder.parent)]
+    for more in ([], ["--repair"], ["--repair"]):
+        said = CliRunner().invoke(app, [*arguments, *more])
+        assert said.exit_code == 1, said.exception
+        assert f"{A}: can't be told: " in said.stdout
+        assert reason in said.stdout
+        assert "What can't be told stays as it is, and so does what rests on it" in said.stdout
+    assert store.published() == {A, B}
+    store.path(A).chmod(0o700)
+    assert removed_keys(store) == {C}
+
+
+def test_what_can_not_be_read_and_rests_on_damage_goes_as_a_whole(store: Store) -> None:
+    publish(store, A)
+    publish(store, B, (A,))
+    flip(store.path(A) / "value")
+    on_a_faulty_disk(store.path(B) / "value")
+    verdict = verify(store)
+    assert (list(verdict.faults), list(verdict.untold), verdict.resting) == ([A], [B], {B: [A]})
+    (aside,) = repair(store, verdict)
+    assert (aside / B / "entry.json").exists()
+    assert store.published() == set()
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "1", '{"recipe_version": "x"}', "[" * 100_000, "\xff"])
+def test_an_entry_of_any_content_is_a_damaged_one(content: str, store: Store) -> None:
+    publish(store, A)
+    (store.path(A) / "entry.json").write_text(content)
+    assert "entry.json is damaged" in verify(store).faults[A][0]
+
+
+def test_versions_that_know_of_no_seal_read_new_results(store: Store) -> None:
+    """They refuse a field that they do not know."""
+    publish(store, A)
+    values = json.loads((store.path(A) / "entry.json").read_text())
+    known = {"key", "kind", "recipe_version", "created", "details", "provenance", "needs", "files"}
+    assert set(values) == known
+    assert set(values["details"]) == {"step", "seconds", "diverged_at"}
+    assert set(values["files"]["value"]) == {"sha256", "bytes"}
+    assert store.entry(A).provenance == provenance()  # as MLflow is told it
+    change_entry(store.path(A), provenance={**values["provenance"], "host": "another"})
+    with pytest.raises(UserError, match="not what was published"):
+        store.entry(A)
+    change_entry(store.path(A), provenance=provenance())  # as an earlier version wrote it
+    assert store.entry(A).seal == ""
+    assert verify(store).intact == 1
 
 
 def test_repair_waits_for_nobody(store: Store) -> None:
@@ -262,6 +389,27 @@ def test_a_result_that_comes_meanwhile_never_makes_way(store: Store, monkeypatch
     monkeypatch.setattr("os.listdir", other_comes_first)
     with pytest.warns(UserWarning, match="held no result"):
         publish(store, A, value="ours")
+    assert (store.path(A) / "value").read_text() == "the other's"
+    assert verify(store).intact == 1
+
+
+def test_of_two_publishers_the_second_one_finds_the_first_one_s_result(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one is done between two looks of the second: no result is there, then one that holds everything."""
+    store.path(A).mkdir()
+    (store.path(A) / "value").write_text("mine")
+    is_a_folder = Path.is_dir
+
+    def other_comes_first(path: Path) -> bool:
+        if path == store.path(A):
+            monkeypatch.undo()
+            with warnings.catch_warnings(action="ignore"):
+                publish(Store(store.folder.parent), A, value="the other's")
+        return is_a_folder(path)
+
+    monkeypatch.setattr(Path, "is_dir", other_comes_first)
+    publish(store, A, value="ours")
     assert (store.path(A) / "value").read_text() == "the other's"
     assert verify(store).intact == 1
 

@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from ear import lease as lease_module
 from ear.cli.store import app
 from ear.errors import UserError
+from ear.files import time_in
 from ear.run import Run
 from ear.store import Store
 from ear.store.collect import SETTLED_SECONDS, collect, entries, find_garbage, reachable
@@ -97,6 +98,22 @@ def test_what_is_new_by_the_file_server_s_clock_stays_whatever_ours_says(
     assert [path.name for path in garbage.leftovers] == ["old unfinished"]
 
 
+def test_the_file_server_s_clock_is_asked_once_for_all_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, asked = Store(tmp_path), []
+    for key in ("a", "b", "c"):
+        publish(store, key)
+        make_old(store.path(key))
+        store.workspace(f"unfinished {key}").mkdir()
+
+    def counted(folder: Path) -> float:
+        asked.append(folder)
+        return time_in(folder)
+
+    monkeypatch.setattr("ear.store.collect.time_in", counted)
+    assert len(find_garbage(store).results) == 3
+    assert sorted(asked) == sorted([store.folder, store.work])
+
+
 def test_a_forgotten_user_s_results_go_and_a_report_s_stay(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for key in ("trained", "measured", "reported"):
@@ -148,12 +165,11 @@ def test_verify_finds_what_changed(tmp_path: Path) -> None:
     del entry["files"], entry["needs"]
     (store.path("old") / "entry.json").write_text(json.dumps(entry))
     verdict = verify(store)
-    assert (verdict.intact, verdict.unverifiable) == (1, 1)
+    assert (verdict.intact, verdict.unverifiable, verdict.strays) == (1, 1, {"more": ["other"]})
     assert {key: faults[0].split(" (")[0] for key, faults in verdict.faults.items() if key != "broken"} == {
         "flipped": "value has changed",
         "cut": "value has changed",
         "gone": "value is missing",
-        "more": "other does not belong here",
     }
     assert "is damaged" in verdict.faults["broken"][0]
     assert CliRunner().invoke(app, ["verify", "--root", str(tmp_path)]).exit_code == 1
