@@ -19,14 +19,14 @@ from analysis.search import ranked, search_findings, search_table
 from analysis.statistics import seed_range, summarise
 from analysis.tables import display_table, latex, markdown
 from ear.errors import UserError
-from ear.evaluation import load_evaluation
 from ear.files import may_write, require_writable, write_text
 from ear.store import Store
 from ear.store.outdated import refuse_outdated
 from ear.store.repair import removed_keys
 from ear.store.uses import record_use
 from sweeps.naming import short_names
-from sweeps.records import differs
+from sweeps.records import STORED_OUTCOMES, differs
+from sweeps.runs import stored_result
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ def write_report(name: str, root: Path) -> Report:
     results = load_results(name, root)
     refuse_outdated(Store(root, reading=True), results.rests_on)
     refuse_removed(Store(root, reading=True), results)
+    if results.searched:
+        refuse_damaged_search(name, root)
     folder = root / name / "report"
     if may_write(folder):
         record_use(Store(root), f"report {name}", results.rests_on)
@@ -88,16 +90,29 @@ def refuse_removed(store: Store, results: SweepResults) -> None:
         UserError: MLflow has numbers of results that were damaged, or rested on damage.
     """
     removed = removed_keys(store)
-    stale = {key for key in removed & results.rests_on if key not in store}
-    for _, run in results.finished.iterrows():
-        key, *_ = run["rests_on"]
-        if key in removed and key in store and differs(load_evaluation(key, store), run.to_dict()):
-            stale.add(key)
+    resting = [
+        run
+        for run in results.all_runs
+        if run["outcome"] in STORED_OUTCOMES.values() and removed & {run["key"], *run["stages"]}
+    ]
+    stale = sum(differs(stored_result(run["stages"], run["key"], store), run["outcome"], run) for run in resting)
     if stale:
         raise UserError(
-            f"{len(stale)} of these results were damaged, or rested on damaged ones, and `ear store verify --repair` "
+            f"{stale} of these results were damaged, or rested on damaged ones, and `ear store verify --repair` "
             "removed them: run the sweep again, which computes them anew and corrects MLflow."
         )
+
+
+def refuse_damaged_search(name: str, root: Path) -> None:
+    """
+    Raises:
+        UserError: MLflow is right again, but damaged results have steered what was proposed.
+    """
+    from sweeps.search.outcome import load_study  # imports Optuna
+    from sweeps.search.removed import STEERED, refuse_steered
+
+    if study := load_study(name, root / name):
+        refuse_steered(study.user_attrs.get(STEERED), name)
 
 
 def grid_findings(results: SweepResults, paper: PaperAblation | None) -> str:

@@ -64,8 +64,12 @@ class SweepResults:
     @property
     def rests_on(self) -> set[str]:
         """The keys of the results that the numbers come from, and those of the trainings that diverged."""
-        keys = {key for keys in self.frame["rests_on"] for key in keys}
-        return keys | set(self.confirmations.get("key", ()))
+        return {key for run in self.all_runs for key in run["rests_on"]}
+
+    @property
+    def all_runs(self) -> list[dict[str, Any]]:
+        """Every row, those of a search's confirmation among them."""
+        return [run for frame in (self.frame, self.confirmations) for run in frame.to_dict("records")]
 
 
 def load_results(name: str, root: Path) -> SweepResults:
@@ -175,7 +179,8 @@ def require_axes(point: Mapping[str, Any], axes: Sequence[str]) -> None:
 def row(run: Any) -> dict[str, Any]:
     """What is known of a run beside the values of its axes."""
     tags, metrics = run.data.tags, run.data.metrics
-    rests_on = {"finished": [tags[KEY]], "diverged": json.loads(tags.get(STAGES, "[]"))}
+    stages = json.loads(tags.get(STAGES, "[]"))
+    rests_on = {"finished": [tags[KEY]], "diverged": stages}
     return {
         **({"trial": int(tags[TRIAL])} if TRIAL in tags else {}),
         "seed": int(tags[SEED]),
@@ -185,5 +190,6 @@ def row(run: Any) -> dict[str, Any]:
         "train_seconds": metrics.get("train_seconds"),
         "run_id": run.info.run_id,
         "key": tags[KEY],
+        "stages": stages,
         "rests_on": rests_on.get(tags[OUTCOME], []),
     }

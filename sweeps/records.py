@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ear.errors import UserError
-from ear.evaluation import Evaluation, load_evaluation
 from ear.run import Run
 from ear.store import Store
 from ear.store.repair import removed_keys
@@ -23,7 +22,7 @@ from ear.training import TrainingRecord
 from ear.training.checkpoint import CHECKPOINT
 from sweeps.mlflow_client import refuses, tracking_uri
 from sweeps.mlflow_database import CHECKPOINT_TAG, artifact_folder, is_database, local_folder
-from sweeps.runs import PlannedRun
+from sweeps.runs import PlannedRun, RunResult, result_of
 
 KEY, DIGEST, PARAMETERS, SEED, OUTCOME = "ear.key", "ear.sweep", "ear.parameters", "ear.seed", "ear.outcome"
 PARENT = "mlflow.parentRunId"
@@ -31,6 +30,7 @@ OBJECTIVE, OBJECTIVES = "ear.objective", "ear.objectives"  # the first of them, 
 TRIAL, ROLE, CONFIRMATION = "ear.trial", "ear.role", "confirmation"
 LAST_RAN = "ear.last_ran"  # when a driver took a sweep up last, in ms, as MLflow counts
 STAGES = "ear.stage_keys"  # set last: a run that lacks it was left half made
+STORED_OUTCOMES = {"evaluated": "finished", "diverged": "diverged"}  # by the state of what the store has
 CONFIG = "config.yaml"
 METRICS_PER_CALL = 999  # MLflow takes 1000; a point of the curve has 3, and stays in one piece
 PARAMETERS_PER_CALL = 100
@@ -83,7 +83,7 @@ class SweepRecords:
         self._points: dict[str, str] = {}  # the values of its axes, as MLflow has them
         self._over: set[str] = set()
         self._removed = removed_keys(store)  # whose numbers in MLflow may be of the damage
-        self._shown: dict[str, Mapping[str, float]] = {}  # metrics that MLflow had of these
+        self._shown: dict[str, tuple[str, Mapping[str, float]]] = {}  # outcome and metrics that it had of these
         self._pruned: set[str] = set()
         self._at_work: set[str] = set()
         self._half_made: set[str] = set()
@@ -167,8 +167,9 @@ class SweepRecords:
             self._unchecked[tags[KEY]] = folder
         if run.info.status == "FINISHED" and tags.get(OUTCOME) in ("finished", "diverged"):
             self._over.add(tags[KEY])
-            if tags[KEY] in self._removed:
-                self._shown[tags[KEY]] = run.data.metrics
+            # A divergence has no evaluation that could be removed, but stages.
+            if self._removed & {tags[KEY], *json.loads(tags.get(STAGES, "[]"))}:
+                self._shown[tags[KEY]] = (tags[OUTCOME], run.data.metrics)
         if run.info.status == "FINISHED" and tags.get(OUTCOME) == "pruned":
             self._pruned.add(tags[KEY])
         if run.info.status == "RUNNING":
@@ -318,11 +319,11 @@ class SweepRecords:
         self._end(run, "FINISHED")
 
     def _retire_stale(self, run: PlannedRun) -> None:
-        """Deletes a run whose result was damaged, or rested on damage, and is another since it was computed anew: its
-        curve is of the former one too."""
+        """Deletes a run whose result was damaged, or rested on damage, and is another, or none, since it was computed
+        anew: its curve is of the former one too."""
         key = run.keys.evaluation
         shown = self._shown.pop(key, None)
-        if shown is not None and differs(load_evaluation(key, self.store), shown):
+        if shown is not None and differs(result_of(run, self.store), *shown):
             self.client.delete_run(self._runs[key])  # MLflow keeps it among the deleted
             self.look_up(key)
 
@@ -334,6 +335,7 @@ class SweepRecords:
     def prune(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
         """The run was stopped early, which is a result too; the second time, only its artifacts."""
         self._correct(run)
+        self._retire_stale(run)
         if run.keys.evaluation in self._pruned:
             self._restore_artifacts(run)
             return
@@ -344,6 +346,7 @@ class SweepRecords:
 
     def fail(self, run: PlannedRun, tags: Mapping[str, str], traceback: str) -> None:
         """The run ended in an error, which is kept with it."""
+        self._retire_stale(run)
         self.begin(run, tags)
         run_id = self._runs[run.keys.evaluation]
         self.client.log_text(run_id, traceback, "traceback.txt")
@@ -422,9 +425,19 @@ def last_ran(parent: Any) -> int:
     return int(noted) if noted else max(parent.info.start_time, parent.info.end_time or 0)
 
 
-def differs(evaluation: Evaluation, shown: Mapping[str, float]) -> bool:
-    """Whether MLflow has other metrics of it."""
-    return any(not math.isclose(shown.get(name, math.nan), value) for name, value in evaluation.metrics.items())
+def differs(result: RunResult | None, outcome: str, shown: Mapping[str, float]) -> bool:
+    """Whether MLflow has another outcome of it, or other metrics, than the store."""
+    if result is None or outcome != STORED_OUTCOMES.get(result.state):
+        return True
+    if result.diverged_at is not None:
+        return shown.get("diverged_at") != result.diverged_at
+    return any(not same_number(shown.get(name), value) for name, value in result.metrics.items())
+
+
+def same_number(one: float | None, other: float | None) -> bool:
+    """Up to rounding; what is not a number is the same as none."""
+    known = [math.nan if value is None else value for value in (one, other)]
+    return math.isclose(*known) or all(map(math.isnan, known))
 
 
 def _metrics(values: Mapping[str, float], step: int, at: int) -> list[Any]:

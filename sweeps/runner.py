@@ -46,7 +46,8 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
     """Trains and evaluates what is missing, then leaves MLflow with every run of the plan.
 
     Raises:
-        UserError: the root can't be written, the resources are not there, or MLflow can't be opened.
+        UserError: the root can't be written, the resources are not there, MLflow can't be opened, or damaged results
+            have steered a search.
     """
     code_digest()  # of what this process runs: it may be changed before the first trial is told
     store = Store(root)
@@ -81,6 +82,7 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
         complete = work.done and not failed and conductor.stop_reason is None
         with waiting_for("Bringing MLflow up to date"):
             tracker.close(complete=complete)
+        source.require_sound()  # said again by every call to come
         left = len(work.tree.runs) - len(work.settled) if conductor.stop_reason is None else 0
         done = len(work.settled) - len(failed) - len(known)
         return SweepOutcome(done, len(known), failed, conductor.stop_reason, left, idle)

@@ -1,6 +1,6 @@
 """A run as a sweep sees it: a configuration with a seed, and what it is called."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -53,10 +53,15 @@ class RunResult:
 
 def result_of(run: PlannedRun, store: Store) -> RunResult | None:
     """What the store knows: evaluated or diverged, both are results; None while it is neither."""
-    if run.keys.evaluation in store:
-        evaluation = load_evaluation(run.keys.evaluation, store)
-        return RunResult("evaluated", evaluation.metrics, seconds=evaluation.seconds)
-    for key in run.keys.stages:
+    return stored_result(run.keys.stages, run.keys.evaluation, store)
+
+
+def stored_result(stages: Sequence[str], evaluation: str, store: Store) -> RunResult | None:
+    """As `result_of`, of the run with these keys."""
+    if evaluation in store:
+        found = load_evaluation(evaluation, store)
+        return RunResult("evaluated", found.metrics, seconds=found.seconds)
+    for key in stages:
         if key not in store:
             return None
         if (diverged_at := store.entry(key).details["diverged_at"]) is not None:

@@ -37,6 +37,13 @@ class Source(Protocol):
         """Where it stands, in a few words beside the counts of runs."""
         ...
 
+    def require_sound(self) -> None:
+        """
+        Raises:
+            UserError: what was done since is of no use, since it followed from damaged results.
+        """
+        ...
+
     def close(self) -> None:
         """The driver ends, with or without runs that have not."""
         ...
@@ -68,6 +75,9 @@ class Grid:
 
     def standing(self) -> str:
         return ""
+
+    def require_sound(self) -> None:
+        pass
 
     def close(self) -> None:
         pass

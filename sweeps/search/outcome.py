@@ -22,6 +22,7 @@ from sweeps.search.confirmation import (
     confirmation_runs,
     read_confirmed,
 )
+from sweeps.search.removed import STEERED, steered_words
 from sweeps.search.space import evaluation_only, random_points
 from sweeps.search.study import ENDS, JOURNAL, open_journal
 
@@ -116,6 +117,8 @@ def describe(sweep: SweepConfig, folder: Path) -> list[str]:
         titles = ["Pareto front"] * MOST_CONFIRMED
         line += f"; {len(pareto_front(study.trials, objectives))} on the Pareto front"
     lines = [f"{line}."]
+    if steered := study.user_attrs.get(STEERED):
+        lines.append(steered_words(steered, sweep.name))
     for title, each in zip(titles, read_confirmed(study.user_attrs, objectives), strict=False):
         lines.append(f"{title}, trial {each.trial}: {point(each.parameters, names)}")
         searched = ", ".join(f"{metric} {written(metric, value)}" for metric, value in each.searched.items())

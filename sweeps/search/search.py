@@ -22,6 +22,7 @@ from sweeps.runs import PlannedRun, RunResult, is_done
 from sweeps.schema import SweepConfig
 from sweeps.search.best import best_trainings, pareto_front, undominated
 from sweeps.search.confirmation import CONFIRMATION, Candidate, chosen, confirmation_runs, confirmed
+from sweeps.search.removed import STEERED, Removed, came_out_alike, refuse_steered, rests_on_results
 from sweeps.search.space import POINTS_IN_VAIN, evaluation_only, starting_point
 from sweeps.search.study import CHOSEN, ENDS, UNFINISHED, Study
 
@@ -57,6 +58,8 @@ class Search:
         identity = search_identity(sweep, configurations)
         self.study = Study(root / sweep.name, sweep.name, sweep.search, self.objectives, identity)
         self._open: dict[int, OpenTrial] = {}
+        self._removed = Removed(store)
+        self._measuring: dict[int, OpenTrial] = {}  # that ended before a repair removed results of theirs
         self._seen: set[int] = set()  # trials whose runs the driver knows
         self._forgiven: set[tuple[int, str]] = set()  # (trial, evaluation key) of faults before this call
         self._faults = 0  # proposals that failed in this call; the next one may propose others instead
@@ -66,6 +69,11 @@ class Search:
     # Source
 
     def start(self) -> Sequence[PlannedRun]:
+        """
+        Raises:
+            UserError: damaged results have steered it.
+        """
+        self.require_sound()
         with self.study.locked():
             for trial in self.study.trials():
                 ends = trial.user_attrs.get(ENDS, {})
@@ -80,6 +88,8 @@ class Search:
         with self.study.locked():
             if runs := self._take_in():
                 return runs
+            if self._measuring or self.study.noted(STEERED):
+                return ()
             for _ in range(POINTS_IN_VAIN):
                 if len(self._kept()) + self._faults >= self._search.trials:
                     break
@@ -108,6 +118,10 @@ class Search:
                 if result.state in ("pruned", "failed"):
                     self.study.note_end(trial.number, key, result.state, result.traceback)
                 more += self._advance(trial)
+            for trial in list(self._measuring.values()):
+                if any(key == each.keys.evaluation for each in trial.runs):
+                    trial.results[key] = result
+                    self._compare(trial)
             for candidate in self._candidates or ():
                 if key in candidate.keys:
                     candidate.results[key] = result
@@ -135,6 +149,9 @@ class Search:
         if len(self.objectives) > 1:
             return f"{words}, {len(best)} on the Pareto front"
         return f"{words}, best {self.objectives[0]} {written(self.objectives[0], best[0].values[0])}" if best else words
+
+    def require_sound(self) -> None:
+        refuse_steered(self.study.noted(STEERED), self._sweep.name)
 
     def close(self) -> None:
         with self.study.locked():
@@ -170,11 +187,11 @@ class Search:
         return runs + self._measured_again()
 
     def _measured_again(self) -> list[PlannedRun]:
-        """Of what any driver chose for confirmation, ever, the runs that are done and not known here."""
+        """Of what any driver chose for confirmation, ever, the runs that are done, or were, and not known here."""
         found: list[PlannedRun] = []
         for number in self.study.noted(CHOSEN) or () if self._search.confirmation else ():
             for run in self._confirmation_of(self.study.trial(number)):
-                if run.keys.evaluation not in self._roles and is_done(run, self._store):
+                if run.keys.evaluation not in self._roles and self._was_done(run, {}):
                     self._roles[run.keys.evaluation] = (number, "confirmation")
                     found.append(run)
         return found
@@ -184,10 +201,27 @@ class Search:
         return confirmation_runs(self._search.confirmation, trial.params, self._sweep.seeds, self._configurations)
 
     def _ended(self, trial: FrozenTrial) -> list[PlannedRun]:
-        """Of a trial that is over, the runs that were done for it."""
+        """Of a trial that is over, the runs that were done for it: those whose results were removed are done again."""
         self._seen.add(trial.number)
-        ends = self._ends_of(trial)
-        return [run for run in self._runs_of(trial) if run.keys.evaluation in ends or is_done(run, self._store)]
+        runs, ends, known = self._runs_of(trial), self._ends_of(trial), trial.user_attrs.get(ENDS, {})
+        if rests_on_results(trial) and any(map(self._removed.concerns, runs)):
+            self._measuring[trial.number] = OpenTrial(trial.number, runs, len(runs))
+        return [run for run in runs if run.keys.evaluation in ends or self._was_done(run, known)]
+
+    def _was_done(self, run: PlannedRun, ends: Mapping[str, str]) -> bool:
+        """Whether its result is there, or was: a run with one of these ends left none."""
+        removed = run.keys.evaluation not in ends and self._removed.concerns(run)
+        return removed or is_done(run, self._store)
+
+    def _compare(self, trial: OpenTrial) -> None:
+        """Of an ended trial that is measured again, when all of it is there: whether it should have been told this."""
+        results = trial.ordered()
+        if len(results) < len(trial.runs) or any(result.state == "failed" for result in results):
+            return  # the next call tries again what failed
+        state, values, attributes = self._verdict(results)
+        if not came_out_alike(self.study.trial(trial.number), state, values, attributes):
+            self.study.note(STEERED, sorted({*(self.study.noted(STEERED) or ()), trial.number}))
+        del self._measuring[trial.number]
 
     def _begin(self, trial: FrozenTrial) -> list[PlannedRun]:
         """Its runs, or those to begin with; none where its parameters, each in its range, do not fit one another."""

@@ -1,18 +1,20 @@
 """What MLflow says of results that a repair removed is not shown, and corrected when they were computed anew."""
 
+import json
 from pathlib import Path
 
 import pytest
-from simulated import publish_evaluation
+from simulated import publish_evaluation, publish_training
 from tracked import children, finished_plan
 
 from analysis.report import refuse_removed
 from analysis.results import load_results
 from ear.errors import UserError
 from ear.store import Store
-from ear.store.repair import repair
+from ear.store.repair import REMOVED, repair
 from ear.store.verify import verify
 from sweeps.mlflow_client import open_client
+from sweeps.plan import Plan
 from sweeps.records import SweepRecords
 
 
@@ -50,3 +52,72 @@ def test_numbers_of_removed_results_are_refused_and_then_corrected(
     again = SweepRecords(plan.identity, store, tmp_path, client)  # and the next driver changes nothing
     again.finish(first, {}, 3)
     assert children(client)[key].info.run_id == found[key].info.run_id
+
+
+def remove(store: Store, keys: list[str]) -> None:
+    """As a repair does, whatever is damaged."""
+    for key in keys:
+        store.path(key).rename(store.folder.parent / key)
+    (store.folder / REMOVED).write_text(json.dumps(keys))
+
+
+def recorded(plan: Plan, store: Store, root: Path, at: int) -> None:
+    records = SweepRecords(plan.identity, store, root, open_client(root))
+    for run in plan.runs:
+        records.finish(run, {}, at)
+
+
+def outcomes(root: Path, key: str) -> tuple[str, float | None, float | None]:
+    run = children(open_client(root))[key]
+    return run.data.tags["ear.outcome"], run.data.metrics.get("fid"), run.data.metrics.get("diverged_at")
+
+
+@pytest.mark.parametrize("later", [None, 7], ids=["evaluated", "diverged elsewhere"])
+def test_a_divergence_that_a_repair_removed_is_corrected(
+    later: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, store = finished_plan(tmp_path, monkeypatch), Store(tmp_path)
+    first = plan.runs[0]
+    key, training = first.keys.evaluation, plan.tree.nodes[first.keys.training]
+    store.path(key).rename(tmp_path / "never")
+    store.path(training.key).rename(tmp_path / "before")
+    publish_training(store, training, diverged_at=15)
+    recorded(plan, store, tmp_path, 1)
+    assert outcomes(tmp_path, key) == ("diverged", None, 15.0)
+    refuse_removed(store, load_results("tracked", tmp_path))
+    remove(store, list(first.keys.stages))
+    for node in map(plan.tree.nodes.__getitem__, first.keys.stages):
+        publish_training(store, node, later if node is training else None)
+    if later is None:
+        publish_evaluation(store, first, fid=30.0)
+        for name in ("samples.png", "samples_null.png"):
+            (store.path(key) / name).write_bytes(b"")
+    with pytest.raises(UserError, match=r"1 of these results were damaged"):
+        refuse_removed(store, load_results("tracked", tmp_path))
+    recorded(plan, store, tmp_path, 2)
+    assert outcomes(tmp_path, key) == (("finished", 30.0, None) if later is None else ("diverged", None, 7.0))
+    refuse_removed(store, load_results("tracked", tmp_path))
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["at once", "failing first"])
+def test_a_result_that_a_repair_removed_may_turn_out_a_divergence(
+    fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, store = finished_plan(tmp_path, monkeypatch), Store(tmp_path)
+    recorded(plan, store, tmp_path, 1)
+    first = plan.runs[0]
+    key, training = first.keys.evaluation, plan.tree.nodes[first.keys.training]
+    remove(store, [training.key, key])
+    if fails:
+        SweepRecords(plan.identity, store, tmp_path, open_client(tmp_path)).fail(first, {}, "boom")
+        assert outcomes(tmp_path, key) == ("failed", None, None)
+    publish_training(store, training, diverged_at=15)
+    if fails:
+        recorded(plan, store, tmp_path, 2)
+        assert outcomes(tmp_path, key) == ("diverged", None, 15.0)
+        return
+    with pytest.raises(UserError, match=r"1 of these results were damaged"):
+        refuse_removed(store, load_results("tracked", tmp_path))
+    recorded(plan, store, tmp_path, 2)
+    assert outcomes(tmp_path, key) == ("diverged", None, 15.0)
+    refuse_removed(store, load_results("tracked", tmp_path))
