@@ -31,7 +31,7 @@ def override(config: RunConfig, overrides: Sequence[str], checkpoint: Path) -> R
     """
     values = config.model_dump(mode="json")
     apply_overrides(values, overrides)
-    changed = validate(RunConfig, values, source=str(checkpoint))
+    changed = validate(RunConfig, values, source=str(checkpoint), recorded=True)  # new ones are bounded as YAML
     trained = frozenset({Reach.TRAINING, Reach.STAGE})
     if hashed_values(changed, trained) != hashed_values(config, trained):
         sections = {text.split("=")[0].split(".")[0] for text in overrides}

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from ear.config.numbers import RECORDED
 from ear.config.schema import RunConfig
 from ear.config.yaml_text import parse_yaml
 from ear.errors import UserError, shortened
@@ -139,8 +140,11 @@ def set_dotted(values: dict[str, Any], path: str, value: Any) -> None:
             raise UserError(f"{shortened(path)}: {here} is a value, not a section, so it has no {shortened(key)!r}.")
 
 
-def validate(schema: type[Schema], values: Mapping[str, Any], source: str) -> Schema:
+def validate(schema: type[Schema], values: Mapping[str, Any], source: str, *, recorded: bool = False) -> Schema:
     """The frozen schema object, or one message that lists every fault.
+
+    Args:
+        recorded: the values lie with a result; earlier versions took seeds of any size.
 
     Raises:
         UserError: naming the source, the path of each fault, what is wrong and the nearest valid name.
@@ -148,7 +152,7 @@ def validate(schema: type[Schema], values: Mapping[str, Any], source: str) -> Sc
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            result = schema.model_validate(values)
+            result = schema.model_validate(values, context={RECORDED: recorded})
         except ValidationError as error:
             faults = error.errors()
             lines = [_explain(schema, details) for details in faults[:MOST_FAULTS]]

@@ -6,10 +6,11 @@ Where nothing else bounds a number, these do: far above what is used, and below 
 from numbers import Integral
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, Strict
+from pydantic import BeforeValidator, Field, Strict, ValidationInfo
 
 from ear.config.yaml_text import LARGEST
 
+RECORDED = "recorded"  # in a validation's context: these values were computed with, perhaps before there was a bound
 MOST_EPOCHS = 1_000_000  # the steps of more leave the range of whole numbers
 
 
@@ -19,14 +20,14 @@ def _refuse_bool(value: Any) -> Any:
     return value
 
 
-def _whole(value: Any) -> Any:
+def _whole(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, float):
         raise ValueError("a whole number is needed, written without a point or an exponent")
     _refuse_bool(value)
     if not isinstance(value, Integral):
         return value
     whole = int(value)  # NumPy's, too
-    if abs(whole) > LARGEST:
+    if abs(whole) > LARGEST and not (info.context or {}).get(RECORDED):
         raise ValueError(f"a whole number has 64 bits: it is at most {LARGEST:,}")
     return whole
 

@@ -84,7 +84,7 @@ def load_header(path: Path) -> CheckpointHeader:
         step, dataset_hash = int(metadata["step"]), metadata["dataset_hash"]
     except (ValueError, KeyError) as error:
         raise _damaged_header(path, error) from error
-    config = validate(RunConfig, values, source=f"{path} (its configuration)")
+    config = validate(RunConfig, values, source=f"{path} (its configuration)", recorded=True)
     return CheckpointHeader(
         config, step, dataset_hash, metadata.get("tokenizer_hash", ""), metadata.get("initial_hash", "")
     )

@@ -16,7 +16,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from ear.cli.checkpoint import override
+from ear.config import RunConfig, load_config
 from ear.config.hashing import file_digest
+from ear.config.loading import validate
 from ear.data import idx
 from ear.data.decode import decode, openable_formats
 from ear.data.file_hashes import file_hashes
@@ -24,7 +27,7 @@ from ear.data.idx import read_idx
 from ear.data.image_folder import CroppedImages, ImageList
 from ear.errors import UserError
 from ear.torch_files import read_torch_file
-from ear.training.checkpoint import load_header
+from ear.training.checkpoint import CheckpointHeader, load_header, save_checkpoint
 
 NO_FILE = "it is a pipe, a socket or a device, not a file"
 
@@ -33,6 +36,19 @@ NO_FILE = "it is a pipe, a socket or a device, not a file"
 def pipe(tmp_path: Path) -> Path:
     os.mkfifo(tmp_path / "pipe")
     return tmp_path / "pipe"
+
+
+def test_a_checkpoint_of_before_there_was_a_bound_is_read_whatever_its_seed(tmp_path: Path) -> None:
+    digits, path = load_config("digits"), tmp_path / "checkpoint.safetensors"
+    config = digits.model_copy(update={"seed": 2**70})
+    save_checkpoint(path, CheckpointHeader(config, 1, "data"), {"model": {}})
+    found = load_header(path).config
+    assert found.seed == 2**70
+    assert override(found, ["sampling.cfg=1.5"], path).seed == 2**70
+    with pytest.raises(UserError, match="is too large: whole numbers have 64 bits"):
+        override(found, [f"evaluation.seed={2**70}"], path)
+    with pytest.raises(UserError, match="a whole number has 64 bits"):
+        validate(RunConfig, config.model_dump(mode="json"), source="a new one")
 
 
 def test_weights_are_not_waited_for(pipe: Path) -> None:
