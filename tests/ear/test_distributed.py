@@ -138,7 +138,7 @@ def test_a_first_node_that_knows_only_its_loopback_is_reached_by_another_address
         ("127.0.0.1", {}, False),
         ("::1", {"LOCAL_WORLD_SIZE": "1"}, False),
         ("localhost", {}, False),
-        ("192.0.2.1", {"LOCAL_WORLD_SIZE": "2"}, False),  # nobody's: ports of a container are passed on
+        ("198.51.100.1", {"LOCAL_WORLD_SIZE": "2"}, False),  # nobody's: ports of a container are passed on
         ("no.such.host.invalid", {"LOCAL_WORLD_SIZE": "2"}, False),
     ],
 )

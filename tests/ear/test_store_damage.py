@@ -1,10 +1,12 @@
 """No damage is passed on: a file counts as a result only where its bytes are those that were published."""
 
+import ctypes
 import json
 import os
 import shutil
+import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from ear.store.verify import require_as_published, verify
 from ear.training.checkpoint import CHECKPOINT, DIGESTS, load_metadata, load_part
 
 SHORT = ["training.stages.0.steps=4", "training.stages.1.steps=4", "optimizer.warmup_steps=1", "execution.log_every=1"]
+NOBODY = 65534
 A, B, C, D = (letter * 32 for letter in "abcd")
 
 
@@ -275,18 +278,46 @@ def on_a_faulty_disk(path: Path) -> None:
         ),
         (lambda folder: on_a_faulty_disk(folder / "entry.json"), "entry.json can't be read (Input/output error)"),
         (lambda folder: on_a_faulty_disk(folder / "value"), "can't be read (Input/output error)"),
-        (lambda folder: (folder / "entry.json").chmod(0), "entry.json can't be read (Permission denied)"),
-        (lambda folder: (folder / "value").chmod(0), "value can't be read (Permission denied)"),
-        (lambda folder: folder.chmod(0o300), "can't be read (Permission denied)"),
     ],
 )
 def test_what_can_not_be_told_is_neither_intact_nor_removed(
     change: Callable[[Path], object], reason: str, store: Store
 ) -> None:
-    if "Permission" in reason and os.geteuid() == 0:
-        pytest.skip("everything may be read by root")
     if "Input/output" in reason and not FAULTY_DISK.exists():
         pytest.skip("there is no such file here")
+    require_untold(store, change, reason)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda folder: (folder / "entry.json").chmod(0), "entry.json can't be read (Permission denied)"),
+        (lambda folder: (folder / "value").chmod(0), "value can't be read (Permission denied)"),
+        (lambda folder: folder.chmod(0o300), "can't be read (Permission denied)"),
+    ],
+)
+def test_what_may_not_be_read_is_neither_intact_nor_removed(
+    change: Callable[[Path], object], reason: str, store_of_a_user: Store
+) -> None:
+    require_untold(store_of_a_user, change, reason)
+
+
+@pytest.fixture
+def store_of_a_user() -> Iterator[Store]:
+    """A store of somebody whom permissions stop: as far as files go, root is nobody for as long."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = os.geteuid() == 0
+        if root:
+            os.chown(folder, NOBODY, NOBODY)
+            ctypes.CDLL(None).setfsuid(NOBODY)
+        try:
+            yield Store(Path(folder))
+        finally:
+            if root:
+                ctypes.CDLL(None).setfsuid(0)
+
+
+def require_untold(store: Store, change: Callable[[Path], object], reason: str) -> None:
     publish(store, A)
     publish(store, B, (A,))
     publish(store, C)
