@@ -52,6 +52,11 @@ search:
     scoring.alpha: {{uniform: [1.0, 1.9]}}
     sampling.infer_temperature: {{uniform: [0.5, 1.0]}}
 """
+KINDS = {  # what to kill -> words of its command line; a trial at work is called by Tune's class, else by ours
+    "trial": ("ray::StageTrial", "ray::ResourceTrainable"),
+    "raylet": ("raylet/raylet",),
+    "gcs": ("gcs_server",),
+}
 STARTUPS = 0.2  # share of the kills that come before there is a trial
 MARK = "EAR_TEST_ROOT"  # environment variable by which a test knows its processes
 KILLS = 10  # of each sweep
@@ -82,8 +87,8 @@ def victims(driver: int) -> dict[str, list[int]]:
             words = " ".join(child.cmdline())
         except psutil.Error:
             continue
-        for kind, mark in (("trial", "ray::StageTrial"), ("raylet", "raylet/raylet"), ("gcs", "gcs_server")):
-            if mark in words:
+        for kind, marks in KINDS.items():
+            if any(mark in words for mark in marks):
                 found.setdefault(kind, []).append(child.pid)
     return found
 
