@@ -75,7 +75,7 @@ def test_the_store_is_listed_and_verified(archive: tuple[Path, Plan], capsys: py
     with pytest.raises(typer.Exit):  # the samples were put there afterwards
         verify(root=root, as_json=True)
     said = json.loads(capsys.readouterr().out)
-    assert said["unverifiable"] + len(said["faults"]) == len(plan.tree.nodes) + len(plan.runs)
+    assert said["unverifiable"] + len(said["strays"]) == len(plan.tree.nodes) + len(plan.runs)
 
 
 def test_a_report_is_written_elsewhere(archive: tuple[Path, Plan]) -> None:
