@@ -25,7 +25,7 @@ from ear.store.outdated import refuse_outdated
 from ear.store.repair import removed_keys
 from ear.store.uses import record_use
 from sweeps.naming import short_names
-from sweeps.records import STORED_OUTCOMES, differs
+from sweeps.result_comparison import STORED_OUTCOMES, differs
 from sweeps.runs import stored_result
 
 

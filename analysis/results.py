@@ -15,7 +15,7 @@ from analysis.statistics import OUTCOMES
 from ear.credentials import shown
 from ear.errors import UserError
 from sweeps.mlflow_client import open_client, tracking_errors, tracking_uri
-from sweeps.records import (
+from sweeps.mlflow_tags import (
     CONFIRMATION,
     DIGEST,
     KEY,

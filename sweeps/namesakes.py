@@ -6,7 +6,7 @@ from contextlib import suppress
 from ear.errors import UserError
 from ear.store import Store
 from ear.store.uses import recorded_uses
-from sweeps.records import SweepIdentity, user_of
+from sweeps.identity import SweepIdentity, user_of
 
 
 def warn_of_namesakes(identity: SweepIdentity, store: Store) -> None:

@@ -11,7 +11,7 @@ from ear.errors import UserError
 from ear.evaluation.measurable import unmeasured
 from sweeps.axes import refuse_axes, refuse_measures, refuse_overlaps
 from sweeps.configurations import Configurations
-from sweeps.records import SweepIdentity
+from sweeps.identity import SweepIdentity
 from sweeps.runs import PlannedRun
 from sweeps.schema import SweepConfig
 from sweeps.search.space import check_search

@@ -5,11 +5,9 @@ brings them up to what the store holds.
 """
 
 import json
-import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,42 +18,16 @@ from ear.store.repair import removed_keys
 from ear.store.verify import require_as_published
 from ear.training import TrainingRecord
 from ear.training.checkpoint import CHECKPOINT
+from sweeps.identity import SweepIdentity
 from sweeps.mlflow_client import refuses, tracking_uri
 from sweeps.mlflow_database import CHECKPOINT_TAG, artifact_folder, is_database, local_folder
-from sweeps.runs import PlannedRun, RunResult, result_of
+from sweeps.mlflow_tags import DIGEST, KEY, LAST_RAN, OBJECTIVE, OBJECTIVES, OUTCOME, PARAMETERS, PARENT, SEED, STAGES
+from sweeps.result_comparison import differs
+from sweeps.runs import PlannedRun, result_of
 
-KEY, DIGEST, PARAMETERS, SEED, OUTCOME = "ear.key", "ear.sweep", "ear.parameters", "ear.seed", "ear.outcome"
-PARENT = "mlflow.parentRunId"
-OBJECTIVE, OBJECTIVES = "ear.objective", "ear.objectives"  # the first of them, and all as a JSON list
-TRIAL, ROLE, CONFIRMATION = "ear.trial", "ear.role", "confirmation"
-LAST_RAN = "ear.last_ran"  # when a driver took a sweep up last, in ms, as MLflow counts
-STAGES = "ear.stage_keys"  # set last: a run that lacks it was left half made
-STORED_OUTCOMES = {"evaluated": "finished", "diverged": "diverged"}  # by the state of what the store has
 CONFIG = "config.yaml"
 METRICS_PER_CALL = 999  # MLflow takes 1000; a point of the curve has 3, and stays in one piece
 PARAMETERS_PER_CALL = 100
-
-
-@dataclass(frozen=True)
-class SweepIdentity:
-    """What makes a sweep one and the same, and what its parent run says of it."""
-
-    name: str
-    digest: str
-    axes: tuple[str, ...]  # dotted parameters
-    objectives: tuple[str, ...]  # the metrics that rank
-    source: Path  # its YAML
-    resolved: dict[str, Any]  # all of its settings
-
-    @property
-    def user(self) -> str:
-        """As whom it needs results in the store: another sweep that had its name needs its own."""
-        return f"{user_of(self.name)}/{self.digest[:8]}"
-
-
-def user_of(name: str) -> str:
-    """All sweeps of this name, as users of the store."""
-    return f"sweep {name}"
 
 
 class SweepRecords:
@@ -417,27 +389,6 @@ class SweepRecords:
             params=[Param(key, value) for key, value in (params or {}).items()],
             tags=[RunTag(key, value) for key, value in (tags or {}).items()],
         )
-
-
-def last_ran(parent: Any) -> int:
-    """When a driver took this sweep up last, in ms: of several with one name, one that began first may be the last."""
-    noted = parent.data.tags.get(LAST_RAN)  # not by earlier versions
-    return int(noted) if noted else max(parent.info.start_time, parent.info.end_time or 0)
-
-
-def differs(result: RunResult | None, outcome: str, shown: Mapping[str, float]) -> bool:
-    """Whether MLflow has another outcome of it, or other metrics, than the store."""
-    if result is None or outcome != STORED_OUTCOMES.get(result.state):
-        return True
-    if result.diverged_at is not None:
-        return shown.get("diverged_at") != result.diverged_at
-    return any(not same_number(shown.get(name), value) for name, value in result.metrics.items())
-
-
-def same_number(one: float | None, other: float | None) -> bool:
-    """Up to rounding; what is not a number is the same as none."""
-    known = [math.nan if value is None else value for value in (one, other)]
-    return math.isclose(*known) or all(map(math.isnan, known))
 
 
 def _metrics(values: Mapping[str, float], step: int, at: int) -> list[Any]:

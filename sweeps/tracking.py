@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from ear.credentials import shown
 from ear.store import Store
 from ear.training import TrainingRecord
+from sweeps.identity import SweepIdentity
 from sweeps.mlflow_client import (
     DatabaseLockedError,
     in_a_line,
@@ -28,7 +29,7 @@ from sweeps.mlflow_client import (
     tracking_errors,
     tracking_uri,
 )
-from sweeps.records import SweepIdentity, SweepRecords
+from sweeps.records import SweepRecords
 from sweeps.runs import PlannedRun
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between two tries

@@ -18,7 +18,7 @@ from ear.errors import UserError
 from ear.store import Store
 from ear.store.uses import recorded_uses
 from sweeps.mlflow_client import open_client
-from sweeps.records import DIGEST, KEY, OUTCOME, PARAMETERS, PARENT, SEED
+from sweeps.mlflow_tags import DIGEST, KEY, OUTCOME, PARAMETERS, PARENT, SEED
 
 ALPHA = "scoring.alpha"
 # alpha -> each seed's outcome and the run's status in MLflow.
