@@ -6,7 +6,6 @@ brings them up to what the store holds.
 
 import json
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,17 +14,16 @@ from ear.errors import UserError
 from ear.run import Run
 from ear.store import Store
 from ear.store.repair import removed_keys
-from ear.store.verify import require_as_published
 from ear.training import TrainingRecord
 from ear.training.checkpoint import CHECKPOINT
 from sweeps.identity import SweepIdentity
 from sweeps.mlflow_client import refuses, tracking_uri
-from sweeps.mlflow_database import CHECKPOINT_TAG, artifact_folder, is_database, local_folder
+from sweeps.mlflow_database import CHECKPOINT_TAG, artifact_folder, is_database
 from sweeps.mlflow_tags import DIGEST, KEY, LAST_RAN, OBJECTIVE, OBJECTIVES, OUTCOME, PARAMETERS, PARENT, SEED, STAGES
 from sweeps.result_comparison import differs
+from sweeps.run_artifacts import CONFIG, RunArtifacts
 from sweeps.runs import PlannedRun, result_of
 
-CONFIG = "config.yaml"
 METRICS_PER_CALL = 999  # MLflow takes 1000; a point of the curve has 3, and stays in one piece
 PARAMETERS_PER_CALL = 100
 
@@ -60,8 +58,7 @@ class SweepRecords:
         self._at_work: set[str] = set()
         self._half_made: set[str] = set()
         self._curves: dict[str, set[int]] = {}  # steps that MLflow has, of runs at work
-        self._unchecked: dict[str, Path] = {}  # where artifacts of runs are that were over before
-        self._logs = root / identity.name / "logs"
+        self._artifacts = RunArtifacts(store, client, root / identity.name / "logs")
         for child in self._search(f"tags.`{PARENT}` = '{self.parent}'"):
             self._take_in(child)
 
@@ -135,8 +132,7 @@ class SweepRecords:
         tags = run.data.tags
         self._runs[tags[KEY]] = str(run.info.run_id)
         self._points[tags[KEY]] = tags[PARAMETERS]
-        if (folder := local_folder(run.info.artifact_uri)) is not None:
-            self._unchecked[tags[KEY]] = folder
+        self._artifacts.found(tags[KEY], run)
         if run.info.status == "FINISHED" and tags.get(OUTCOME) in ("finished", "diverged"):
             self._over.add(tags[KEY])
             # A divergence has no evaluation that could be removed, but stages.
@@ -247,7 +243,7 @@ class SweepRecords:
         self._correct(run)
         self._retire_stale(run)
         if run.keys.evaluation in self._over:
-            self._restore_artifacts(run)
+            self._artifacts.restore(run, self._runs[run.keys.evaluation])
             return
         self.begin(run, tags)
         run_id = self._runs[run.keys.evaluation]
@@ -285,8 +281,7 @@ class SweepRecords:
                 "ear.reference": evaluation.reference,
                 **({"ear.reference_hash": evaluation.reference_hash} if evaluation.reference_hash else {}),
             }
-            for path in self._results(run):
-                self.client.log_artifact(run_id, str(path))
+            self._artifacts.log_results(run, run_id)
         self._log(run_id, metrics=_metrics(metrics, outcome.step, at), tags=tags)
         self._end(run, "FINISHED")
 
@@ -309,7 +304,7 @@ class SweepRecords:
         self._correct(run)
         self._retire_stale(run)
         if run.keys.evaluation in self._pruned:
-            self._restore_artifacts(run)
+            self._artifacts.restore(run, self._runs[run.keys.evaluation])
             return
         self.begin(run, tags)
         self.client.set_tag(self._runs[run.keys.evaluation], OUTCOME, "pruned")
@@ -327,41 +322,12 @@ class SweepRecords:
 
     def _end(self, run: PlannedRun, status: Literal["FINISHED", "FAILED"]) -> None:
         key = run.keys.evaluation
-        for log in self._logs_of(run):
-            self.client.log_artifact(self._runs[key], str(log), "logs")
+        self._artifacts.log_logs(run, self._runs[key])
         self.client.set_terminated(self._runs[key], status)
         self._at_work.discard(key)
         self._curves.pop(key, None)
         if status == "FINISHED":
             self._over.add(key)
-
-    def _results(self, run: PlannedRun) -> list[Path]:
-        """What an evaluation left in the store for people to look at."""
-        folder, intact = self.store.path(run.keys.evaluation), []
-        for name in ("samples.png", "samples_null.png", "evaluation.json"):
-            try:
-                require_as_published(folder / name)
-            except UserError as error:
-                warnings.warn(str(error), stacklevel=2)
-            else:
-                intact.append(folder / name)
-        return intact
-
-    def _logs_of(self, run: PlannedRun) -> list[Path]:
-        return [log for stage in run.keys.stages if (log := self._logs / f"{stage}.log").exists()]
-
-    def _restore_artifacts(self, run: PlannedRun) -> None:
-        """Fills in what is gone from the folder of a run that is over, once; a server looks after its own."""
-        key = run.keys.evaluation
-        folder = self._unchecked.pop(key, None)
-        if folder is None:
-            return
-        if not (folder / CONFIG).exists():
-            self.client.log_dict(self._runs[key], run.config.model_dump(mode="json"), CONFIG)
-        results = self._results(run) if key in self.store else []
-        for path, below in [*((path, "") for path in results), *((log, "logs") for log in self._logs_of(run))]:
-            if path.exists() and not (folder / below / path.name).exists():
-                self.client.log_artifact(self._runs[key], str(path), below or None)
 
     def close(self, complete: bool) -> None:
         """The driver ends: nothing is left RUNNING. `complete` says whether every run has its result."""
