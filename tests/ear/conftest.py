@@ -1,10 +1,12 @@
-"""An image folder and its cache, for whoever encodes or reads one."""
+"""An image folder and its cache, for whoever encodes or reads one; an empty store."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from encoding_parts import encode, write_images
+
+from ear.store import Store
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -34,3 +36,8 @@ def cache_folder(source: Path, tmp_path: Path) -> Path:
     """One to be damaged."""
     assert encode(source, tmp_path / "cache")
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "root")

@@ -1,0 +1,219 @@
+"""What `ear store verify` says, and what `--repair` removes: what rests on damage, and nothing that can't be told."""
+
+import ctypes
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from store_parts import A, B, C, D, flip, publish
+from typer.testing import CliRunner
+
+from ear.cli.store import app
+from ear.errors import UserError
+from ear.files import write_text
+from ear.provenance import provenance
+from ear.store import Store
+from ear.store.collect import find_garbage
+from ear.store.repair import removed_keys, repair
+from ear.store.verify import verify
+
+NOBODY = 65534
+
+
+def test_what_rests_on_a_damaged_result_is_named_and_removed_with_it(store: Store) -> None:
+    publish(store, A)
+    publish(store, B, (A,))
+    publish(store, C, (B,))
+    publish(store, D)
+    flip(store.path(A) / "value")
+    verdict = verify(store)
+    assert (list(verdict.faults), verdict.resting, verdict.intact) == ([A], {B: [A], C: [A]}, 3)
+    root = str(store.folder.parent)
+    said = CliRunner().invoke(app, ["verify", "--root", root])
+    assert said.exit_code == 1
+    assert f"{C}: rests on {A}, and may have been computed from the damage" in said.stdout
+    assert "`ear store verify --repair` removes those that are not, and with them 2 that rest on them" in said.stdout
+    assert store.published() == {A, B, C, D}
+    said = CliRunner().invoke(app, ["verify", "--repair", "--root", root])
+    assert said.exit_code == 0
+    assert "Those were removed, and with them 2 that rest on them." in said.stdout
+    assert store.published() == {D}
+    assert removed_keys(store) == {A, B, C}
+    assert CliRunner().invoke(app, ["verify", "--root", root]).exit_code == 0
+    assert not [path.name for path in store.work.iterdir() if path.name != "leases"]
+
+
+@pytest.mark.parametrize(
+    ("change", "resting"),
+    [
+        (lambda folder: (folder / "entry.json").write_text("{"), [B]),
+        (lambda folder: (folder / "value").unlink(), []),  # from what is gone nothing was computed
+        (lambda folder: flip(folder / "config.yaml"), []),  # nor from what nobody reads
+        (lambda folder: (folder / ".DS_Store").touch(), []),
+    ],
+)
+def test_damage_that_nothing_was_computed_from_costs_no_more_than_itself(
+    change: Callable[[Path], object], resting: list[str], store: Store
+) -> None:
+    publish(store, A, **{"value": "1", "config.yaml": "seed: 1"})
+    publish(store, B, (A,))
+    change(store.path(A))
+    verdict = verify(store)
+    assert ([*verdict.faults, *verdict.strays], list(verdict.resting)) == ([A], resting)
+    moved = repair(store, verdict)
+    assert store.published() == ({A} if verdict.strays else set()) | ({B} if not resting else set())
+    assert verify(store).faults == verify(store).strays == {}
+    left = {path.name for folder in moved for path in folder.rglob("*") if path.is_file()}
+    assert left in (set(), {".DS_Store"}, {"entry.json", "value", "config.yaml"})
+    assert (".DS_Store" in left) is bool(verdict.strays)
+
+
+def test_what_rests_on_damage_goes_though_a_stray_file_lies_in_it(store: Store) -> None:
+    publish(store, A)
+    publish(store, B, (A,))
+    publish(store, C, (B,))
+    flip(store.path(A) / "value")
+    (store.path(B) / "notes").mkdir()
+    (store.path(B) / "notes" / "mine.txt").write_text("mine")
+    (store.path(A) / "mine.txt").write_text("mine too")
+    said = CliRunner().invoke(app, ["verify", "--root", str(store.folder.parent)])
+    assert said.exit_code == 1
+    assert f"{store.path(B)}: notes/mine.txt does not belong there" in said.stdout
+    assert "In 2 results lie files that were not published" in said.stdout
+    said = CliRunner().invoke(app, ["verify", "--repair", "--root", str(store.folder.parent)])
+    assert said.exit_code == 0
+    assert store.published() == set()
+    aside = {path.read_text(): path for path in store.work.glob("aside-*/**/mine.txt")}
+    assert set(aside) == {"mine", "mine too"}
+    assert f"What may be yours was moved to {aside['mine too'].parent}, until `ear store gc`" in said.stdout
+    assert find_garbage(store).leftovers == []  # not at once
+
+
+FAULTY_DISK = Path("/proc/self/mem")  # reading its beginning is an I/O error
+
+
+def change_entry(folder: Path, **values: object) -> None:
+    path = folder / "entry.json"
+    write_text(path, json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def on_a_faulty_disk(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(FAULTY_DISK)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda folder: change_entry(folder, recipe_version=99), "made by a newer version of this program: update it"),
+        (lambda folder: change_entry(folder, colour="red"), "made by a newer version of this program: update it"),
+        (
+            lambda folder: change_entry(folder, files={"value": {"sha256": "", "bytes": 1, "mode": 1}}),
+            "made by a newer version of this program: update it",
+        ),
+        (lambda folder: on_a_faulty_disk(folder / "entry.json"), "entry.json can't be read (Input/output error)"),
+        (lambda folder: on_a_faulty_disk(folder / "value"), "can't be read (Input/output error)"),
+    ],
+)
+def test_what_can_not_be_told_is_neither_intact_nor_removed(
+    change: Callable[[Path], object], reason: str, store: Store
+) -> None:
+    if "Input/output" in reason and not FAULTY_DISK.exists():
+        pytest.skip("there is no such file here")
+    require_untold(store, change, reason)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda folder: (folder / "entry.json").chmod(0), "entry.json can't be read (Permission denied)"),
+        (lambda folder: (folder / "value").chmod(0), "value can't be read (Permission denied)"),
+        (lambda folder: folder.chmod(0o300), "can't be read (Permission denied)"),
+    ],
+)
+def test_what_may_not_be_read_is_neither_intact_nor_removed(
+    change: Callable[[Path], object], reason: str, store_of_a_user: Store
+) -> None:
+    require_untold(store_of_a_user, change, reason)
+
+
+@pytest.fixture
+def store_of_a_user() -> Iterator[Store]:
+    """A store of somebody whom permissions stop: as far as files go, root is nobody for as long."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = os.geteuid() == 0
+        if root:
+            os.chown(folder, NOBODY, NOBODY)
+            ctypes.CDLL(None).setfsuid(NOBODY)
+        try:
+            yield Store(Path(folder))
+        finally:
+            if root:
+                ctypes.CDLL(None).setfsuid(0)
+
+
+def require_untold(store: Store, change: Callable[[Path], object], reason: str) -> None:
+    publish(store, A)
+    publish(store, B, (A,))
+    publish(store, C)
+    change(store.path(A))
+    flip(store.path(C) / "value")
+    arguments = ["verify", "--root", str(store.folder.parent)]
+    for more in ([], ["--repair"], ["--repair"]):
+        said = CliRunner().invoke(app, [*arguments, *more])
+        assert said.exit_code == 1, said.exception
+        assert f"{A}: can't be told: " in said.stdout
+        assert reason in said.stdout
+        assert "What can't be told stays as it is, and so does what rests on it" in said.stdout
+    assert store.published() == {A, B}
+    store.path(A).chmod(0o700)
+    assert removed_keys(store) == {C}
+
+
+def test_what_can_not_be_read_and_rests_on_damage_goes_as_a_whole(store: Store) -> None:
+    publish(store, A)
+    publish(store, B, (A,))
+    flip(store.path(A) / "value")
+    on_a_faulty_disk(store.path(B) / "value")
+    verdict = verify(store)
+    assert (list(verdict.faults), list(verdict.untold), verdict.resting) == ([A], [B], {B: [A]})
+    (aside,) = repair(store, verdict)
+    assert (aside / B / "entry.json").exists()
+    assert store.published() == set()
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "1", '{"recipe_version": "x"}', "[" * 100_000, "\xff"])
+def test_an_entry_of_any_content_is_a_damaged_one(content: str, store: Store) -> None:
+    publish(store, A)
+    (store.path(A) / "entry.json").write_text(content)
+    assert "entry.json is damaged" in verify(store).faults[A][0]
+
+
+def test_versions_that_know_of_no_seal_read_new_results(store: Store) -> None:
+    """They refuse a field that they do not know."""
+    publish(store, A)
+    values = json.loads((store.path(A) / "entry.json").read_text())
+    known = {"key", "kind", "recipe_version", "created", "details", "provenance", "needs", "files"}
+    assert set(values) == known
+    assert set(values["details"]) == {"step", "seconds", "diverged_at"}
+    assert set(values["files"]["value"]) == {"sha256", "bytes"}
+    assert store.entry(A).provenance == provenance()  # as MLflow is told it
+    change_entry(store.path(A), provenance={**values["provenance"], "host": "another"})
+    with pytest.raises(UserError, match="not what was published"):
+        store.entry(A)
+    change_entry(store.path(A), provenance=provenance())  # as an earlier version wrote it
+    assert store.entry(A).seal == ""
+    assert verify(store).intact == 1
+
+
+def test_repair_waits_for_nobody(store: Store) -> None:
+    publish(store, A)
+    flip(store.path(A) / "value")
+    with store.lease(B) as lease:
+        assert lease.acquire()
+        with pytest.raises(UserError, match=r"Somebody works on .*: stop it, then repair"):
+            repair(store, verify(store))
+    assert store.published() == {A}
