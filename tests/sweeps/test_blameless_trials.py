@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from simulated import plan_of
 from ear.store import Store
 from sweeps import runner
 from sweeps.conductor import NODES_LOST, Conductor
+from sweeps.plan import Plan
 from sweeps.ray_cluster import ClusterLost
 from sweeps.session import Session, SweepFolder
 from sweeps.source import Grid
@@ -34,6 +36,28 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("root")
 
 
+@dataclass(frozen=True)
+class Driver:
+    """Of SWEEP, without Ray."""
+
+    plan: Plan
+    work: Work
+    session: Session
+    conductor: Conductor
+
+
+@contextmanager
+def begun(root: Path, retries: int = 0) -> Iterator[Driver]:
+    plan, store = plan_of(root, SWEEP), Store(root)
+    work, tracker = Work(Grid(plan.runs), store, retries), Tracker(plan.identity, store, root)
+    with Session(SweepFolder(root, "s")).opened() as session:
+        conductor = Conductor(work, Grid(plan.runs), tracker, session)
+        work.start()
+        yield Driver(plan, work, session, conductor)
+    work.close()
+    tracker.close(complete=False)
+
+
 def trial_of(order: str) -> StageTrial:
     """In this process, without Ray."""
     trial: StageTrial = object.__new__(StageTrial)
@@ -42,51 +66,38 @@ def trial_of(order: str) -> StageTrial:
 
 
 def test_other_code_makes_nothing_and_stops_the_sweep(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, store = plan_of(root, SWEEP), Store(root)
-    work, tracker = Work(Grid(plan.runs), store, retries=5), Tracker(plan.identity, store, root)
-    with Session(SweepFolder(root, "s")).opened() as session:
-        conductor = Conductor(work, Grid(plan.runs), tracker, session)
-        work.start()
-        task = conductor.next("trial")
+    with begun(root, retries=5) as driver:
+        task = driver.conductor.next("trial")
         assert task is not None
-        order = Order.of(task, root, root / "log", session.stopping, 1, None).dumps()
+        order = Order.of(task, root, root / "log", driver.session.stopping, 1, None).dumps()
         monkeypatch.setattr("ear.code.code_digest", lambda: "another")
         report = Report.from_result(trial_of(order).step())
         assert (report.state, report.fault) == ("failed", "code")
-        assert conductor.report("trial", report)
-        assert (conductor.stop_reason or "").startswith("The code in ")
-        assert "has been changed since, or belongs to another checkout" in (conductor.stop_reason or "")
-        assert conductor.next("another trial") is None
-    assert not store.published()
-    work.close()
-    tracker.close(complete=False)
+        assert driver.conductor.report("trial", report)
+        assert (driver.conductor.stop_reason or "").startswith("The code in ")
+        assert "has been changed since, or belongs to another checkout" in (driver.conductor.stop_reason or "")
+        assert driver.conductor.next("another trial") is None
+    assert not Store(root).published()
 
 
 def test_a_process_that_could_not_begin_is_not_called_killed(root: Path) -> None:
-    plan, store = plan_of(root, SWEEP), Store(root)
-    work, tracker = Work(Grid(plan.runs), store, retries=0), Tracker(plan.identity, store, root)
-    folder = SweepFolder(root, "s")
-    with Session(folder).opened() as session:
-        conductor = Conductor(work, Grid(plan.runs), tracker, session)
-        work.start()
+    with begun(root) as driver:
         for trial, reason in (("unborn", BROKEN), ("killed", "The actor died: its worker was killed by SIGKILL")):
-            assert conductor.next(trial) is not None
-            conductor.lost(trial, reason)
-            conductor.ended(trial)
-        unborn, killed = sorted((failure.last_lines for failure in folder.failures()), key=len, reverse=True)
+            assert driver.conductor.next(trial) is not None
+            driver.conductor.lost(trial, reason)
+            driver.conductor.ended(trial)
+        unborn, killed = sorted(
+            (failure.last_lines for failure in driver.session.folder.failures()), key=len, reverse=True
+        )
     assert unborn[-2].startswith("ModuleNotFoundError")
     assert unborn[-1] == "The trial's process could not begin, see above."
     assert "killed, out of memory" in killed[-1]
-    work.close()
-    tracker.close(complete=False)
 
 
 @pytest.mark.parametrize(("failures", "ends"), [(3, "at work"), (4, "Ray did not start (why), again and again")])
 def test_a_ray_that_does_not_start_is_started_again_a_few_times(
     failures: int, ends: str, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, store = plan_of(root, SWEEP), Store(root)
-    work, tracker = Work(Grid(plan.runs), store, retries=0), Tracker(plan.identity, store, root)
     starts = iter(range(failures + 1))
 
     @contextmanager
@@ -97,18 +108,15 @@ def test_a_ray_that_does_not_start_is_started_again_a_few_times(
 
     monkeypatch.setattr(runner, "ray_cluster", cluster)
     monkeypatch.setattr(runner, "_work_in", lambda *_: True)
-    with Session(SweepFolder(root, "s")).opened() as session, warnings.catch_warnings(record=True) as told:
+    with begun(root) as driver, warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        conductor = Conductor(work, Grid(plan.runs), tracker, session)
-        at_work = runner._carry_out(plan, root, conductor, session, 1)
-        assert (conductor.stop_reason or "at work") == ends
+        at_work = runner._carry_out(driver.plan, root, driver.conductor, driver.session, 1)
+        assert (driver.conductor.stop_reason or "at work") == ends
         assert at_work == (ends == "at work")
     assert len(told) == 3
     assert {str(each.message) for each in told} == {
         "Ray did not start (why): it is started anew, and trials go on from their checkpoints."
     }
-    work.close()
-    tracker.close(complete=False)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS], ids=errno.errorcode.get)
@@ -136,24 +144,18 @@ def caused_by(error: Exception, reason: Exception) -> Exception:
 
 
 def test_a_full_disk_ends_the_sweep_and_fails_no_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, store = plan_of(root, SWEEP), Store(root)
-    work, tracker = Work(Grid(plan.runs), store, retries=0), Tracker(plan.identity, store, root)
     monkeypatch.setattr(StageTrial, "_train", full)
-    with Session(SweepFolder(root, "s")).opened() as session:
-        conductor = Conductor(work, Grid(plan.runs), tracker, session)
-        work.start()
-        task = conductor.next("trial")
+    with begun(root) as driver:
+        task = driver.conductor.next("trial")
         assert task is not None
-        order = Order.of(task, root, root / "log", session.stopping, 1, None).dumps()
+        order = Order.of(task, root, root / "log", driver.session.stopping, 1, None).dumps()
         trial = trial_of(order)
         trial._processes = TrialProcesses(1)
-        assert conductor.report("trial", Report.from_result(trial.step()))
+        assert driver.conductor.report("trial", Report.from_result(trial.step()))
         reason = "nothing can be written any more (OSError: [Errno 28] No space left on device)"
-        assert conductor.stop_reason == reason
-        assert conductor.next("another trial") is None
-        assert not work.settled
-    work.close()
-    tracker.close(complete=False)
+        assert driver.conductor.stop_reason == reason
+        assert driver.conductor.next("another trial") is None
+        assert not driver.work.settled
 
 
 def full(*_: object) -> Report:
@@ -161,41 +163,29 @@ def full(*_: object) -> Report:
 
 
 def test_a_node_that_is_lost_is_no_fault_of_its_trials_unless_they_lose_one_after_another(root: Path) -> None:
-    plan, store = plan_of(root, SWEEP), Store(root)
-    work, tracker = Work(Grid(plan.runs), store, retries=0), Tracker(plan.identity, store, root)
     reason = "The actor died because its node has died. Node Id: 0123"
-    with Session(SweepFolder(root, "s")).opened() as session:
-        conductor = Conductor(work, Grid(plan.runs), tracker, session)
-        work.start()
-        first = conductor.next("0")
+    with begun(root) as driver:
+        first = driver.conductor.next("0")
         for number in range(NODES_LOST):
-            conductor.lost(str(number), reason)
-            conductor.ended(str(number))
-            assert not work.settled
-            other = conductor.next(f"other {number}")
-            assert conductor.next(str(number + 1)) == first
+            driver.conductor.lost(str(number), reason)
+            driver.conductor.ended(str(number))
+            assert not driver.work.settled
+            other = driver.conductor.next(f"other {number}")
+            assert driver.conductor.next(str(number + 1)) == first
             assert other is not None
-            conductor.ended(f"other {number}")
-        conductor.lost(str(NODES_LOST), reason)
-        assert [result.state for result in work.settled.values()] == ["failed"]
-    work.close()
-    tracker.close(complete=False)
+            driver.conductor.ended(f"other {number}")
+        driver.conductor.lost(str(NODES_LOST), reason)
+        assert [result.state for result in driver.work.settled.values()] == ["failed"]
 
 
 def test_a_ray_that_is_lost_is_no_fault_of_its_trials(root: Path) -> None:
-    plan, store = plan_of(root, SWEEP), Store(root)
-    work, tracker = Work(Grid(plan.runs), store, retries=0), Tracker(plan.identity, store, root)
-    with Session(SweepFolder(root, "s")).opened() as session:
-        conductor = Conductor(work, Grid(plan.runs), tracker, session)
-        work.start()
-        tasks = {trial: conductor.next(trial) for trial in ("one", "other")}
+    with begun(root) as driver:
+        tasks = {trial: driver.conductor.next(trial) for trial in ("one", "other")}
         with pytest.warns(UserWarning, match="Ray's process raylet was killed: it is started anew"):
-            conductor.cluster_lost("Ray's process raylet was killed", again=True)
-        assert conductor.tasks == {}
-        assert conductor.stop_reason is None
-        assert [conductor.next(trial) for trial in ("third", "fourth")] == list(tasks.values())
-        conductor.cluster_lost("Ray's process raylet was killed", again=False)
-        assert conductor.stop_reason == "Ray's process raylet was killed, again and again"
-        assert not work.settled
-    work.close()
-    tracker.close(complete=False)
+            driver.conductor.cluster_lost("Ray's process raylet was killed", again=True)
+        assert driver.conductor.tasks == {}
+        assert driver.conductor.stop_reason is None
+        assert [driver.conductor.next(trial) for trial in ("third", "fourth")] == list(tasks.values())
+        driver.conductor.cluster_lost("Ray's process raylet was killed", again=False)
+        assert driver.conductor.stop_reason == "Ray's process raylet was killed, again and again"
+        assert not driver.work.settled
