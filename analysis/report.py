@@ -2,8 +2,9 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -95,12 +96,19 @@ def refuse_removed(store: Store, results: SweepResults) -> None:
         for run in results.all_runs
         if run["outcome"] in STORED_OUTCOMES.values() and removed & {run["key"], *run["stages"]}
     ]
-    stale = sum(differs(stored_result(run["stages"], run["key"], store), run["outcome"], run) for run in resting)
-    if stale:
+    if stale := sum(_is_stale(run, store) for run in resting):
         raise UserError(
             f"{stale} of these results were damaged, or rested on damaged ones, and `ear store verify --repair` "
             "removed them: run the sweep again, which computes them anew and corrects MLflow."
         )
+
+
+def _is_stale(run: dict[str, Any], store: Store) -> bool:
+    """Whether a row is not of what the store has. It has some of the metrics only: those that reports show."""
+    result = stored_result(run["stages"], run["key"], store)
+    if result is not None:
+        result = replace(result, metrics={name: value for name, value in result.metrics.items() if name in run})
+    return differs(result, run["outcome"], run)
 
 
 def refuse_damaged_search(name: str, root: Path) -> None:

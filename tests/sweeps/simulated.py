@@ -30,7 +30,7 @@ def publish_training(store: Store, node: TrainingNode, diverged_at: int | None =
 
 def publish_evaluation(store: Store, run: PlannedRun, fid: float = 20.0, recall: float = 0.5) -> None:
     evaluation = Evaluation(
-        metrics={"fid": fid, "is": 8.0, "precision": 0.6, "recall": recall},
+        metrics={"fid": fid, "is": 8.0, "is_std": 0.2, "precision": 0.6, "recall": recall},
         extractor="classifier",
         extractor_accuracy=0.99,
         extractor_hash="0",
