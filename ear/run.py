@@ -19,7 +19,6 @@ from ear.execution import set_up
 from ear.files import write_text
 from ear.interrupt import StoppedError
 from ear.store import Lease, RunKeys, Store, run_keys
-from ear.store.store import ASIDE
 from ear.store.verify import require_as_published
 from ear.training import Callback, PeriodicCheckpoint, Trainer, TrainingRecord
 from ear.training.checkpoint import CHECKPOINT, DamagedCheckpointError, load_part, require_whole
@@ -124,7 +123,7 @@ class Run:
     def _has_unfinished(self, stage: int) -> bool:
         path = self._unfinished(stage)
         if path.parent.is_file():  # where a checkpoint's folder is to be
-            path.parent.rename(path.parent.with_name(f"{ASIDE}{path.parent.name}-{uuid.uuid4().hex[:8]}"))
+            path.parent.rename(self.store.aside(path.parent.name))
         if not path.exists():
             return False
         try:

@@ -54,10 +54,7 @@ def last_stop(folder: Path, *, afresh: bool = False) -> str:
         ) from error
     try:
         text = (folder / STOP).read_text(encoding="utf-8").strip()
-    except (
-        OSError,
-        UnicodeDecodeError,
-    ):  # another user's, or replaced just now, which a network file system calls stale
+    except (OSError, UnicodeDecodeError):  # another user's; or replaced just now, which NFS calls stale
         text = ""
     return f"{made} {text}"
 

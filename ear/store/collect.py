@@ -1,8 +1,6 @@
 """What nobody needs any more: found by reachability from the recorded uses, and deleted."""
 
 import math
-import shutil
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,10 +145,4 @@ def collect(store: Store, garbage: Garbage, forgotten: Iterable[str] = ()) -> No
     for use in find_uses(store, forgotten):
         use.path.unlink(missing_ok=True)
     for path in [*(store.path(entry.key) for entry in garbage.results), *garbage.leftovers]:
-        # A result goes by one rename, as it came: nobody ever sees a half of it.
-        trash = store.work / f"{TRASH}{uuid.uuid4().hex}"
-        try:
-            path.rename(trash)
-        except FileNotFoundError:
-            continue
-        shutil.rmtree(trash, ignore_errors=True)
+        store.discard(path)

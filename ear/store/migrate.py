@@ -41,7 +41,7 @@ from ear.store.recognition import (
     recognise_evaluation,
     recognise_training,
 )
-from ear.store.store import FORMAT_VERSION, PUBLISHING, TRASH, Entry, Store, hash_files
+from ear.store.store import ENTRY, FORMAT_VERSION, PUBLISHING, Entry, Store, hash_files
 from ear.store.uses import recorded_uses
 from ear.store.verify import file_faults, stray_files
 from ear.training.checkpoint import CHECKPOINT, load_header, load_metadata, replace_config
@@ -178,8 +178,8 @@ class _Work:
                     details["training"] = self._renamed(details["training"])
                 needs = tuple(map(self._renamed, entry.needs))
                 new = replace(entry, key=key, details=details, needs=needs, files=hash_files(temporary))
-                new.write(temporary / "entry.json")
-                shutil.copystat(old / "entry.json", temporary / "entry.json")  # as old as before, for forecasts
+                new.write(temporary / ENTRY)
+                shutil.copystat(old / ENTRY, temporary / ENTRY)  # as old as before, for forecasts
                 temporary.rename(self._store.path(key))
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -226,9 +226,7 @@ class _Work:
     def remove_old(self) -> None:
         """But for those whose files other configurations name, which started from them."""
         for old in self.migration.carried.keys() - self._started_from:
-            trash = self._store.work / f"{TRASH}{uuid.uuid4().hex}"
-            self._store.path(old).rename(trash)
-            shutil.rmtree(trash, ignore_errors=True)
+            self._store.discard(self._store.path(old))
 
 
 def _link(source: str, target: str) -> None:

@@ -4,8 +4,6 @@ ROOT/store/.removed.json    their keys: what MLflow says of them is not to be sh
 """
 
 import json
-import shutil
-import uuid
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +11,7 @@ from pathlib import Path
 from ear.errors import UserError
 from ear.files import write_json
 from ear.store.company import refuse_company
-from ear.store.store import TRASH, Store
+from ear.store.store import Store
 from ear.store.verify import Verdict
 
 REMOVED = ".removed.json"
@@ -38,12 +36,12 @@ def repair(store: Store, verdict: Verdict) -> list[Path]:
         write_json(store.folder / REMOVED, sorted(removed_keys(store) | set(removed)))
     moved = [_set_aside(store, key, names) for key, names in verdict.strays.items()]
     for path in map(store.workspace, verdict.unfinished):
-        _discard(store, path)
+        store.discard(path)
     for key in removed:
         if key in verdict.untold or not _has_entry(store, key):
             moved.append(_set_aside(store, key))
         else:
-            _discard(store, store.path(key))
+            store.discard(store.path(key))
     return moved
 
 
@@ -97,14 +95,3 @@ def _set_aside(store: Store, key: str, names: Iterable[str] = ("",)) -> Path:
         with suppress(FileNotFoundError):
             (store.path(key) / name).rename(target)
     return aside
-
-
-def _discard(store: Store, path: Path) -> None:
-    """By one rename: nobody ever sees a half of it."""
-    trash = store.work / f"{TRASH}{uuid.uuid4().hex}"
-    with suppress(FileNotFoundError):
-        path.rename(trash)
-    if trash.is_dir():
-        shutil.rmtree(trash, ignore_errors=True)
-    else:
-        trash.unlink(missing_ok=True)

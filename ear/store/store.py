@@ -218,6 +218,19 @@ class Store:
         """A new folder's name, for what lay in a result's place and does not belong there; `gc` deletes it once old."""
         return self.work / f"{ASIDE}{key}-{uuid.uuid4().hex[:8]}"
 
+    def discard(self, path: Path) -> None:
+        """Deletes a result, or unfinished work: by one rename, as a result came, so that nobody ever sees a half of it.
+        Does nothing where it is gone."""
+        trash = self.work / f"{TRASH}{uuid.uuid4().hex}"
+        try:
+            path.rename(trash)
+        except FileNotFoundError:
+            return
+        if trash.is_dir():
+            shutil.rmtree(trash, ignore_errors=True)
+        else:
+            trash.unlink(missing_ok=True)
+
     def entry(self, key: str) -> Entry:
         """
         Raises:
