@@ -149,23 +149,30 @@ def test_what_is_not_there_is_on_no_disk(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def another_user() -> Iterator[Path]:
-    """A folder that this process sees and may not write in: it has given up root's rights for now, if it had them."""
+def two_folders() -> Iterator[tuple[Path, Path]]:
+    """One that this process may write in and one that it may only read: where it is root, it gives up these rights.
+
+    Not below `tmp_path`, which nobody but root may enter where root runs the tests.
+    """
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        Path(folder).chmod(0o555)
+        Path(folder).chmod(0o755)
+        ours, theirs = Path(folder) / "ours", Path(folder) / "theirs"
+        for part, mode in ((ours, 0o777), (theirs, 0o555)):
+            part.mkdir()
+            part.chmod(mode)
         user = os.geteuid()
         if user == 0:
             os.seteuid(65534)
-        yield Path(folder)
+        yield ours, theirs
         os.seteuid(user)
 
 
-def test_who_may_write_is_asked_of_the_user_that_writes(another_user: Path) -> None:
-    assert may_write(another_user) is False
-    assert may_write(another_user / "new" / "file") is False
-    assert may_write(Path(tempfile.gettempdir()) / "new" / "file") is True
+def test_who_may_write_is_asked_of_the_user_that_writes(two_folders: tuple[Path, Path]) -> None:
+    ours, theirs = two_folders
+    assert may_write(ours) is may_write(ours / "new" / "file") is True
+    assert may_write(theirs) is may_write(theirs / "new" / "file") is False
     with pytest.raises(UserError, match=r"can't be written \(Permission denied\): give another with --there"):
-        require_writable(another_user, "--there")
+        require_writable(theirs, "--there")
 
 
 def test_a_folder_that_can_be_written_is_made_and_left_empty(tmp_path: Path) -> None:
