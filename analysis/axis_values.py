@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from sweeps.naming import shown
+from sweeps.spec.naming import shown
 
 NOT_DRAWN = object()  # of a parameter that a point of a search does not have
 NOT_DRAWN_TEXT = "-"

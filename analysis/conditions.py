@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ear.errors import UserError
-from sweeps.mlflow_tags import OUTCOME, PARAMETERS
+from sweeps.tracking.tags import OUTCOME, PARAMETERS
 
 # A condition -> what a report calls it.
 CONDITIONS = {

@@ -10,7 +10,7 @@ from analysis.reproduction import reproduction
 from analysis.results import METRICS
 from analysis.statistics import summarise
 from analysis.wording import listed, share
-from sweeps.naming import shown
+from sweeps.spec.naming import shown
 
 FEW_SEEDS = 3  # up to which a t-test, with one or two degrees of freedom, finds little
 

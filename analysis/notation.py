@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sweeps.naming import short_names, shown
+from sweeps.spec.naming import short_names, shown
 
 SYMBOLS = {"alpha": "α", "train_temperature": "τ_train", "infer_temperature": "τ_infer"}
 LATEX = {

@@ -25,9 +25,9 @@ from ear.store import Store
 from ear.store.outdated import refuse_outdated
 from ear.store.repair import removed_keys
 from ear.store.uses import record_use
-from sweeps.naming import short_names
-from sweeps.result_comparison import STORED_OUTCOMES, differs
-from sweeps.runs import stored_result
+from sweeps.spec.naming import short_names
+from sweeps.spec.result_comparison import STORED_OUTCOMES, differs
+from sweeps.spec.runs import stored_result
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from analysis.comparison import Pair, by_seed, compare, differences
 from analysis.paper import PaperAblation
 from analysis.tables import how_it_ended
 from analysis.wording import in_seeds, listed, share, span
-from sweeps.naming import shown
+from sweeps.spec.naming import shown
 
 COLLAPSE = 5.0  # a configuration's FID over the best one's from which we speak of a collapse
 RECALL_GONE = 0.1  # of the best recall elsewhere, under which it is gone

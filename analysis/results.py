@@ -14,8 +14,9 @@ from analysis.conditions import Conditions, conditions_of
 from analysis.statistics import OUTCOMES
 from ear.credentials import shown
 from ear.errors import UserError
-from sweeps.mlflow_client import open_client, tracking_errors, tracking_uri
-from sweeps.mlflow_tags import (
+from sweeps.spec.search_schema import BoundConfig
+from sweeps.tracking.mlflow_client import open_client, tracking_errors, tracking_uri
+from sweeps.tracking.tags import (
     CONFIRMATION,
     DIGEST,
     KEY,
@@ -30,7 +31,6 @@ from sweeps.mlflow_tags import (
     TRIAL,
     last_ran,
 )
-from sweeps.search.schema import BoundConfig
 
 METRICS = ("fid", "is", "precision", "recall", "fid_null", "is_null", "precision_null", "recall_null")
 

@@ -15,7 +15,7 @@ from analysis.figures import wrap_caption
 from analysis.notation import figure_symbol, figure_value
 from analysis.results import SweepResults
 from ear.files import write_atomically
-from sweeps.metric import better
+from sweeps.spec.metric import better
 
 COLUMNS_OF_SHEET = 5
 TITLE_WIDTH = 36  # characters of a panel's title

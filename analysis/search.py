@@ -7,9 +7,9 @@ import pandas as pd
 from analysis.results import SweepResults
 from analysis.statistics import half_width
 from analysis.tables import COLUMNS, cell, display_table
-from sweeps.metric import better, written
 from sweeps.search.domination import front, outcome
-from sweeps.search.schema import BoundConfig
+from sweeps.spec.metric import better, written
+from sweeps.spec.search_schema import BoundConfig
 
 BEST_SHOWN = 10
 BEYOND = {"at_least": "below", "at_most": "above"}  # side of a bound -> where what breaks it lies

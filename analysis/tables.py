@@ -5,7 +5,7 @@ import pandas as pd
 from analysis.notation import latex_symbol, latex_text, markdown_text, symbol
 from analysis.paper import PaperAblation
 from analysis.statistics import OUTCOMES
-from sweeps.naming import shown
+from sweeps.spec.naming import shown
 
 # metric -> heading, decimals
 COLUMNS = {

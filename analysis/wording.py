@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.comparison import Pair
-from sweeps.naming import shown
+from sweeps.spec.naming import shown
 
 MOST_LISTED = 6  # pairs of configurations that a sentence names
 

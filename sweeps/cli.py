@@ -9,7 +9,7 @@ from ear.cli.launch import DryRun, Follow, Slurm, launched
 from ear.cli.options import DEFAULT_ROOT, Json, Root
 
 if TYPE_CHECKING:
-    from sweeps.plan import Plan
+    from sweeps.spec.plan import Plan
 
 app = typer.Typer(help="Plan and run the sweeps that a YAML file describes.", no_args_is_help=True)
 
@@ -32,8 +32,8 @@ def plan(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT, as_json:
       ear sweep plan sweeps/paper/alpha.yaml --base imagenet256_base
     """
     from ear.store import Store
-    from sweeps.plan import compile_plan
-    from sweeps.summary import show_plan
+    from sweeps.spec.plan import compile_plan
+    from sweeps.views.plan_view import show_plan
 
     show_plan(compile_plan(file, base), Store(root, reading=True), as_json)
 
@@ -57,11 +57,11 @@ def run(
       ear sweep run sweeps/quickstart.yaml
       ear sweep run sweeps/quickstart.yaml --slurm my_cluster.yaml --follow
     """
-    from sweeps.plan import compile_plan
+    from sweeps.spec.plan import compile_plan
 
     compiled = compile_plan(file, base)
     if slurm is not None:
-        from sweeps.submission_check import check_submission
+        from sweeps.views.submission_check import check_submission
 
         check_submission(compiled, slurm, root)
     if not launched(context, "sweep", compiled.sweep.name, slurm, dry_run, follow, inputs=compiled.files):
@@ -72,7 +72,7 @@ def _run(compiled: "Plan", root: Path) -> None:
     from ear.credentials import hidden
     from ear.printable import printable
     from slurm.allocation import NOTHING_READY
-    from sweeps.runner import run_sweep
+    from sweeps.driver.run_sweep import run_sweep
 
     outcome = run_sweep(compiled, root)
     for label, traceback in outcome.failed.items():
@@ -108,8 +108,8 @@ def status(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT, as_jso
 
     Example:  ear sweep status sweeps/quickstart.yaml
     """
-    from sweeps.plan import compile_plan
-    from sweeps.status import show_status
+    from sweeps.spec.plan import compile_plan
+    from sweeps.views.status_view import show_status
 
     show_status(compile_plan(file, base), root, as_json)
 
@@ -120,8 +120,8 @@ def stop(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT) -> None:
 
     Example:  ear sweep stop sweeps/quickstart.yaml
     """
-    from sweeps.plan import compile_plan
-    from sweeps.session import SweepFolder
+    from sweeps.driver.driver_state import SweepFolder
+    from sweeps.spec.plan import compile_plan
 
     name = compile_plan(file, base).sweep.name
     folder = SweepFolder(root, name)
@@ -139,8 +139,8 @@ def resume(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT) -> Non
 
     Example:  ear sweep resume sweeps/quickstart.yaml
     """
-    from sweeps.plan import compile_plan
-    from sweeps.session import SweepFolder
+    from sweeps.driver.driver_state import SweepFolder
+    from sweeps.spec.plan import compile_plan
 
     compiled = compile_plan(file, base)
     SweepFolder(root, compiled.sweep.name).require_known()

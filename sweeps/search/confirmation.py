@@ -12,10 +12,10 @@ from typing import Any
 from optuna.trial import FrozenTrial
 from scipy import stats
 
-from sweeps.configurations import Configurations
-from sweeps.metric import better
-from sweeps.runs import PlannedRun, RunResult
-from sweeps.search.schema import ConfirmationConfig
+from sweeps.spec.configurations import Configurations
+from sweeps.spec.metric import better
+from sweeps.spec.runs import PlannedRun, RunResult
+from sweeps.spec.search_schema import ConfirmationConfig
 
 CONFIDENCE = 0.95
 FIRST_FRESH_SEED = 1000  # above the sweep's own

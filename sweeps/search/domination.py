@@ -10,7 +10,7 @@ Optuna's `Study.best_trials` has no answer where nothing is feasible, and keeps 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sweeps.metric import better
+from sweeps.spec.metric import better
 
 
 class Outcome(NamedTuple):

@@ -8,11 +8,6 @@ import optuna
 from optuna.trial import TrialState
 
 from ear.errors import UserError
-from sweeps.configurations import Configurations
-from sweeps.metric import written
-from sweeps.naming import short_names, shown
-from sweeps.runs import PlannedRun
-from sweeps.schema import SweepConfig
 from sweeps.search.best import pareto_front
 from sweeps.search.confirmation import (
     CONFIRMATION,
@@ -23,8 +18,13 @@ from sweeps.search.confirmation import (
     read_confirmed,
 )
 from sweeps.search.removed import STEERED, steered_words
-from sweeps.search.space import evaluation_only, random_points
 from sweeps.search.study import ENDS, JOURNAL, open_journal
+from sweeps.spec.configurations import Configurations
+from sweeps.spec.metric import written
+from sweeps.spec.naming import short_names, shown
+from sweeps.spec.runs import PlannedRun
+from sweeps.spec.schema import SweepConfig
+from sweeps.spec.search_space import evaluation_only, random_points
 
 
 def drawn_runs(sweep: SweepConfig, configurations: Configurations) -> list[PlannedRun]:

@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 from ear.errors import UserError
 from ear.store import Store
 from ear.store.repair import removed_keys
-from sweeps.result_comparison import same_number
-from sweeps.runs import PlannedRun
+from sweeps.spec.result_comparison import same_number
+from sweeps.spec.runs import PlannedRun
 
 STEERED = "steered"  # attribute of the study: trials that came out differently when they were computed anew
 

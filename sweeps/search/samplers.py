@@ -8,7 +8,7 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvin
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, PartialFixedSampler, RandomSampler, TPESampler
 
 from ear.random import stream_seed
-from sweeps.search.schema import SearchConfig
+from sweeps.spec.search_schema import SearchConfig
 
 POPULATION = (8, 50)  # smallest and largest of the genetic algorithm
 

@@ -16,15 +16,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ear.errors import UserError
 from ear.store import Store
-from sweeps.configurations import Configurations
-from sweeps.metric import written
-from sweeps.runs import PlannedRun, RunResult, is_done
-from sweeps.schema import SweepConfig
 from sweeps.search.best import best_trainings, pareto_front, undominated
 from sweeps.search.confirmation import CONFIRMATION, Candidate, chosen, confirmation_runs, confirmed
 from sweeps.search.removed import STEERED, Removed, came_out_alike, refuse_steered, rests_on_results
-from sweeps.search.space import POINTS_IN_VAIN, evaluation_only, starting_point
 from sweeps.search.study import CHOSEN, ENDS, UNFINISHED, Study
+from sweeps.spec.configurations import Configurations
+from sweeps.spec.metric import written
+from sweeps.spec.runs import PlannedRun, RunResult, is_done
+from sweeps.spec.schema import SweepConfig
+from sweeps.spec.search_space import POINTS_IN_VAIN, evaluation_only, starting_point
 
 
 @dataclass

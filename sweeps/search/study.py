@@ -22,10 +22,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ear.errors import UserError
 from ear.files import require_writable
-from sweeps.metric import better
 from sweeps.search.samplers import pruner_for, sampler_for
-from sweeps.search.schema import SearchConfig
-from sweeps.search.space import draw
+from sweeps.spec.metric import better
+from sweeps.spec.search_schema import SearchConfig
+from sweeps.spec.search_space import draw
 
 JOURNAL = "study.journal"
 CHOSEN = "chosen"  # attribute of the study: trials that were to be measured again, by whichever driver

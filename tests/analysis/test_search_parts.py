@@ -9,7 +9,7 @@ from analysis.results import METRICS, SweepResults
 from analysis.samples import MOST_PANELS, panels_of
 from analysis.search import listed, ranked, search_findings, search_table
 from analysis.statistics import summarise
-from sweeps.search.schema import BoundConfig
+from sweeps.spec.search_schema import BoundConfig
 
 ALPHA, EPSILON = "scoring.alpha", "scoring.epsilon"
 AXES = [ALPHA, EPSILON]  # the second one drawn only now and then

@@ -18,15 +18,15 @@ import ear.run
 from ear.evaluation import Evaluation
 from ear.store import Store
 from ear.training import TrainingRecord
-from sweeps.conductor import Conductor
-from sweeps.plan import Plan, compile_plan
-from sweeps.ray_cluster import ray_cluster
-from sweeps.runner import fit
-from sweeps.runs import PlannedRun, RunResult
-from sweeps.session import Session, SweepFolder
-from sweeps.source import Grid
-from sweeps.tracking import Tracker
-from sweeps.work import Task
+from sweeps.driver.driver_state import Session, SweepFolder
+from sweeps.driver.event_handler import Conductor
+from sweeps.driver.ray_cluster import ray_cluster
+from sweeps.driver.run_sweep import fit
+from sweeps.driver.scheduler import Task
+from sweeps.search.run_source import Grid
+from sweeps.spec.plan import Plan, compile_plan
+from sweeps.spec.runs import PlannedRun, RunResult
+from sweeps.tracking.writer import Tracker
 
 CURVE = [TrainingRecord(step, 1.0, 1.0, 1e-3, 1.0) for step in range(25, 1201, 25)]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from interrupt import interrupting
 
-from sweeps.plan import compile_plan
-from sweeps.tree import StageTree, Steps
+from sweeps.spec.plan import compile_plan
+from sweeps.spec.stage_tree import StageTree, Steps
 
 PAPER = Path(__file__).parents[2] / "sweeps" / "paper"
 ALPHAS = [round(1 + index / 20, 2) for index in range(10)]

@@ -121,7 +121,7 @@ def test_everything_is_on_the_disk_before_it_gets_its_name(store: Store, monkeyp
 
 
 def test_one_damaged_entry_hides_no_other_from_the_list_and_the_forecast(store: Store) -> None:
-    from sweeps.forecast import newest_entries
+    from sweeps.views.forecast import newest_entries
 
     publish(store, A)
     publish(store, B)

@@ -10,8 +10,8 @@ from faked import FakedSlurm, fake_slurm
 
 from ear.store import Store
 from slurm.submission import RECORD, JobRecord
-from sweeps.plan import compile_plan
-from sweeps.runner import open_source
+from sweeps.driver.run_sweep import open_source
+from sweeps.spec.plan import compile_plan
 
 SWEEP = "name: tiny\nspace: {scoring.alpha: [1.0, 1.5]}\n"
 TWINS = "name: twins\nspace: {model: [{width: 8, depth: 1, heads: 1}, {width: 8, depth: 1, heads: 1, mlp_ratio: 4}]}\n"

@@ -31,7 +31,7 @@ from jobs import (
 from ear.store import Store
 from slurm.queue import task_states
 from slurm.submission import JobRecord
-from sweeps.plan import compile_plan
+from sweeps.spec.plan import compile_plan
 
 STEPS = 2500  # a minute or two of training for each of two runs
 STEPS_BETWEEN_CHECKPOINTS = 400  # trained in the second between two, and while one is written

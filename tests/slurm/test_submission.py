@@ -19,7 +19,7 @@ from slurm.cli import launch
 from slurm.profile import Profile
 from slurm.stopping import last_stop, request_stop
 from slurm.submission import HEAL, RECORD, JobRecord, Request, Submission
-from sweeps.plan import compile_plan
+from sweeps.spec.plan import compile_plan
 
 GOLDEN = Path(__file__).with_name("golden")
 EVERYTHING = {

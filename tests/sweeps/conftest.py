@@ -2,7 +2,7 @@
 
 import pytest
 
-from sweeps import work
+from sweeps.driver import scheduler as work
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from typing import Any
 from simulated import Hands, plan_of
 
 from ear.store import Store
-from sweeps.runs import PlannedRun
+from sweeps.driver.scheduler import Work
 from sweeps.search.search import Search
-from sweeps.work import Work
+from sweeps.spec.runs import PlannedRun
 
 SPACE = """
   space:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from ear.evaluation import Evaluation
 from ear.store import Store
-from sweeps.plan import Plan, compile_plan
-from sweeps.runs import PlannedRun
-from sweeps.tree import TrainingNode
-from sweeps.work import Task, Work
+from sweeps.driver.scheduler import Task, Work
+from sweeps.spec.plan import Plan, compile_plan
+from sweeps.spec.runs import PlannedRun
+from sweeps.spec.stage_tree import TrainingNode
 
 OVER = object()
 

@@ -9,9 +9,9 @@ from tracked import points
 from analysis.results import SweepResults, load_results
 from ear.errors import UserError
 from ear.store import Store
-from sweeps.mlflow_client import open_client
-from sweeps.plan import Plan
-from sweeps.records import SweepRecords
+from sweeps.spec.plan import Plan
+from sweeps.tracking.mlflow_client import open_client
+from sweeps.tracking.mlflow_runs import SweepRecords
 
 AXIS = "training.stages.{}.train_temperature"
 GRID = "name: spelled\nspace: {{{axis}: [0.9, 0.95, 1.0]}}\nseeds: [0, 1]\n"

@@ -12,17 +12,17 @@ import pytest
 from simulated import plan_of
 
 from ear.store import Store
-from sweeps import runner
-from sweeps.conductor import NODES_LOST, Conductor
-from sweeps.plan import Plan
-from sweeps.ray_cluster import ClusterLost
-from sweeps.session import Session, SweepFolder
-from sweeps.source import Grid
-from sweeps.task_messages import Order, Report
-from sweeps.tracking import Tracker
-from sweeps.trainable import StageTrial, whose
-from sweeps.trial_processes import TrialProcesses
-from sweeps.work import Work
+from sweeps.driver import run_sweep as runner
+from sweeps.driver.driver_state import Session, SweepFolder
+from sweeps.driver.event_handler import NODES_LOST, Conductor
+from sweeps.driver.ray_cluster import ClusterLost
+from sweeps.driver.scheduler import Work
+from sweeps.search.run_source import Grid
+from sweeps.spec.plan import Plan
+from sweeps.tracking.writer import Tracker
+from sweeps.trial.helper_processes import TrialProcesses
+from sweeps.trial.messages import Order, Report
+from sweeps.trial.trainable import StageTrial, whose
 
 SWEEP = "name: s\nset: {training.stages: [{steps: 100, learning_rate: 0.001}]}\nspace: {scoring.alpha: [1.0, 1.5]}\n"
 BROKEN = """Failure # 1 (occurred at 2026-11-26)

@@ -3,8 +3,8 @@
 import pytest
 from rich.console import Console
 
-from sweeps import board as board_module
-from sweeps.board import ROWS_KEPT, Board, Counts, Row, clock
+from sweeps.driver import progress_table as board_module
+from sweeps.driver.progress_table import ROWS_KEPT, Board, Counts, Row, clock
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from ear.errors import UserError
-from sweeps.plan import compile_plan
-from sweeps.repeated import first_repeated
+from sweeps.spec.plan import compile_plan
+from sweeps.spec.repeated import first_repeated
 
 
 def plan(folder: Path, **values: Any) -> Any:

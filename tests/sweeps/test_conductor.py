@@ -7,13 +7,13 @@ from simulated import plan_of, publish_training
 
 from ear.store import Store
 from ear.training import TrainingRecord
-from sweeps import conductor as conductor_module
-from sweeps.conductor import Conductor
-from sweeps.session import Session, SweepFolder
-from sweeps.source import Grid
-from sweeps.task_messages import Report
-from sweeps.tracking import Tracker
-from sweeps.work import Work
+from sweeps.driver import event_handler as conductor_module
+from sweeps.driver.driver_state import Session, SweepFolder
+from sweeps.driver.event_handler import Conductor
+from sweeps.driver.scheduler import Work
+from sweeps.search.run_source import Grid
+from sweeps.tracking.writer import Tracker
+from sweeps.trial.messages import Report
 
 SWEEP = """
 name: stopped

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from searching import searching, text
 from simulated import plan_of, work_through
 
-from sweeps.runs import PlannedRun
 from sweeps.search.confirmation import MOST_CONFIRMED, spread
 from sweeps.search.outcome import describe, drawn_runs
 from sweeps.search.search import Search
+from sweeps.spec.runs import PlannedRun
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 

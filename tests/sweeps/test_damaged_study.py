@@ -13,11 +13,11 @@ from simulated import plan_of
 
 from ear.errors import UserError
 from ear.store import Store
+from sweeps.driver.driver_state import SweepFolder
 from sweeps.search.outcome import describe
 from sweeps.search.search import Search
 from sweeps.search.study import JOURNAL
-from sweeps.session import SweepFolder
-from sweeps.status import known_ends, known_tree
+from sweeps.views.status_view import known_ends, known_tree
 
 DAMAGES: dict[str, Callable[[list[bytes]], list[bytes]]] = {
     "bytes that are no text": lambda lines: [b"\xff\xfe" + lines[0], *lines[1:]],

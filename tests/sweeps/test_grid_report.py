@@ -15,12 +15,12 @@ from analysis.report import Report, write_report
 from ear.store import Store
 from ear.store.collect import find_garbage
 from ear.store.uses import recorded_uses
-from sweeps.naming import is_reserved
-from sweeps.plan import Plan
-from sweeps.runner import run_sweep
-from sweeps.runs import PlannedRun
-from sweeps.tracking import Tracker
-from sweeps.tree import TrainingNode
+from sweeps.driver.run_sweep import run_sweep
+from sweeps.spec.naming import is_reserved
+from sweeps.spec.plan import Plan
+from sweeps.spec.runs import PlannedRun
+from sweeps.spec.stage_tree import TrainingNode
+from sweeps.tracking.writer import Tracker
 
 
 @pytest.fixture(scope="module")

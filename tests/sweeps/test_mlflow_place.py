@@ -18,11 +18,12 @@ from tracked import assert_whole, children, finished_plan, local_client
 
 from ear.errors import UserError
 from ear.store import Store
-from sweeps import mlflow_database, tracking
-from sweeps.mlflow_client import VARIABLE, DatabaseLockedError, in_a_line, open_client, tracking_uri
-from sweeps.mlflow_database import artifact_folder, local_folder, sqlite_file, sqlite_uri
-from sweeps.plan import Plan
-from sweeps.tracking import Tracker
+from sweeps.spec.plan import Plan
+from sweeps.tracking import mlflow_database
+from sweeps.tracking import writer as tracking
+from sweeps.tracking.mlflow_client import VARIABLE, DatabaseLockedError, in_a_line, open_client, tracking_uri
+from sweeps.tracking.mlflow_database import artifact_folder, local_folder, sqlite_file, sqlite_uri
+from sweeps.tracking.writer import Tracker
 
 
 @pytest.fixture(scope="module")

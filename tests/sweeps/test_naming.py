@@ -11,10 +11,10 @@ from simulated import plan_of
 
 from ear.config.schema import StageConfig
 from ear.terminal import terminal
-from sweeps.board import Row, rows_table
-from sweeps.naming import is_reserved, plain, short_names, shown
+from sweeps.driver.progress_table import Row, rows_table
 from sweeps.search.confirmation import confirmation_runs
-from sweeps.summary import said
+from sweeps.spec.naming import is_reserved, plain, short_names, shown
+from sweeps.views.plan_view import said
 
 NAMES = {
     "the last name where that is enough": (["scoring.alpha", "sampling.cfg"], ["alpha", "cfg"]),

@@ -22,10 +22,10 @@ from typer import Exit
 from werkzeug.test import Client
 
 from ear.code import code_environment
-from sweeps.mlflow_client import open_client
-from sweeps.page_access import NO_TOKEN, WRONG_HOST, WRONG_ORIGIN, Guarded
-from sweeps.study_pages import study_pages
-from sweeps.ui import GUNICORN, Server, serve
+from sweeps.tracking.mlflow_client import open_client
+from sweeps.ui.command import GUNICORN, Server, serve
+from sweeps.ui.page_access import NO_TOKEN, WRONG_HOST, WRONG_ORIGIN, Guarded
+from sweeps.ui.study_pages import study_pages
 
 SECONDS_TO_START = 120.0
 TOKEN = "t0ken"
@@ -70,7 +70,7 @@ def set_traps(folder: Path) -> Path:
 
 def test_python_files_of_the_working_directory_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(set_traps(tmp_path))
-    check = [sys.executable, "-P", "-m", "gunicorn", *GUNICORN, "--check-config", "sweeps.page_access:answer"]
+    check = [sys.executable, "-P", "-m", "gunicorn", *GUNICORN, "--check-config", "sweeps.ui.page_access:answer"]
     with pytest.raises(Exit):  # it ends by itself
         serve({"pages": Server(check)})
     assert not (tmp_path / "ran").exists()

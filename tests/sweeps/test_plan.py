@@ -14,9 +14,9 @@ from ear.data import file_hashes
 from ear.data.image_folder import list_images
 from ear.errors import UserError
 from ear.store import Store
-from sweeps.plan import compile_plan
-from sweeps.summary import show_plan
-from sweeps.tree import StageTree, Steps
+from sweeps.spec.plan import compile_plan
+from sweeps.spec.stage_tree import StageTree, Steps
+from sweeps.views.plan_view import show_plan
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "sweep_schema.json"

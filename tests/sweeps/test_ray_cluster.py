@@ -16,13 +16,13 @@ from ray._private.node import Node
 
 import slurm
 import sweeps
-from sweeps.ray_cluster import ClusterLost, require_alive, started_or_lost
+from sweeps.driver.ray_cluster import ClusterLost, require_alive, started_or_lost
 
 NOBODY = 65534
 PROGRAM = """
 import json, os, signal, stat
 from pathlib import Path
-from sweeps.ray_cluster import ClusterLost, ray_cluster, require_alive
+from sweeps.driver.ray_cluster import ClusterLost, ray_cluster, require_alive
 os.environ["CUDA_VISIBLE_DEVICES"] = "0,1"
 MODULES = [("sweeps", "trainable"), ("slurm", "gang")]
 with ray_cluster(1, 2) as folder:

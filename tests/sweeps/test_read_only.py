@@ -20,13 +20,13 @@ from analysis.report import write_report
 from ear.cli.store import list_, verify
 from ear.errors import UserError
 from ear.store import Store
-from sweeps.board import Board, Counts
 from sweeps.cli import plan as show_plan
 from sweeps.cli import status as show_status
-from sweeps.plan import Plan
+from sweeps.driver.driver_state import Session, SweepFolder
+from sweeps.driver.progress_table import Board, Counts
 from sweeps.search.outcome import load_study
-from sweeps.session import Session, SweepFolder
-from sweeps.tracking import Tracker
+from sweeps.spec.plan import Plan
+from sweeps.tracking.writer import Tracker
 
 
 @pytest.fixture(scope="module")

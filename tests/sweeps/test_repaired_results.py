@@ -13,9 +13,9 @@ from ear.errors import UserError
 from ear.store import Store
 from ear.store.repair import REMOVED, repair
 from ear.store.verify import verify
-from sweeps.mlflow_client import open_client
-from sweeps.plan import Plan
-from sweeps.records import SweepRecords
+from sweeps.spec.plan import Plan
+from sweeps.tracking.mlflow_client import open_client
+from sweeps.tracking.mlflow_runs import SweepRecords
 
 
 def test_numbers_of_removed_results_are_refused_and_then_corrected(

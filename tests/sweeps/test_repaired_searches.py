@@ -12,12 +12,12 @@ from analysis.report import refuse_damaged_search, write_report
 from ear.errors import UserError
 from ear.store import Store
 from ear.store.repair import REMOVED
-from sweeps.runner import run_sweep
-from sweeps.runs import PlannedRun
+from sweeps.driver.run_sweep import run_sweep
+from sweeps.driver.scheduler import Work
 from sweeps.search.outcome import describe
 from sweeps.search.search import Search
-from sweeps.tracking import Tracker
-from sweeps.work import Work
+from sweeps.spec.runs import PlannedRun
+from sweeps.tracking.writer import Tracker
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 

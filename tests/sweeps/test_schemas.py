@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from ear.config import RunConfig
 from ear.config.schema import GeneratorConfig, StageConfig
 from slurm.profile import Profile
-from sweeps.schema import SweepConfig
+from sweeps.spec.schema import SweepConfig
 
 
 def lax(schema: Any, path: str = "") -> Iterator[str]:

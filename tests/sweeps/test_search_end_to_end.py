@@ -9,9 +9,9 @@ import pytest
 from mlflow.entities import Run
 
 from ear.store import Store
-from sweeps.plan import compile_plan
-from sweeps.runs import is_done
 from sweeps.search.outcome import ends_without_result, load_study, studied_runs
+from sweeps.spec.plan import compile_plan
+from sweeps.spec.runs import is_done
 
 EAR = str(Path(sys.executable).parent / "ear")
 SEARCH = """

@@ -9,8 +9,8 @@ from optuna.trial import FrozenTrial
 from searching import searching, text
 from simulated import work_through
 
-from sweeps.runs import PlannedRun
 from sweeps.search.search import Search
+from sweeps.spec.runs import PlannedRun
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 

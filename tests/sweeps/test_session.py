@@ -16,13 +16,13 @@ import pytest
 from ear.errors import UserError
 from slurm.allocation import LAST_STOP
 from slurm.stopping import last_stop
-from sweeps.session import Session, SweepFolder
+from sweeps.driver.driver_state import Session, SweepFolder
 
 DRIVER = """
 import sys
 from pathlib import Path
-from sweeps.board import Board, Counts
-from sweeps.session import Session, SweepFolder
+from sweeps.driver.progress_table import Board, Counts
+from sweeps.driver.driver_state import Session, SweepFolder
 with Session(SweepFolder(Path(sys.argv[1]), "s")).opened() as session:
     session.write(Board("s", 1, lambda: Counts(0, 0, 0, 0, "")))
     print("at work", flush=True)

@@ -8,7 +8,7 @@ from simulated import plan_of
 
 from ear.run import Run
 from ear.store import Store
-from sweeps.runs import PlannedRun
+from sweeps.spec.runs import PlannedRun
 
 GRID = """
 name: shared

@@ -15,9 +15,9 @@ from tracked import assert_whole, finished_plan, local_client, write
 
 from ear.errors import UserError
 from ear.store import Store
-from sweeps import tracking
-from sweeps.plan import Plan
-from sweeps.tracking import Tracker
+from sweeps.spec.plan import Plan
+from sweeps.tracking import writer as tracking
+from sweeps.tracking.writer import Tracker
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_the_other_driver_takes_over_from_a_writer_that_just_died(plan: Plan, tm
 CREATE = """
 import sys
 from pathlib import Path
-from sweeps.mlflow_client import open_client
+from sweeps.tracking.mlflow_client import open_client
 print("begin", flush=True)
 open_client(Path(sys.argv[1]))
 """

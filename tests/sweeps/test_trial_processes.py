@@ -40,7 +40,7 @@ TWO_GPUS = {"SLURM_JOB_ID": "1", "SLURM_PROCID": "0", "SLURM_CPUS_ON_NODE": "1",
 BLOCKED = """
 import json, os, psutil, time
 os.environ["GLOO_SOCKET_IFNAME"] = "eth0"  # as clusters give
-from sweeps.trial_processes import TrialProcesses
+from sweeps.trial.helper_processes import TrialProcesses
 with TrialProcesses(2).act("advance"):  # for which the helper has no trainer: it fails
     ports = psutil.Process().net_connections("inet")
     print(json.dumps([port.laddr.ip for port in ports if port.status == psutil.CONN_LISTEN]), flush=True)
@@ -97,7 +97,7 @@ class Sweep:
         for process in psutil.process_iter():
             try:
                 ours = process.environ().get(MARK) == str(self.root)
-                if ours and "sweeps.trial_processes" in process.cmdline():
+                if ours and "sweeps.trial.helper_processes" in process.cmdline():
                     found.append(process.pid)
             except psutil.Error:
                 continue

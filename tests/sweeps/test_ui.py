@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from ear.errors import UserError
-from sweeps.ui import find_study, mlflow_server, ui
+from sweeps.ui.command import find_study, mlflow_server, ui
 
 # A server with a worker that ignores being asked to end.
 SERVER = """
@@ -23,7 +23,7 @@ time.sleep({seconds})
 """
 SERVE = """
 import sys
-from sweeps.ui import Server, serve
+from sweeps.ui.command import Server, serve
 serve({name: Server([sys.executable, "-c", code]) for name, code in zip("ab", sys.argv[1:])})
 """
 

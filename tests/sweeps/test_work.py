@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from simulated import Hands, plan_of, publish_training, work_through
 
 from ear.store import Store
-from sweeps.batches import BATCH
-from sweeps.source import Grid
-from sweeps.work import Work
+from sweeps.driver.evaluation_batches import BATCH
+from sweeps.driver.scheduler import Work
+from sweeps.search.run_source import Grid
 
 GRID = """
 name: grid

@@ -9,9 +9,9 @@ from simulated import plan_of, publish_evaluation, publish_training
 
 from ear.store import Store
 from ear.training import TrainingRecord
-from sweeps.plan import Plan
-from sweeps.records import flatten
-from sweeps.tracking import Tracker
+from sweeps.spec.plan import Plan
+from sweeps.tracking.mlflow_runs import flatten
+from sweeps.tracking.writer import Tracker
 
 GRID = "name: tracked\nspace: {scoring.alpha: [1.0, 1.25, 1.5, 1.75]}\n"
 

@@ -1,0 +1,142 @@
+"""Points of a space to validated configurations, ten thousand of them in a second.
+
+A point differs from the base in a few sections, and points share most of theirs: so a section is validated once for
+each combination of its own parameters, and a point is put together from sections.
+"""
+
+import json
+import warnings
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError, create_model
+
+from ear.config import RunConfig, config_hash
+from ear.config.hashing import digest
+from ear.config.loading import read_config, set_dotted, validate
+from ear.config.schema import Section
+from ear.errors import UserError
+from sweeps.spec.naming import plain, short_names
+from sweeps.spec.runs import PlannedRun
+from sweeps.spec.schema import SweepConfig
+
+
+class Configurations:
+    """The configurations of one sweep: its base, its `set`, and the parameters of a point."""
+
+    def __init__(self, sweep: SweepConfig, source: Path) -> None:
+        """
+        Raises:
+            UserError: the base can't be read or is not valid.
+        """
+        self._source = source
+        part = "base"
+        try:
+            self._values = read_config(sweep.base)
+            part = "set"
+            for parameter, value in sweep.set.items():
+                set_dotted(self._values, parameter, value)
+        except UserError as error:
+            raise UserError(f"{source}: {part}: {error}") from error
+        threads = max(1, sweep.resources.cpus // sweep.resources.processes)
+        set_dotted(self._values, "execution.threads", threads)
+        self.base = validate(RunConfig, self._values, source=f"{source}: {'set' if sweep.set else 'base'}")
+        self.names = short_names(sweep.search.space if sweep.search else sweep.space)
+        """What labels call the parameters of the space."""
+        self._sections: dict[str, Any] = {}  # a section's parameters, as JSON -> the section
+
+    def run(self, parameters: Mapping[str, Any], seed: int) -> PlannedRun:
+        """
+        Raises:
+            UserError: a parameter is unknown, of the wrong type, out of range, or does not fit another one.
+        """
+        config = self.config(parameters, seed)
+        # The validated values: what stands in the YAML may say 1 or "1.5" where a run has 1.0 or 1.5.
+        values = {parameter: plain(value_of(config, parameter)) for parameter in parameters}
+        return PlannedRun(values, config, {name: self.names.get(name, name) for name in parameters})
+
+    def check(self, parameters: Mapping[str, Any], place: str) -> None:
+        """
+        Raises:
+            UserError: these values are not valid, each by itself; they may well need others beside them.
+        """
+        for parameter, value in parameters.items():
+            section = parameter.split(".")[0]
+            values = deepcopy({section: self._values[section]} if section in self._values else {})
+            self._set(values, parameter, value)
+            self._validate_section(section, values, f"{self._source}: {place}")
+
+    def value(self, parameter: str) -> Any:
+        """The base's own value of a dotted parameter."""
+        return value_of(self.base, parameter)
+
+    def config(self, parameters: Mapping[str, Any], seed: int) -> RunConfig:
+        """The base with these dotted parameters and this seed."""
+        by_section: dict[str, dict[str, Any]] = {}
+        for parameter, value in parameters.items():
+            by_section.setdefault(parameter.split(".")[0], {})[parameter] = value
+        point = dict(self.base)
+        for section, changes in by_section.items():
+            point[section] = self._section(section, changes)
+        point["seed"] = seed
+        try:
+            with warnings.catch_warnings(action="ignore"):  # each section's was given when it was validated
+                return RunConfig.model_validate(point)  # fields of sections that are valid are not looked at again
+        except ValidationError:
+            return self._explain(parameters, seed)
+
+    def _section(self, name: str, changes: dict[str, Any]) -> Any:
+        key = json.dumps(changes)
+        if key not in self._sections:
+            values = deepcopy({name: self._values[name]} if name in self._values else {})
+            for parameter, value in changes.items():
+                self._set(values, parameter, value)
+            self._sections[key] = self._validate_section(name, values, f"{self._source}: space")
+        return self._sections[key]
+
+    def _validate_section(self, name: str, values: dict[str, Any], source: str) -> Any:
+        field = RunConfig.model_fields.get(name)
+        if field is None:  # let the schema say what there is
+            validate(RunConfig, {**self._values, **values}, source=source)
+            raise AssertionError(name)
+        part: Any = create_model("Part", __base__=Section, **{name: (field.annotation, field)})  # type: ignore[call-overload]
+        return getattr(validate(part, values, source=source), name)
+
+    def _explain(self, parameters: Mapping[str, Any], seed: int) -> RunConfig:
+        """Validates a point from its plain values, for the message."""
+        values = deepcopy(self._values)
+        for parameter, value in {**parameters, "seed": seed}.items():
+            self._set(values, parameter, value)
+        return validate(RunConfig, values, source=f"{self._source}: space")
+
+    def _set(self, values: dict[str, Any], parameter: str, value: Any) -> None:
+        try:
+            set_dotted(values, parameter, value)
+        except UserError as error:
+            raise UserError(f"{self._source}: space: {error}") from error
+
+    @property
+    def digest(self) -> str:
+        """Changes with everything in the base that can change a result, and with where the files lie that it names.
+
+        The seed is left out, which a sweep's own replace. Files count by their place, since a search is also looked at
+        where they can't be read.
+        """
+        base = self.base.model_copy(update={"seed": 0})
+        files = base.training.initial_checkpoint, base.evaluation.statistics, base.evaluation.extractor_weights
+        return digest([config_hash(base), files])[:32]
+
+    @property
+    def earlier_digest(self) -> str:
+        """What studies of earlier versions have instead: of all values, as they stand in the YAML."""
+        return digest(self._values)[:32]
+
+
+def value_of(config: RunConfig, parameter: str) -> Any:
+    """The value of a dotted parameter; numbers index tuples, negative ones from their end."""
+    found: Any = config
+    for part in parameter.split("."):
+        found = found[int(part)] if isinstance(found, tuple) else getattr(found, part)
+    return found

@@ -1,0 +1,122 @@
+"""A sweep's YAML compiled into runs, or into a space that is searched; nothing is computed."""
+
+import itertools
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ear.config.hashing import digest
+from ear.config.loading import read_yaml, validate, yaml_files
+from ear.errors import UserError
+from ear.evaluation.measurable import unmeasured
+from sweeps.spec.axes import refuse_axes, refuse_measures, refuse_overlaps
+from sweeps.spec.configurations import Configurations
+from sweeps.spec.identity import SweepIdentity
+from sweeps.spec.runs import PlannedRun
+from sweeps.spec.schema import SweepConfig
+from sweeps.spec.search_space import check_search
+from sweeps.spec.stage_tree import StageTree
+from sweeps.trial.messages import IntermediateConfig
+
+
+@dataclass(frozen=True)
+class Plan:
+    source: Path  # the sweep's YAML
+    sweep: SweepConfig
+    configurations: Configurations
+    runs: tuple[PlannedRun, ...]  # of a grid
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """That the plan was read from."""
+        return self.source, *yaml_files(self.sweep.base)
+
+    @cached_property
+    def tree(self) -> StageTree:
+        """Of a grid.
+
+        Raises:
+            UserError: two axes lead to the same run, or the dataset is not there.
+        """
+        tree = StageTree()
+        for run in self.runs:
+            if not tree.add(run):
+                raise self._twins(tree.runs[run.keys.evaluation], run)
+        return tree
+
+    def refuse_twins(self) -> None:
+        """As `tree` does, without a look at data or checkpoints, which may lie where only a cluster's nodes see them.
+
+        Raises:
+            UserError: two axes lead to the same run.
+        """
+        known: dict[str, PlannedRun] = {}
+        for run in self.runs:
+            twin = known.setdefault(run.config.model_dump_json(), run)
+            if twin is not run:
+                raise self._twins(twin, run)
+
+    def _twins(self, one: PlannedRun, other: PlannedRun) -> UserError:
+        return UserError(
+            f"{self.source}: space: {one.label} and {other.label} are the same run; "
+            "take out the axis or the value that changes nothing."
+        )
+
+    @property
+    def identity(self) -> SweepIdentity:
+        """The same runs under the same name are the same sweep; so is a search of the same space."""
+        searched = self.sweep.search.identity() if self.sweep.search else None
+        computed = [self.configurations.digest, searched, self.sweep.seeds] if searched else list(self.tree.runs)
+        return SweepIdentity(
+            name=self.sweep.name,
+            digest=digest([self.sweep.name, computed])[:32],
+            axes=tuple(self.sweep.search.space if self.sweep.search else self.sweep.space),
+            objectives=tuple(self.sweep.objectives),
+            source=self.source,
+            resolved=self.sweep.model_dump(mode="json"),
+        )
+
+    @property
+    def intermediate(self) -> IntermediateConfig | None:
+        """What trials are to measure during training."""
+        stopping = self.sweep.search.early_stopping if self.sweep.search else None
+        return IntermediateConfig(stopping.every, stopping.metric, stopping.images) if stopping else None
+
+
+def compile_plan(path: Path, base: str | None = None) -> Plan:
+    """Reads and validates a sweep, on another base where one is given, and every configuration in it; computes nothing.
+
+    Raises:
+        UserError: naming the file, the place in it and the remedy.
+    """
+    sweep = validate(SweepConfig, read_yaml(path), source=str(path))
+    if base is not None:
+        sweep = sweep.on(base)
+    elif Path(sweep.base).suffix in (".yaml", ".yml"):
+        sweep = sweep.model_copy(update={"base": str(path.parent / sweep.base)})
+    configurations = Configurations(sweep, path)
+    refuse_overlaps(sweep, configurations.base, path)
+    refuse_axes(sweep, configurations, path)
+    _refuse_unmeasured(sweep, configurations, path)
+    if sweep.search is not None:
+        check_search(sweep, configurations, path)
+        return Plan(path, sweep, configurations, ())
+    runs = tuple(
+        configurations.run(dict(zip(sweep.space, values, strict=True)), seed)
+        for values in itertools.product(*sweep.space.values())
+        for seed in sweep.seeds
+    )
+    refuse_measures(runs, sweep.space, path)
+    return Plan(path, sweep, configurations, runs)
+
+
+def _refuse_unmeasured(sweep: SweepConfig, configurations: Configurations, path: Path) -> None:
+    """Metrics that decide and that no evaluation will have.
+
+    Raises:
+        UserError: one of them is there.
+    """
+    missing = unmeasured(configurations.base.evaluation)
+    for name in (*sweep.objectives, *(sweep.search.constraints if sweep.search else ())):
+        if name in missing:
+            raise UserError(f"{path}: {name} can't be measured: {missing[name]}.")

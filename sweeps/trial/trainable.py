@@ -1,0 +1,171 @@
+"""What a trial does inside its Ray worker: trains one stage, then evaluates what is pending on it."""
+
+import errno
+import re
+import signal
+import time
+from traceback import format_exc
+from typing import Any
+
+from ray.tune import Trainable
+
+from ear.code import OtherCodeError, code_digest, require_same_code
+from ear.config import RunConfig
+from ear.errors import UserError
+from ear.evaluation.intermediate import few_image_fid
+from ear.files import is_there
+from ear.run import Run
+from ear.store import Store
+from ear.training import Trainer
+from ear.training.checkpoint import CHECKPOINT
+from sweeps.driver.resources import this_place
+from sweeps.trial.helper_processes import TrialProcesses
+from sweeps.trial.log import output_to, say
+from sweeps.trial.messages import Fault, Order, Report
+
+REPORT_SECONDS = 1.0  # of training between two reports
+PLACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # which the next trial would meet too
+
+
+class StopRequestedError(Exception):
+    """The driver wants to end: a training is saved, an evaluation given up."""
+
+
+class StageTrial(Trainable):
+    """Tune's trial. Its results are in the store; what it reports is progress only.
+
+    The actor is reused for the next task, which saves the seconds that a new process needs to import torch.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        code_digest()  # of the sources that were just imported, whatever they become while this process lives
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
+        self._processes = TrialProcesses(Order.loads(config["order"]).processes)
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._order = Order.loads(config["order"])
+        self._store: Store | None = None
+        self._trainer: Trainer | None = None
+        self._run: Run | None = None  # the one that is trained
+        self._evaluating: str | None = None
+
+    def step(self) -> dict[str, Any]:
+        """About a second of training, or one evaluation; a fault is reported with its traceback, as a result."""
+        with output_to(self._order.log):
+            try:
+                report = self._advance()
+            except StopRequestedError:
+                report = Report("stopped")
+            except Exception as error:
+                self._trainer = None
+                print(format_exc())
+                report = Report("failed", traceback=format_exc(), evaluation=self._evaluating, fault=whose(error))
+        return report.as_result()
+
+    def _advance(self) -> Report:
+        require_same_code(self._order.code)
+        store = self._store = self._store or Store(self._order.root, on_wait=self._check_stop)
+        if self._order.stage is not None:
+            run = self._run = self._run or self._run_of(self._order.training, store)
+            if run.keys.stages[self._order.stage] not in store:
+                return self._train(run, self._order.stage)
+            self._trainer = None
+        for key, config in self._order.evaluations.items():
+            if key not in store:
+                return self._evaluate(key, config, store)
+        return Report("finished")
+
+    def _run_of(self, config: RunConfig, store: Store) -> Run:
+        return Run(config, store, processes=self._processes.own)
+
+    def _train(self, run: Run, stage: int) -> Report:
+        if self._trainer is None:
+            with self._processes.act("train", self._order.dumps()):
+                self._trainer = run.trainer()
+            which = f"stage {stage + 1} of {len(run.keys.stages)}"
+            say(f"training {which} from step {self._trainer.step}, on {this_place()}")
+        trainer = self._trainer
+        known = len(trainer.history)
+        intermediate: list[tuple[int, float]] = []
+        started = time.monotonic()
+        while run.keys.stages[stage] not in run.store and not intermediate:
+            self._check_stop()
+            before = trainer.step
+            with self._processes.act("advance"):
+                trainer.advance()
+            intermediate = self._intermediate(run, trainer, before)
+            if time.monotonic() - started > REPORT_SECONDS:
+                break
+        records = trainer.history[known:]
+        if records:
+            say(f"step {trainer.step} of {run.config.total_steps}, loss {records[-1].loss:.4f}")
+        if trainer.diverged_at is not None:
+            say(f"diverged at step {trainer.diverged_at}")
+            return Report("finished", trainer.step, records)
+        return Report("training", trainer.step, records, intermediate)
+
+    def _intermediate(self, run: Run, trainer: Trainer, before: int) -> list[tuple[int, float]]:
+        """What early stopping is to see of the steps since `before`, with the step."""
+        settings = self._order.intermediate
+        if settings is None or trainer.finished or trainer.step // settings.every == before // settings.every:
+            return []
+        if settings.metric == "loss":
+            value = trainer.history[-1].loss
+        else:
+            run.save_unfinished(trainer)
+            checkpoint = run.store.workspace(run.keys.stages[trainer.stage]) / CHECKPOINT
+            value = few_image_fid(checkpoint, run.config, run.keys, run.dataset, run.store, settings.images)
+        say(f"step {trainer.step}: {settings.metric} {value:.4f}")
+        return [(trainer.step, value)]
+
+    def _evaluate(self, key: str, config: RunConfig, store: Store) -> Report:
+        run = self._run_of(config, store)
+        outcome = run.training_outcome()
+        assert outcome is not None
+        if outcome.diverged_at is not None:
+            return Report("finished", outcome.step)
+        self._evaluating = key
+        say(f"evaluating {key}")
+        with self._processes.act("evaluate", self._order.dumps(), key):
+            evaluation = run.evaluate(on_images=self._check_stop)
+        self._evaluating = None
+        say(f"FID {evaluation.metrics['fid']:.3f} in {evaluation.seconds:.1f} s")
+        return Report("evaluating", outcome.step)
+
+    def _check_stop(self, _images: float = 0) -> None:
+        """Called as often as something is done, or waited for."""
+        if is_there(self._order.stop):
+            self._save()
+            raise StopRequestedError
+
+    def cleanup(self) -> None:
+        """Called by Tune when it ends the process."""
+        self._save()
+        self._processes.end()
+
+    def _save(self) -> None:
+        """Keeps what was trained since the last checkpoint."""
+        if self._trainer is not None and not self._trainer.finished and self._run is not None:
+            self._run.save_unfinished(self._trainer)
+        self._trainer = None
+
+
+def whose(error: BaseException | None) -> Fault:
+    """Whose fault it is."""
+    while error is not None:
+        # safetensors has errors of its own, which quote the system's number.
+        quoted = re.search(r"\(os error (\d+)\)", str(error))
+        number = error.errno if isinstance(error, OSError) else int(quoted[1]) if quoted else None
+        if number in PLACE_ERRORS:
+            return "place"
+        if isinstance(error, OtherCodeError):
+            return "code"
+        if isinstance(error, UserError):
+            return "input"
+        error = error.__cause__ or error.__context__
+    return "task"

@@ -1,0 +1,204 @@
+"""ear ui: MLflow's pages on the runs, and Optuna's on the studies."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ear.cli.options import DEFAULT_ROOT, Root
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterable
+
+SECONDS_TO_END = 10.0  # for a server that is asked to
+# Every request is checked; one process that answers several at a time; no socket by which it is told what to do.
+GUNICORN = [
+    "--config",
+    "python:sweeps.ui.page_access",
+    "--threads",
+    "8",
+    "--log-level",
+    "warning",
+    "--no-control-socket",
+]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A program that serves pages."""
+
+    command: list[str]
+    environment: dict[str, str] = field(default_factory=dict)  # beside what this process has; nobody else can read it
+
+
+def ui(
+    port: Annotated[
+        int, typer.Option(min=1, max=65534, help="Port on 127.0.0.1; Optuna's pages take the next.")
+    ] = 5000,
+    study: Annotated[
+        str | None, typer.Option(metavar="SWEEP", help="The search to show; the newest one by default.")
+    ] = None,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Open MLflow's pages on the sweeps of an output root, and Optuna's on a search, for you on this machine only.
+
+    The links that it prints have a token, which keeps other users of the machine out. From another machine, first
+    ssh -L 5000:127.0.0.1:5000 -L 5001:127.0.0.1:5001 MACHINE.
+
+    \b
+    Examples:
+      ear ui --port 5001
+      ear ui --study search
+    """
+    import secrets
+
+    from ear.credentials import shown
+    from sweeps.tracking.mlflow_client import is_server, open_client, tracking_uri
+    from sweeps.ui.page_access import TOKEN
+
+    journal = find_study(root, study)
+    client = open_client(root, reading=True)  # whose database may be a copy that goes with it
+    token = secrets.token_urlsafe(24)
+    servers: dict[str, Server] = {}
+    if is_server(tracking_uri(root)):
+        typer.echo(f"MLflow is on {shown(tracking_uri(root))} (MLFLOW_TRACKING_URI)")
+    else:
+        servers[f"MLflow on {link(port, token)}"] = mlflow_server(client.tracking_uri, port)
+    if journal is not None:
+        from sweeps.search.study import open_journal  # imports Optuna
+
+        open_journal(journal)  # what can't be read is said here, not by a server that ends
+        servers[f"Optuna's dashboard of {journal.parent.name} on {link(port + 1, token)}"] = study_server(
+            journal, port + 1
+        )
+    for server in servers.values():
+        server.environment[TOKEN] = token
+    if servers:
+        serve(servers)
+
+
+def link(port: int, token: str) -> str:
+    return f"http://127.0.0.1:{port}/?token={token}"
+
+
+def find_study(root: Path, name: str | None) -> Path | None:
+    """The journal of a search, the newest one where none is named; None where there is none.
+
+    Raises:
+        UserError: there is no search of that name.
+    """
+    from ear.errors import UserError
+
+    journals = sorted(root.glob("*/study.journal"), key=lambda path: path.stat().st_mtime)
+    if name is None:
+        return journals[-1] if journals else None
+    for journal in journals:
+        if journal.parent.name == name:
+            return journal
+    known = ", ".join(journal.parent.name for journal in journals) or "none"
+    raise UserError(f"There is no search {name!r} under {root}; there is {known}.")
+
+
+def mlflow_server(tracking_uri: str, port: int) -> Server:
+    """By MLflow's command, behind gunicorn, whose settings can have a hook; its own checks let more in than ours."""
+    import os
+    import shlex
+    import sys
+
+    command = [sys.executable, "-P", "-W", "ignore::FutureWarning", "-m", "mlflow", "server"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--gunicorn-opts", shlex.join(GUNICORN)]
+    return Server(
+        command,
+        {
+            "MLFLOW_BACKEND_STORE_URI": anywhere(tracking_uri),  # which may hold a password
+            "MLFLOW_ARTIFACTS_DESTINATION": anywhere(os.environ.get("MLFLOW_ARTIFACTS_DESTINATION") or "mlartifacts"),
+            "MLFLOW_SERVER_ALLOWED_HOSTS": "127.0.0.1,127.0.0.1:*,localhost,localhost:*",
+            "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
+        },
+    )
+
+
+def anywhere(address: str) -> str:
+    """A database's or a folder's address that means the same in every working directory."""
+    from sweeps.tracking.mlflow_database import sqlite_file
+
+    if (file := sqlite_file(address)) is not None and not file.name.startswith("file:"):
+        from sqlalchemy import make_url
+
+        return make_url(address).set(database=str(file.absolute())).render_as_string(hide_password=False)
+    return address if ":" in address else str(Path(address).absolute())
+
+
+def study_server(journal: Path, port: int) -> Server:
+    import sys
+
+    pages = f"sweeps.ui.study_pages:study_pages({str(journal.resolve())!r})"
+    return Server([sys.executable, "-P", "-m", "gunicorn", *GUNICORN, "--bind", f"127.0.0.1:{port}", pages])
+
+
+def serve(servers: dict[str, Server]) -> None:
+    """Runs them until Ctrl-C; when one of them ends, so do the others.
+
+    They run in an empty folder: gunicorn looks for every module in the working directory first, with `-P` too.
+
+    Raises:
+        Exit: one ended by itself.
+    """
+    import os
+    import subprocess
+    import time
+
+    from ear.code import code_environment
+    from ear.interrupt import on_interrupt
+    from ear.temporary import temporary_folder
+
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+    ended: list[str] = []
+    stopped = False
+
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+
+    with temporary_folder() as empty, on_interrupt(stop):
+        try:
+            # In groups of their own: Ctrl-C reaches this process alone, which then ends them with all they started.
+            for name, server in servers.items():
+                environment = {**os.environ, **code_environment(), **server.environment}
+                processes[name] = subprocess.Popen(server.command, env=environment, cwd=empty, start_new_session=True)
+                typer.echo(f"{name} (Ctrl-C ends it)")
+            while not stopped and not ended:
+                ended = [name for name, process in processes.items() if process.poll() is not None]
+                time.sleep(0.2)
+        finally:
+            end(processes.values())
+    if ended and not stopped:
+        code = processes[ended[0]].returncode
+        typer.echo(
+            f"{ended[0]} ended by itself with exit code {code}: what it said stands above. "
+            "If its port is taken, try another --port.",
+            err=True,
+        )
+        raise typer.Exit(1)
+
+
+def end(processes: "Iterable[subprocess.Popen[bytes]]") -> None:
+    """Ends them and what they have started; what does not end when asked is killed."""
+    import os
+    import signal
+    import subprocess
+    from contextlib import suppress
+
+    for process in processes:
+        process.terminate()  # first alone: a server ends its workers in order
+    try:
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(SECONDS_TO_END)
+    finally:  # Ctrl-C again
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

@@ -1,0 +1,227 @@
+"""A plan, for people and for programs."""
+
+import json
+from typing import Any
+
+from rich.text import Text
+from rich.tree import Tree
+
+from ear.cli.store import size
+from ear.config.reach import parameter_reach
+from ear.data import load_dataset
+from ear.errors import UserError
+from ear.store import Store
+from ear.store.keys import require_known_reference
+from ear.terminal import terminal
+from sweeps.driver.resources import trials_at_a_time
+from sweeps.spec.namesakes import warn_of_namesakes
+from sweeps.spec.naming import shown
+from sweeps.spec.plan import Plan
+from sweeps.spec.runs import PlannedRun, keys_without_data, result_of
+from sweeps.spec.stage_tree import StageTree, Steps, TrainingNode
+from sweeps.views.forecast import Forecast, Pace
+
+NODES_SHOWN = 40
+VALUES_SHOWN = 8
+
+
+def state(run: PlannedRun, store: Store) -> str:
+    """evaluated, diverged, trained (but not evaluated), or to do."""
+    result = result_of(run, store)
+    if result is not None:
+        return result.state
+    return "trained" if run.keys.training in store else "to do"
+
+
+def show_plan(plan: Plan, store: Store, as_json: bool) -> None:
+    """Prints it. A sweep can be priced before its data is there."""
+    missing: UserError | None = None
+    try:
+        base = plan.configurations.base
+        require_known_reference(base, load_dataset(base.data))
+        tree, done = stage_tree(plan), store.published()
+        warn_of_namesakes(plan.identity, store)
+    except UserError as error:
+        tree, done, missing = StageTree(plan.runs, keys_without_data), set(), error
+    nodes = [node for node in tree.nodes.values() if node.key not in done]
+    evaluations = [run.config for key, run in tree.runs.items() if key not in done]
+    gpus = plan.sweep.resources.gpus
+    pace = Pace.of(plan.configurations.base, gpus, store)
+    forecast = Forecast.of(nodes, evaluations, places(plan), pace)
+    if as_json:
+        runs = [] if missing else run_list(plan, store)  # a search does not know its runs yet
+        print(json.dumps({**plan_json(plan, tree, forecast), "run_list": runs}, indent=2))
+        return
+    print_plan(plan, tree, done, forecast, gpus > 0)
+    if missing:
+        terminal().print(f"What is done already can't be told: {missing}", soft_wrap=True)
+
+
+def stage_tree(plan: Plan) -> StageTree:
+    """A grid's own; of a search, one like it will have."""
+    if plan.sweep.search is None:
+        return plan.tree
+    from sweeps.search.outcome import drawn_runs  # imports Optuna
+
+    return StageTree(drawn_runs(plan.sweep, plan.configurations))
+
+
+def places(plan: Plan) -> int:
+    """Trials at a time; a sweep may be planned where it could not run."""
+    try:
+        return trials_at_a_time(plan.sweep)
+    except UserError:
+        return plan.sweep.concurrency or 1
+
+
+def plan_json(plan: Plan, tree: StageTree, forecast: Forecast) -> dict[str, Any]:
+    """Counts, as JSON values. Steps are of training."""
+    steps = Steps.of(tree)
+    return {
+        "name": plan.sweep.name,
+        "configurations": len({repr(run.parameters) for run in tree.runs.values()}),
+        "runs": len(tree.runs),
+        "training_nodes": len(tree.nodes),
+        "evaluations": len(tree.runs),
+        "training_steps": steps.full_sharing,
+        "training_steps_evaluation_sharing_only": steps.evaluation_sharing_only,
+        "training_steps_without_sharing": steps.without_sharing,
+        "training_hours": forecast.training_hours,
+        "evaluation_hours": forecast.evaluation_hours,
+        "wall_hours": forecast.wall_hours,
+        "disk_bytes": forecast.disk_bytes,
+        "basis": forecast.basis,
+    }
+
+
+def run_list(plan: Plan, store: Store) -> list[dict[str, Any]]:
+    """Every run with its keys and where it stands."""
+    return [
+        {
+            "parameters": run.parameters,
+            "seed": run.seed,
+            "state": state(run, store),
+            "training_key": run.keys.training,
+            "evaluation_key": run.keys.evaluation,
+        }
+        for run in plan.runs
+    ]
+
+
+def print_plan(plan: Plan, tree: StageTree, done: set[str], forecast: Forecast, gpus: bool) -> None:
+    """The tree and what it comes to; `done` are keys of results that are there."""
+    console = terminal()
+    console.print(render_space(plan) if plan.sweep.search else render_tree(plan, tree, done))
+    steps = Steps.of(tree)
+    configurations = len({repr(run.parameters) for run in tree.runs.values()})
+    to_train = [node for node in tree.nodes.values() if node.key not in done]
+    to_evaluate = sum(key not in done for key in tree.runs)
+    lines = [
+        "",
+        f"{plan.sweep.name}: {configurations} configurations, {len(tree.runs)} runs; "
+        f"{len(tree.nodes)} training stages, {len(tree.runs)} evaluations"
+        + (", if nothing is stopped early." if plan.sweep.search else "."),
+        f"Training steps: {steps.full_sharing:,}; {steps.evaluation_sharing_only:,} if only runs that differ in "
+        f"evaluation shared their training ({ratio(steps.evaluation_sharing_only, steps.full_sharing)}), "
+        f"{steps.without_sharing:,} if none did ({ratio(steps.without_sharing, steps.full_sharing)}).",
+        f"To do: {len(to_train)} stages ({sum(node.steps for node in to_train):,} steps), {to_evaluate} evaluations: "
+        f"{hours(forecast.training_hours)} of training and {hours(forecast.evaluation_hours)} of sampling "
+        f"on {'GPUs' if gpus else 'CPUs'}, {hours(forecast.wall_hours)} of wall time, {size(forecast.disk_bytes)}, "
+        f"{forecast.basis}.",
+    ]
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+def render_space(plan: Plan) -> Tree:
+    """What a search draws from, and how."""
+    search = plan.sweep.search
+    assert search is not None
+    extras = f", {search.evaluations} more evaluations of each model" if search.evaluations else ""
+    root = Tree(f"{plan.sweep.name}: {search.sampler}, {search.trials} proposals{extras}")
+    for name, dimension in search.space.items():
+        values = dimension.model_dump(exclude_none=True, exclude_defaults=True)
+        condition = values.pop("when", None)
+        (kind, given), *_ = values.items()
+        alone = "" if parameter_reach(name, plan.configurations.base).needs_training else " (evaluation only)"
+        only = f", when {condition}" if condition else ""
+        root.add(f"{name}: {kind} {list(given)}{alone}{only}")
+    if search.early_stopping is not None:
+        stopping = search.early_stopping
+        root.add(f"early stopping: {stopping.name} on {stopping.metric}, every {stopping.every} steps")
+    return root
+
+
+def render_tree(plan: Plan, tree: StageTree, done: set[str]) -> Tree:
+    """Stages with what sets each apart from its siblings; as many as fit a few screens."""
+    reaches = {parameter: parameter_reach(parameter, plan.configurations.base) for parameter in plan.sweep.space}
+    root = Tree(plan.sweep.name)
+    left = NODES_SHOWN
+
+    def add(branch: Tree, node: TrainingNode) -> None:
+        nonlocal left
+        left -= 1
+        apart = [p for p, r in reaches.items() if r.needs_training and r.stage == node.stage]
+        run = next(iter(node.evaluations.values()), None) or next(run for run in runs_of(tree, node))
+        words = [said(run, parameter) for parameter in apart]
+        if node.stage == 0 and len(plan.sweep.seeds) > 1:
+            words.append(f"seed {run.seed}")
+        stages = len(node.config.training.stages)
+        which = f"stage {node.stage + 1} of {stages}: " if stages > 1 else ""
+        mark = " done" if node.key in done else ""
+        here = branch.add(
+            Text(f"{which}{', '.join(words) or 'as the base'}, {node.steps:,} steps").append(mark, "green")
+        )
+        if node.evaluations:
+            here.add(evaluations_line(node, [p for p, r in reaches.items() if not r.needs_training], done))
+        for child in node.children:
+            if left > 0:
+                add(here, tree.nodes[child])
+
+    for node in tree.roots():
+        if left > 0:
+            add(root, node)
+    if len(tree.nodes) > NODES_SHOWN:
+        root.add(f"and {len(tree.nodes) - (NODES_SHOWN - left):,} more stages")
+    return root
+
+
+def runs_of(tree: StageTree, node: TrainingNode) -> list[PlannedRun]:
+    return tree.runs_below(node.key)
+
+
+def evaluations_line(node: TrainingNode, parameters: list[str], done: set[str]) -> Text:
+    """How many evaluations, of which values, and how many of them are there."""
+    count = len(node.evaluations)
+    finished = sum(key in done for key in node.evaluations)
+    if not parameters:
+        return Text("evaluated", "green") if finished else Text("1 evaluation")
+    values = [
+        ", ".join(said(run, parameter) for parameter in parameters)
+        for run in list(node.evaluations.values())[:VALUES_SHOWN]
+    ]
+    more = f"; and {count - VALUES_SHOWN} more" if count > VALUES_SHOWN else ""
+    there = f" {finished} done" if finished else ""
+    return Text(f"{count} evaluation{'s' if count > 1 else ''}: {'; '.join(values)}{more}").append(there, "green")
+
+
+def said(run: PlannedRun, parameter: str) -> str:
+    """`train_temperature 0.99`"""
+    return f"{run.names[parameter]} {shown(run.parameters[parameter])}"
+
+
+def ratio(more: float, less: float) -> str:
+    return "as many" if more == less else f"{more / less:.2g} times as many"
+
+
+def hours(value: float) -> str:
+    """A duration in the unit that fits it."""
+    if value * 3600 < 100:
+        return f"{value * 3600:.0f} s"
+    if value < 3:
+        return f"{value * 60:.0f} min"
+    return f"{quantity(value)} h"
+
+
+def quantity(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"

@@ -1,0 +1,123 @@
+"""Where a sweep stands, as another process than its drivers sees it."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from ear.store import Store
+from ear.terminal import terminal
+from sweeps.driver.driver_state import DriverState, SweepFolder
+from sweeps.driver.progress_table import rows_table
+from sweeps.spec.plan import Plan
+from sweeps.spec.runs import result_of
+from sweeps.spec.stage_tree import StageTree
+from sweeps.views.plan_view import hours
+
+FAILURES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What the sweep's results took to make, by whichever sweep or command made them."""
+
+    training_seconds: float
+    evaluation_seconds: float
+    trainings: int
+
+
+def spent(tree: StageTree, store: Store) -> Spent:
+    training, trainings, evaluating = 0.0, 0, 0.0
+    for node in tree.nodes.values():
+        if node.key in store:
+            seconds = store.entry(node.key).details["seconds"]  # since its training began
+            if node.parent is not None:
+                seconds -= store.entry(node.parent).details["seconds"]
+            training += seconds
+            trainings += 1
+    for run in tree.runs.values():
+        result = result_of(run, store)
+        evaluating += result.seconds if result else 0.0
+    return Spent(training, evaluating, trainings)
+
+
+def known_tree(plan: Plan, folder: SweepFolder) -> StageTree:
+    """A grid's runs, or those that a search has proposed so far."""
+    if plan.sweep.search is None:
+        return plan.tree
+    from sweeps.search.outcome import studied_runs  # imports Optuna
+
+    return StageTree(studied_runs(plan.sweep, plan.configurations, folder.path))
+
+
+def known_ends(plan: Plan, folder: SweepFolder) -> dict[str, str]:
+    """By evaluation key, how runs of a search ended that left nothing in the store."""
+    if plan.sweep.search is None:
+        return {}
+    from sweeps.search.outcome import ends_without_result
+
+    return ends_without_result(plan.sweep, plan.configurations, folder.path)
+
+
+def show_status(plan: Plan, root: Path, as_json: bool) -> None:
+    """Prints it.
+
+    Raises:
+        UserError: the sweep was never run here.
+    """
+    folder = SweepFolder(root, plan.sweep.name)
+    folder.require_known()
+    store = Store(root, reading=True)
+    drivers = folder.running()
+    tree = known_tree(plan, folder)
+    # Another sweep that had this name left its own.
+    failures = [each for each in folder.failures() if not each.runs or any(key in tree.runs for key in each.runs)]
+    ends = {**known_ends(plan, folder), **{key: "failed" for failure in failures for key in failure.runs}}
+    counts: dict[str, int] = {}
+    for run in tree.runs.values():
+        result = result_of(run, store)
+        name = result.state if result else ends.get(run.keys.evaluation, "to do")
+        counts[name] = counts.get(name, 0) + 1
+    cost = spent(tree, store)
+    if as_json:
+        values: dict[str, Any] = {
+            "name": plan.sweep.name,
+            "runs": counts,
+            "drivers": [asdict(driver) for driver in drivers],
+            "failures": [asdict(failure) for failure in failures],
+            "spent": asdict(cost),
+        }
+        print(json.dumps(values, indent=2))
+        return
+    console = terminal()
+    runs = ", ".join(f"{count} {name}" for name, count in counts.items())
+    console.print(f"{plan.sweep.name}: {len(tree.runs)} runs: {runs}.")
+    console.print(
+        f"Its results took {hours(cost.training_seconds / 3600)} of training ({cost.trainings} stages) and "
+        f"{hours(cost.evaluation_seconds / 3600)} of evaluation.",
+    )
+    if plan.sweep.search is not None:
+        from sweeps.search.outcome import describe
+
+        for line in describe(plan.sweep, folder.path):
+            console.print(line, soft_wrap=True)
+    if not drivers:
+        console.print("No driver is running.")
+    for driver in drivers:
+        show_driver(console, driver)
+    for failure in failures[-FAILURES_SHOWN:]:
+        console.print(Text("\nfailed", "red"), f"{failure.label}; its log: {failure.log}", soft_wrap=True)
+        for line in failure.last_lines:
+            console.print(f"    {line}")
+    if len(failures) > FAILURES_SHOWN:
+        console.print(f"{len(failures) - FAILURES_SHOWN} more failed: {folder.path / 'failures'}")
+
+
+def show_driver(console: Console, driver: DriverState) -> None:
+    at_work = [row for row in driver.rows if row.state in ("starting", "training", "evaluating")]
+    title = f"\n{driver.host}, process {driver.pid}, since {driver.started}"
+    console.print(rows_table(at_work, title))
+    console.print(driver.summary)
