@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from ear.files import write_atomically
+from ear.files.writing import write_atomically
 
 HEADINGS = {"fid": "FID (lower is better)", "is": "Inception score (higher is better)"}
 CAPTION_WIDTH = 150  # characters of 6 points across the figure

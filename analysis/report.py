@@ -20,7 +20,7 @@ from analysis.search import ranked, search_findings, search_table
 from analysis.statistics import seed_range, summarise
 from analysis.tables import display_table, latex, markdown
 from ear.errors import UserError
-from ear.files import may_write, require_writable, write_text
+from ear.files.writing import may_write, require_writable, write_text
 from ear.store import Store
 from ear.store.outdated import refuse_outdated
 from ear.store.repair import removed_keys

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from analysis.figures import wrap_caption
 from analysis.notation import figure_symbol, figure_value
 from analysis.results import SweepResults
-from ear.files import write_atomically
+from ear.files.writing import write_atomically
 from sweeps.spec.metric import better
 
 COLUMNS_OF_SHEET = 5

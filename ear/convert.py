@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from ear.errors import UserError
-from ear.file_kinds import is_safetensors
-from ear.files import require_file_place, require_writable
+from ear.files.kinds import is_safetensors
+from ear.files.writing import require_file_place, require_writable
 from ear.official import load_official, save_official
 from ear.store.verify import require_as_published
 from ear.training.checkpoint import CHECKPOINT, CheckpointHeader, load_header, load_part, save_checkpoint
-from ear.weight_faults import require_finite
+from ear.weights.faults import require_finite
 
 OPTION = "--output"
 OFFICIAL_ENDINGS = (".pth", ".pt")

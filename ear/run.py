@@ -12,12 +12,12 @@ import yaml
 
 from ear.config import RunConfig
 from ear.data import Dataset, FolderDataset, load_dataset
-from ear.distributed import ALONE, Processes
+from ear.process.distributed import ALONE, Processes
 from ear.errors import UserError
 from ear.evaluation import Evaluation, evaluate, load_evaluation
-from ear.execution import set_up
-from ear.files import write_text
-from ear.interrupt import StoppedError
+from ear.process.execution import set_up
+from ear.files.writing import write_text
+from ear.process.interrupt import StoppedError
 from ear.store import Lease, RunKeys, Store, run_keys
 from ear.store.verify import require_as_published
 from ear.training import Callback, PeriodicCheckpoint, Trainer, TrainingRecord

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ear.files import write_json
+from ear.files.writing import write_json
 from slurm.progress import Progress
 
 

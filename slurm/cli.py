@@ -27,7 +27,7 @@ def launch(order: Launch) -> None:
         UserError: the profile is wrong, there is no SLURM here (a dry run needs none), or it refuses the job.
     """
     from ear.errors import import_extra
-    from ear.terminal import terminal
+    from ear.terminal.console import terminal
 
     import_extra("submitit", "slurm")
     from slurm.follow import follow
@@ -67,7 +67,7 @@ def status(root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
 
     Example:  ear slurm status
     """
-    from ear.terminal import terminal
+    from ear.terminal.console import terminal
     from slurm.queue import task_states
     from slurm.states_table import states_table
 
@@ -98,7 +98,7 @@ def logs(
 
     Example:  ear slurm logs 1234 --follow
     """
-    from ear.terminal import terminal
+    from ear.terminal.console import terminal
     from slurm.follow import follow
 
     record = find_job(root, job)

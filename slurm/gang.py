@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ear.private import keep_private, write_secret
+from ear.files.private import keep_private, write_secret
 from slurm.allocation import Allocation
 from slurm.ray_node import Head, RayNode
 from slurm.rendezvous import SECONDS_BETWEEN_LOOKS, Rendezvous, first_address, show_address

@@ -22,11 +22,11 @@ from typing import Any, Literal
 import submitit
 from submitit.core.utils import DelayedSubmission
 
-from ear.code import code_environment
+from ear.process.code import code_environment
 from ear.errors import UserError
-from ear.files import time_in, write_text
-from ear.interrupt import end_with_parent
-from ear.temporary import parents, remove_abandoned
+from ear.files.writing import time_in, write_text
+from ear.process.interrupt import end_with_parent
+from ear.files.temporary import parents, remove_abandoned
 from slurm.allocation import LAST_STOP, NOTHING_READY, SUPERVISED, Allocation
 from slurm.attempts import Attempts
 from slurm.gang import Gang

@@ -14,7 +14,7 @@ from ear.config.loading import read_yaml, validate
 from ear.config.numbers import Count, Flag, NonNegative, Number
 from ear.config.schema import Section
 from ear.errors import UserError, shortened
-from ear.files import exists
+from ear.files.writing import exists
 
 OPTION = re.compile("[a-z][a-z0-9-]+")
 SBATCH_OPTION = re.compile(f"--({OPTION.pattern})")

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ear.files import is_there, write_json
+from ear.files.writing import is_there, write_json
 from slurm.allocation import Allocation
 
 ADDRESS = "address"  # topic

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ear.errors import UserError
-from ear.files import flush_folder, write_text
+from ear.files.writing import flush_folder, write_text
 
 STOP = "stop"
 

@@ -69,8 +69,8 @@ def run(
 
 
 def _run(compiled: "Plan", root: Path) -> None:
-    from ear.credentials import hidden
-    from ear.printable import printable
+    from ear.terminal.credentials import hidden
+    from ear.terminal.printable import printable
     from slurm.allocation import NOTHING_READY
     from sweeps.driver.run_sweep import run_sweep
 

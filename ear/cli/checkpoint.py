@@ -7,7 +7,7 @@ from ear.config import Reach, RunConfig
 from ear.config.hashed import hashed_values
 from ear.config.loading import apply_overrides, validate
 from ear.errors import UserError, shortened
-from ear.files import exists
+from ear.files.writing import exists
 from ear.training.checkpoint import CHECKPOINT
 
 

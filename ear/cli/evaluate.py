@@ -89,10 +89,10 @@ def evaluate_checkpoint(
     from ear.cli.checkpoint import checkpoint_file, override
     from ear.cli.progress import progress_bar
     from ear.data import load_dataset
-    from ear.distributed import joined_processes
+    from ear.process.distributed import joined_processes
     from ear.evaluation import evaluate as evaluate_file
     from ear.evaluation.reference import require_enough_images
-    from ear.execution import set_up
+    from ear.process.execution import set_up
     from ear.store import Store, checkpoint_keys
     from ear.store.uses import record_use
     from ear.training.checkpoint import load_header
@@ -156,7 +156,7 @@ def evaluate_tokenizer(name: str, overrides: list[str], root: Path, as_json: boo
     from ear.config import load_config
     from ear.data import load_dataset
     from ear.evaluation.reconstruction import reconstruct
-    from ear.execution import set_up
+    from ear.process.execution import set_up
     from ear.store import Store, reference_keys
 
     config = load_config(name, overrides)

@@ -5,7 +5,7 @@ from types import TracebackType
 
 from rich.progress import TaskID
 
-from ear.progress import progress_bar
+from ear.terminal.progress import progress_bar
 from ear.training import Callback, Trainer, TrainingRecord
 
 __all__ = ["TrainingBar", "progress_bar"]

@@ -33,7 +33,7 @@ def sample(
     from ear.cli.checkpoint import checkpoint_file, override
     from ear.cli.progress import progress_bar
     from ear.errors import import_extra
-    from ear.execution import set_up
+    from ear.process.execution import set_up
     from ear.sampling import Sampler, save_grid
     from ear.store.verify import require_as_published
     from ear.training.checkpoint import load_header
@@ -67,7 +67,7 @@ def require_png_place(out: Path) -> None:
         UserError: no PNG file can be written there.
     """
     from ear.errors import UserError
-    from ear.files import require_file_place
+    from ear.files.writing import require_file_place
 
     require_file_place(out, "--out")
     if out.suffix.lower() != ".png":

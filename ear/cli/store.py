@@ -38,7 +38,7 @@ def list_(
     from ear.store.collect import entries, needs_of, reachable
     from ear.store.outdated import outdated
     from ear.store.uses import recorded_uses
-    from ear.terminal import terminal
+    from ear.terminal.console import terminal
 
     store = Store(root, reading=True)
     damaged: list[str] = []

@@ -45,8 +45,8 @@ def train(
     from ear.cli.progress import TrainingBar
     from ear.config import load_config
     from ear.config.loading import yaml_files
-    from ear.distributed import joined_processes
-    from ear.interrupt import on_interrupt
+    from ear.process.distributed import joined_processes
+    from ear.process.interrupt import on_interrupt
     from ear.run import Run
     from ear.store import Store
     from ear.store.uses import record_use

@@ -11,7 +11,7 @@ import numpy as np
 from ear.config.hashed import EVALUATED, TRAINED, hashed_values
 from ear.config.schema import RunConfig
 from ear.errors import UserError
-from ear.files import require_regular
+from ear.files.writing import require_regular
 
 
 def digest(value: Any) -> str:

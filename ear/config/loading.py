@@ -17,7 +17,7 @@ from ear.config.numbers import RECORDED
 from ear.config.schema import RunConfig
 from ear.config.yaml_text import parse_yaml
 from ear.errors import UserError, shortened
-from ear.files import exists, require_regular
+from ear.files.writing import exists, require_regular
 
 Schema = TypeVar("Schema", bound=BaseModel)
 

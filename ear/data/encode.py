@@ -33,8 +33,8 @@ from ear.data.latent_files import (
     write_skipped,
 )
 from ear.errors import UserError
-from ear.files import require_writable, write_json
-from ear.interrupt import SIGNALS
+from ear.files.writing import require_writable, write_json
+from ear.process.interrupt import SIGNALS
 
 Moments = Callable[[Tensor], Tensor]
 """Images [b, 3, H, W] in [-1, 1] on the device -> moments of their latents' posteriors [b, 2C, h, w]."""

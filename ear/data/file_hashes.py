@@ -27,12 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ear.config.hashing import digest
-from ear.cpus import usable_cpus
+from ear.process.cpus import usable_cpus
 from ear.errors import UserError
-from ear.files import is_on_own_disk, require_regular, write_atomically
-from ear.interrupt import StoppedError
-from ear.lease import Lease
-from ear.progress import progress_bar
+from ear.files.writing import is_on_own_disk, require_regular, write_atomically
+from ear.process.interrupt import StoppedError
+from ear.files.lease import Lease
+from ear.terminal.progress import progress_bar
 
 Stamps = NDArray[np.int64]  # [N, 4]
 Hashes = NDArray[np.uint8]  # [N, 32]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ear.files import require_regular
+from ear.files.writing import require_regular
 
 MOST_BYTES = 2**28  # unpacked; Fashion-MNIST's largest file has 47 MB, and a megabyte may stand for a gigabyte
 UNSIGNED_BYTE = 0x08  # the format's code of the only value type that these datasets use

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from ear.config.hashing import digest
 from ear.data.decode import Remark, decode, image_suffixes
 from ear.errors import UserError, import_extra
-from ear.files import require_regular
+from ear.files.writing import require_regular
 
 LAYOUT = "one folder a class with the images directly in it, as FOLDER/n01440764/n01440764_10026.JPEG"
 FORMATS = "in a format that Pillow decodes (.jpg, .png, .webp, .tif, .gif, .bmp, ...)"

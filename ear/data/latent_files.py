@@ -26,7 +26,7 @@ from torch import Tensor
 from ear.config.hashing import digest
 from ear.data.decode import Remark
 from ear.errors import UserError
-from ear.files import write_atomically, write_text
+from ear.files.writing import write_atomically, write_text
 
 FORMAT: Final = "ear-latents-1"
 INDEX, ENCODING, SKIPPED = "index.json", "encoding.json", "skipped.txt"

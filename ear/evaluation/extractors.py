@@ -18,7 +18,7 @@ from ear.data import Dataset, ImageDataset
 from ear.errors import UserError
 from ear.evaluation.classifier import RECIPES, ClassifierRecipe, accuracy, build_classifier, train_classifier
 from ear.evaluation.fidelity_networks import load_fidelity_network
-from ear.files import write_json
+from ear.files.writing import write_json
 from ear.store import Store
 from ear.store.store import NO_HASHES, REMEDY
 from ear.store.verify import require_as_published

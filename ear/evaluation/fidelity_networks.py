@@ -11,7 +11,7 @@ from ear.config.hashing import array_digest
 from ear.config.schema import EvaluationConfig
 from ear.errors import UserError, import_extra
 from ear.evaluation.measurable import WITH_CLASSES
-from ear.torch_files import first_line, read_torch_file
+from ear.weights.torch_files import first_line, read_torch_file
 
 
 class FidelityNetwork(nn.Module):

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ear.errors import UserError, import_extra
-from ear.files import require_writable, write_text
+from ear.files.writing import require_writable, write_text
 
 MARK = "evaluation.key"  # beside the images: whose they are
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")

@@ -9,7 +9,7 @@ from ear.data import Dataset
 from ear.evaluation.extractors import load_extractor
 from ear.evaluation.metrics import feature_statistics, frechet_distance
 from ear.evaluation.reference import load_reference
-from ear.execution import choose_device
+from ear.process.execution import choose_device
 from ear.sampling import Sampler, balanced_labels
 from ear.sampling.finite import OverflowingSamplesError
 from ear.store import RunKeys, Store

@@ -17,7 +17,7 @@ from ear.errors import UserError
 from ear.evaluation.extractors import Extractor
 from ear.evaluation.metrics import FeatureStatistics, StatisticsAccumulator
 from ear.evaluation.statistics_file import read_statistics_file
-from ear.execution import worker_processes
+from ear.process.execution import worker_processes
 from ear.store import Store
 from ear.store.store import NO_HASHES, REMEDY
 from ear.store.verify import require_as_published

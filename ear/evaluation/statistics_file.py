@@ -19,8 +19,8 @@ from torch import Tensor
 
 from ear.errors import UserError
 from ear.evaluation.metrics import FeatureStatistics
-from ear.files import require_regular
-from ear.torch_files import first_line
+from ear.files.writing import require_regular
+from ear.weights.torch_files import first_line
 
 LAYOUT = (
     "the mean `mu` [F] and the covariance `sigma` [F, F] of real features, or real images `arr_0` [N, H, W, 3] uint8"

@@ -1,6 +1,6 @@
 """Images that are not finite, found before they become pixels: a NaN is a black one, and its FID looks like any other.
 
-Weights are finite wherever they are loaded (`ear.weight_faults`): a training that diverges is a result, whose
+Weights are finite wherever they are loaded (`ear.weights.faults`): a training that diverges is a result, whose
 checkpoint keeps the finite weights of the step before. So images that are not finite are an overflow.
 """
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ear.errors import import_extra
-from ear.files import write_atomically
+from ear.files.writing import write_atomically
 
 SMALLEST_WIDTH = 32  # pixels of an image on a sheet
 NARROWEST_GAP = 2

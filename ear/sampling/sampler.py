@@ -10,13 +10,13 @@ from torch import Tensor
 from ear.config.schema import RunConfig, SamplingConfig
 from ear.data.base import evenly_spaced
 from ear.errors import UserError
-from ear.execution import autocast, to_device
+from ear.process.execution import autocast, to_device
 from ear.model import ImageModel, empty_model
 from ear.sampling.finite import OverflowingSamplesError, decoded_images
 from ear.sampling.generate import generate, image_randomness
 from ear.tokenizers import KLTokenizer, Tokenizer, build_tokenizer
 from ear.training.checkpoint import load_header, load_part, load_weights
-from ear.weight_faults import require_finite
+from ear.weights.faults import require_finite
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The content-addressed store: what is in it is never computed again."""
 
-from ear.lease import Lease
+from ear.files.lease import Lease
 from ear.store.identity import checkpoint_keys
 from ear.store.keys import RECIPE_VERSION, RunKeys, reference_keys, run_keys
 from ear.store.store import Entry, Store

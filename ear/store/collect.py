@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ear.errors import UserError
-from ear.files import time_in
+from ear.files.writing import time_in
 from ear.store.store import ASIDE, LEASES, PUBLISHING, TRASH, Entry, Store
 from ear.store.uses import Use, recorded_uses
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from ear.config import RunConfig
 from ear.config.hashing import sha256
 from ear.data import Dataset
-from ear.distributed import ALONE, Processes
+from ear.process.distributed import ALONE, Processes
 from ear.errors import UserError
 from ear.store.keys import RunKeys, file_key
 from ear.store.store import Store, result_file

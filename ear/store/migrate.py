@@ -29,7 +29,7 @@ import yaml
 from ear.config import RunConfig
 from ear.config.loading import read_yaml, validate
 from ear.errors import UserError
-from ear.files import write_json, write_text
+from ear.files.writing import write_json, write_text
 from ear.store.company import refuse_company
 from ear.store.outdated import is_outdated
 from ear.store.recognition import (

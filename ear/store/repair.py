@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ear.errors import UserError
-from ear.files import write_json
+from ear.files.writing import write_json
 from ear.store.company import refuse_company
 from ear.store.store import Store
 from ear.store.verify import Verdict

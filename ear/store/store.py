@@ -25,9 +25,9 @@ from typing import Any, Literal
 
 from ear.config.hashing import digest
 from ear.errors import UserError
-from ear.files import flush_folder, flush_to_disk, is_there, require_writable, write_json
-from ear.lease import Lease
-from ear.provenance import provenance
+from ear.files.writing import flush_folder, flush_to_disk, is_there, require_writable, write_json
+from ear.files.lease import Lease
+from ear.process.provenance import provenance
 from ear.store.keys import RECIPE_VERSION
 
 Kind = Literal["training", "extractor", "reference", "evaluation"]

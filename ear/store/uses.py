@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ear.config.hashing import digest
 from ear.errors import UserError
-from ear.files import write_json
+from ear.files.writing import write_json
 from ear.store.store import Store
 
 

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ear.config.schema import KLTokenizerConfig
-from ear.file_kinds import is_safetensors
+from ear.files.kinds import is_safetensors
 
 ROUNDING = 1e-3  # by which published factors of one autoencoder differ
 UNUSED = ("shift_factor", "latents_mean", "latents_std")  # diffusers': subtracted or divided by before the scale

@@ -24,10 +24,10 @@ from ear.config.earlier import resolve_auto_precision
 from ear.config.hashing import digest
 from ear.config.loading import validate
 from ear.errors import UserError
-from ear.file_kinds import is_torch_file, other_content
-from ear.files import require_regular, write_atomically
-from ear.torch_files import first_line
-from ear.weight_faults import WeightFaults, require_finite
+from ear.files.kinds import is_torch_file, other_content
+from ear.files.writing import require_regular, write_atomically
+from ear.weights.torch_files import first_line
+from ear.weights.faults import WeightFaults, require_finite
 
 FORMAT = "ear-checkpoint-1"
 CHECKPOINT = "checkpoint.safetensors"  # its name in a folder of the store

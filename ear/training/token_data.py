@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ear.config import RunConfig
 from ear.data import Dataset, FolderDataset, ImageDataset, load_dataset, to_unit_range
-from ear.execution import to_device
+from ear.process.execution import to_device
 from ear.tokenizers import KLTokenizer, Tokenizer, build_tokenizer, fitted_tokenizer
 
 

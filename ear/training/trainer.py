@@ -17,9 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 from ear.config import RunConfig
 from ear.config.hashed import trained_differently
 from ear.config.hashing import file_digest
-from ear.distributed import ALONE, Processes
+from ear.process.distributed import ALONE, Processes
 from ear.errors import UserError
-from ear.execution import autocast, keep_compiled_code_private, to_device
+from ear.process.execution import autocast, keep_compiled_code_private, to_device
 from ear.model import ImageModel, build_model
 from ear.random import stream_seed
 from ear.tokenizers import Tokenizer
@@ -42,7 +42,7 @@ from ear.training.history import TrainingRecord, from_tensors, to_tensors
 from ear.training.optimizer import build_optimizer, set_learning_rate
 from ear.training.schedule import learning_rate, stage_at, stage_ends
 from ear.training.token_data import TokenData
-from ear.weight_faults import require_finite
+from ear.weights.faults import require_finite
 
 
 class Trainer:

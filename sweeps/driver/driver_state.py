@@ -22,7 +22,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ear.errors import UserError
-from ear.files import require_writable, write_json
+from ear.files.writing import require_writable, write_json
 from slurm.allocation import LAST_STOP
 from slurm.stopping import is_another, last_stop, request_stop
 from sweeps.driver.progress_table import Board, Row

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ear.terminal import terminal
+from ear.terminal.console import terminal
 
 State = Literal[
     "starting", "training", "evaluating", "finished", "stopped", "stopped early", "diverged", "retrying", "failed"

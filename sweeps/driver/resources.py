@@ -4,7 +4,7 @@ import math
 import os
 import socket
 
-from ear.cpus import usable_cpus
+from ear.process.cpus import usable_cpus
 from ear.errors import UserError
 from slurm.allocation import Allocation
 from slurm.gang import Gang

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from ear.code import code_digest
+from ear.process.code import code_digest
 from ear.data import load_dataset
 from ear.evaluation import prepare
-from ear.interrupt import on_interrupt, undisturbed
+from ear.process.interrupt import on_interrupt, undisturbed
 from ear.store import Store
 from ear.store.uses import record_use
 from slurm.allocation import Allocation

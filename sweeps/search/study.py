@@ -21,7 +21,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from ear.errors import UserError
-from ear.files import require_writable
+from ear.files.writing import require_writable
 from sweeps.search.samplers import pruner_for, sampler_for
 from sweeps.spec.metric import better
 from sweeps.spec.search_schema import SearchConfig

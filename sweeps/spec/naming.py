@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from ear.printable import printable
+from ear.terminal.printable import printable
 from sweeps.spec.metric import MetricName
 
 # What labels and tables have beside the parameters. An axis `execution.precision` is not to be taken for the metric.

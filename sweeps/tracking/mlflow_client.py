@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ear.credentials import hidden, shown
+from ear.terminal.credentials import hidden, shown
 from ear.errors import UserError, import_extra
 from sweeps.tracking.mlflow_database import (
     copy_database,

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
-from ear.files import may_write
+from ear.files.writing import may_write
 
 UNFINISHED = ".mlflow-"  # a database that is being made
 ARTIFACTS = "mlartifacts"

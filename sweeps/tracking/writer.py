@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ear.credentials import shown
+from ear.terminal.credentials import shown
 from ear.store import Store
 from ear.training import TrainingRecord
 from sweeps.spec.identity import SweepIdentity

@@ -24,12 +24,12 @@ from traceback import print_exc
 
 import torch.distributed as dist
 
-from ear.code import code_environment, require_same_code
-from ear.distributed import MEETING_FILE, Processes, joined_processes
-from ear.interrupt import end_with_parent
+from ear.process.code import code_environment, require_same_code
+from ear.process.distributed import MEETING_FILE, Processes, joined_processes
+from ear.process.interrupt import end_with_parent
 from ear.run import Run
 from ear.store import Store
-from ear.temporary import temporary_folder
+from ear.files.temporary import temporary_folder
 from ear.training import Trainer
 from sweeps.trial.log import output_to, say
 from sweeps.trial.messages import Order

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ear.code import code_digest
+from ear.process.code import code_digest
 from ear.config import RunConfig
 from ear.training import TrainingRecord
 

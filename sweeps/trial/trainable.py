@@ -9,11 +9,11 @@ from typing import Any
 
 from ray.tune import Trainable
 
-from ear.code import OtherCodeError, code_digest, require_same_code
+from ear.process.code import OtherCodeError, code_digest, require_same_code
 from ear.config import RunConfig
 from ear.errors import UserError
 from ear.evaluation.intermediate import few_image_fid
-from ear.files import is_there
+from ear.files.writing import is_there
 from ear.run import Run
 from ear.store import Store
 from ear.training import Trainer

@@ -54,7 +54,7 @@ def ui(
     """
     import secrets
 
-    from ear.credentials import shown
+    from ear.terminal.credentials import shown
     from sweeps.tracking.mlflow_client import is_server, open_client, tracking_uri
     from sweeps.ui.page_access import TOKEN
 
@@ -150,9 +150,9 @@ def serve(servers: dict[str, Server]) -> None:
     import subprocess
     import time
 
-    from ear.code import code_environment
-    from ear.interrupt import on_interrupt
-    from ear.temporary import temporary_folder
+    from ear.process.code import code_environment
+    from ear.process.interrupt import on_interrupt
+    from ear.files.temporary import temporary_folder
 
     processes: dict[str, subprocess.Popen[bytes]] = {}
     ended: list[str] = []

@@ -13,7 +13,7 @@ from ear.config.loading import load_config
 from ear.config.schema import ExecutionConfig
 from ear.cost import SUSTAINED_FLOPS, cost
 from ear.errors import UserError
-from ear.provenance import provenance
+from ear.process.provenance import provenance
 from ear.store import Store
 from sweeps.spec.stage_tree import TrainingNode
 

@@ -12,7 +12,7 @@ from ear.data import load_dataset
 from ear.errors import UserError
 from ear.store import Store
 from ear.store.keys import require_known_reference
-from ear.terminal import terminal
+from ear.terminal.console import terminal
 from sweeps.driver.resources import trials_at_a_time
 from sweeps.spec.namesakes import warn_of_namesakes
 from sweeps.spec.naming import shown

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ear.store import Store
-from ear.terminal import terminal
+from ear.terminal.console import terminal
 from sweeps.driver.driver_state import DriverState, SweepFolder
 from sweeps.driver.progress_table import rows_table
 from sweeps.spec.plan import Plan

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 import ear
-from ear import code
-from ear.code import OtherCodeError, code_digest, code_environment, leave_working_directory, require_same_code
+from ear.process import code
+from ear.process.code import OtherCodeError, code_digest, code_environment, leave_working_directory, require_same_code
 
 
 @pytest.fixture

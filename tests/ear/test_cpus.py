@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from ear import cpus
+from ear.process import cpus
 from ear.config.schema import ExecutionConfig
-from ear.cpus import cpu_quota, own_cgroups, usable_cpus
-from ear.execution import worker_processes
+from ear.process.cpus import cpu_quota, own_cgroups, usable_cpus
+from ear.process.execution import worker_processes
 
 
 def write(folder: Path, **files: str) -> None:

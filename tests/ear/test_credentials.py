@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from ear.credentials import hidden, shown
+from ear.terminal.credentials import hidden, shown
 
 command_line = importlib.import_module("ear.cli.main")  # of which ear.cli has the function of that name
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from ear.errors import UserError
-from ear.files import (
+from ear.files.writing import (
     is_on_own_disk,
     is_there,
     may_write,

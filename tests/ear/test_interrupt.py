@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from ear.interrupt import SIGNALS, on_interrupt, undisturbed
+from ear.process.interrupt import SIGNALS, on_interrupt, undisturbed
 
 # Prints all the time, as a driver's table does; saves when it is asked to end.
 SAVES = """
 import sys, time
 from pathlib import Path
-from ear.interrupt import on_interrupt
+from ear.process.interrupt import on_interrupt
 asked = []
 with on_interrupt(lambda: asked.append(1)):
     print("at work", flush=True)

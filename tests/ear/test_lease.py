@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ear import lease as lease_module
-from ear.lease import LEASE_SECONDS, Lease
+from ear.files import lease as lease_module
+from ear.files.lease import LEASE_SECONDS, Lease
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from safetensors import safe_open
 
 from ear.config import RunConfig, load_config
 from ear.errors import UserError
-from ear.files import write_json
+from ear.files.writing import write_json
 from ear.run import Run
 from ear.store import Store
 from ear.store.collect import entries

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from ear import execution, private
+from ear.files import private
+from ear.process import execution
 from ear.errors import UserError
-from ear.execution import keep_compiled_code_private
-from ear.private import keep_names, keep_private, open_to_others, write_secret
+from ear.process.execution import keep_compiled_code_private
+from ear.files.private import keep_names, keep_private, open_to_others, write_secret
 
 NOBODY = 65534
 

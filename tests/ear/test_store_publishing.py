@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from ear.cli.store import app
 from ear.errors import UserError
-from ear.files import write_text
+from ear.files.writing import write_text
 from ear.store import Store
 from ear.store.collect import find_garbage
 from ear.store.verify import verify

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from ear.cli.store import app
 from ear.errors import UserError
-from ear.files import write_text
-from ear.provenance import provenance
+from ear.files.writing import write_text
+from ear.process.provenance import provenance
 from ear.store import Store
 from ear.store.collect import find_garbage
 from ear.store.repair import removed_keys, repair

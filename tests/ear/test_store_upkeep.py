@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from ear import lease as lease_module
+from ear.files import lease as lease_module
 from ear.cli.store import app
 from ear.errors import UserError
-from ear.files import time_in
+from ear.files.writing import time_in
 from ear.run import Run
 from ear.store import Store
 from ear.store.collect import SETTLED_SECONDS, collect, entries, find_garbage, reachable
@@ -262,7 +262,7 @@ ELSEWHERE = """
 import os, socket, sys
 from pathlib import Path
 socket.gethostname = lambda: "another-machine"
-from ear import lease
+from ear.files import lease
 from ear.store import Store
 lease.LEASE_SECONDS = 1.0
 held = Store(Path(sys.argv[1])).lease("key")

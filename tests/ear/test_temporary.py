@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from ear import temporary
+from ear.files import temporary
 from ear.errors import UserError
-from ear.temporary import ALIVE, OF_RAY, SETTLED_SECONDS, remove_abandoned, shorten_workers_sockets, temporary_folder
+from ear.files.temporary import ALIVE, OF_RAY, SETTLED_SECONDS, remove_abandoned, shorten_workers_sockets, temporary_folder
 
 NOBODY = 65534
 HOLD = """
 import time
-from ear.temporary import temporary_folder
+from ear.files.temporary import temporary_folder
 with temporary_folder() as folder:
     print(folder, flush=True)
     time.sleep(60)

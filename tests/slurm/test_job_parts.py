@@ -14,7 +14,7 @@ import torch
 
 from ear.config import load_config
 from ear.errors import UserError
-from ear.files import is_there
+from ear.files.writing import is_there
 from ear.training.checkpoint import CheckpointHeader, save_checkpoint
 from slurm.allocation import Allocation
 from slurm.attempts import Attempts, FruitlessError

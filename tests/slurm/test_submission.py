@@ -13,7 +13,7 @@ from faked import FakedSlurm, fake_slurm
 from submitit.core.utils import DelayedSubmission
 
 from ear.cli.launch import Launch
-from ear.code import FOLDER
+from ear.process.code import FOLDER
 from ear.errors import UserError
 from slurm.cli import launch
 from slurm.profile import Profile

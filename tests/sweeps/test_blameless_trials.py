@@ -70,7 +70,7 @@ def test_other_code_makes_nothing_and_stops_the_sweep(root: Path, monkeypatch: p
         task = driver.conductor.next("trial")
         assert task is not None
         order = Order.of(task, root, root / "log", driver.session.stopping, 1, None).dumps()
-        monkeypatch.setattr("ear.code.code_digest", lambda: "another")
+        monkeypatch.setattr("ear.process.code.code_digest", lambda: "another")
         report = Report.from_result(trial_of(order).step())
         assert (report.state, report.fault) == ("failed", "code")
         assert driver.conductor.report("trial", report)

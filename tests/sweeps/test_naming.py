@@ -10,7 +10,7 @@ from searching import text
 from simulated import plan_of
 
 from ear.config.schema import StageConfig
-from ear.terminal import terminal
+from ear.terminal.console import terminal
 from sweeps.driver.progress_table import Row, rows_table
 from sweeps.search.confirmation import confirmation_runs
 from sweeps.spec.naming import is_reserved, plain, short_names, shown

@@ -21,7 +21,7 @@ from optuna.storages.journal import JournalFileBackend
 from typer import Exit
 from werkzeug.test import Client
 
-from ear.code import code_environment
+from ear.process.code import code_environment
 from sweeps.tracking.mlflow_client import open_client
 from sweeps.ui.command import GUNICORN, Server, serve
 from sweeps.ui.page_access import NO_TOKEN, WRONG_HOST, WRONG_ORIGIN, Guarded

@@ -4,7 +4,7 @@ import zipfile
 from codecs import getincrementaldecoder
 from pathlib import Path
 
-from ear.files import require_regular
+from ear.files.writing import require_regular
 
 BEGINNING = 512  # bytes that are looked at
 SHOWN = 60  # characters of a text in a message

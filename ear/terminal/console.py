@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from ear.printable import printable
+from ear.terminal.printable import printable
 
 
 class Terminal(Console):

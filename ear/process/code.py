@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ear.errors import UserError
 
-FOLDER = Path(__file__).resolve().parents[1]  # that the packages lie in
+FOLDER = Path(__file__).resolve().parents[2]  # that the packages lie in
 PACKAGES = ("ear", "slurm", "sweeps")  # that results are made with
 TRIES_TO_READ = 2
 

@@ -2,7 +2,7 @@
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ear.terminal import terminal
+from ear.terminal.console import terminal
 
 
 def progress_bar(disable: bool = False) -> Progress:

@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from ear.errors import UserError
-from ear.private import keep_private, open_to_others
+from ear.files.private import keep_private, open_to_others
 
 PREFIX = "ear-"
 ALIVE = "alive"  # locked for as long as the process lives that made the folder, however it ends

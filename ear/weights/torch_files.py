@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from ear.errors import UserError
-from ear.file_kinds import is_safetensors, other_content
+from ear.files.kinds import is_safetensors, other_content
 
 MOST_NAMED = 5  # classes in one message
 

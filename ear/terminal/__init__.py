@@ -1,0 +1,1 @@
+"""What people see in a terminal: text without markup or secrets, progress bars."""
