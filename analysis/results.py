@@ -12,8 +12,8 @@ import pandas as pd
 from analysis.axis_values import NOT_DRAWN, axis_column
 from analysis.conditions import Conditions, conditions_of
 from analysis.statistics import OUTCOMES
-from ear.terminal.credentials import shown
 from ear.errors import UserError
+from ear.terminal.credentials import shown
 from sweeps.spec.search_schema import BoundConfig
 from sweeps.tracking.mlflow_client import open_client, tracking_errors, tracking_uri
 from sweeps.tracking.tags import (

@@ -32,9 +32,9 @@ from ear.errors import UserError
 from ear.files.writing import write_atomically
 from ear.model import ImageModel, empty_model
 from ear.tokenizers import build_tokenizer
-from ear.weights.torch_files import first_line, read_torch_file
 from ear.weights.faults import require_finite
 from ear.weights.names import plain_names
+from ear.weights.torch_files import first_line, read_torch_file
 
 IMAGENET_IMAGES = 1_281_167  # of the training split
 SAMPLES_A_PAIR = 2  # generator samples of one of the official loss's `score_batch_mul` pairs

@@ -12,11 +12,11 @@ import yaml
 
 from ear.config import RunConfig
 from ear.data import Dataset, FolderDataset, load_dataset
-from ear.process.distributed import ALONE, Processes
 from ear.errors import UserError
 from ear.evaluation import Evaluation, evaluate, load_evaluation
-from ear.process.execution import set_up
 from ear.files.writing import write_text
+from ear.process.distributed import ALONE, Processes
+from ear.process.execution import set_up
 from ear.process.interrupt import StoppedError
 from ear.store import Lease, RunKeys, Store, run_keys
 from ear.store.verify import require_as_published
@@ -25,7 +25,7 @@ from ear.training.checkpoint import CHECKPOINT, DamagedCheckpointError, load_par
 from ear.training.history import from_tensors
 from ear.training.token_data import load_token_data
 
-SECONDS_BETWEEN_LOOKS = 1.0  # at what another process trains
+POLL_SECONDS = 1.0  # at what another process trains
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class Run:
                     if self.processes.any(stop()):
                         return None
                     trainer = None
-                    time.sleep(SECONDS_BETWEEN_LOOKS)
+                    time.sleep(POLL_SECONDS)
                     continue
                 if trainer is None:
                     try:

@@ -13,8 +13,8 @@ from slurm.queue import TaskState, task_states
 from slurm.states_table import states_table
 from slurm.submission import JobRecord
 
-SECONDS_BETWEEN_QUESTIONS = 5.0  # to SLURM, which others ask as well
-SECONDS_BETWEEN_LOOKS = 0.5  # at the logs
+QUEUE_POLL_SECONDS = 5.0  # to SLURM, which others ask as well
+POLL_SECONDS = 0.5  # at the logs
 OUR_WORD = "submitit "  # begins the lines with which submitit speaks of itself
 ROWS = 12  # of the live table
 
@@ -54,7 +54,7 @@ def follow(record: JobRecord, console: Console, only: str | None = None, rank: i
             states = task_states(tasks)
             tell(states)
             over = all(state.over for state in states.values())
-            deadline = time.monotonic() + SECONDS_BETWEEN_QUESTIONS
+            deadline = time.monotonic() + QUEUE_POLL_SECONDS
             while time.monotonic() < deadline:
                 for task, log in logs.items():
                     prefix = f"{task}  " if len(logs) > 1 else ""
@@ -63,7 +63,7 @@ def follow(record: JobRecord, console: Console, only: str | None = None, rank: i
                             console.print(f"{prefix}{line}", highlight=False, markup=False, soft_wrap=True)
                 if over:
                     return ended_well(states)
-                time.sleep(SECONDS_BETWEEN_LOOKS)
+                time.sleep(POLL_SECONDS)
 
 
 @contextmanager

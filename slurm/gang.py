@@ -13,12 +13,12 @@ from pathlib import Path
 from ear.files.private import keep_private, write_secret
 from slurm.allocation import Allocation
 from slurm.ray_node import Head, RayNode
-from slurm.rendezvous import SECONDS_BETWEEN_LOOKS, Rendezvous, first_address, show_address
+from slurm.rendezvous import POLL_SECONDS, Rendezvous, first_address, show_address
 
 FOLDER, ATTEMPT = "EAR_GANG_FOLDER", "EAR_GANG_ATTEMPT"  # of the environment, set by the job for the driver
 HEAD, OVER = "head", "over"  # topics
 SECONDS_TO_ARRIVE = 60.0  # for the second node
-SECONDS_BETWEEN_JOINS = 30.0  # of the same head
+REJOIN_SECONDS = 30.0  # of the same head
 
 
 class Gang:
@@ -87,12 +87,12 @@ class Gang:
                 announced = self._board.read(HEAD)
                 latest = Head(**announced) if announced else None
                 # A node that lost its head waits for another; one that died by itself joins the same again.
-                lost = node is not None and not node.alive and time.monotonic() - joined > SECONDS_BETWEEN_JOINS
+                lost = node is not None and not node.alive and time.monotonic() - joined > REJOIN_SECONDS
                 if latest is not None and (latest != head or lost):
                     if node is not None:
                         node.end()
                     head, node, joined = latest, RayNode(self.allocation, latest), time.monotonic()
-                time.sleep(SECONDS_BETWEEN_LOOKS)
+                time.sleep(POLL_SECONDS)
         finally:
             if node is not None:
                 node.end()

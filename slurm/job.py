@@ -22,11 +22,11 @@ from typing import Any, Literal
 import submitit
 from submitit.core.utils import DelayedSubmission
 
-from ear.process.code import code_environment
 from ear.errors import UserError
-from ear.files.writing import time_in, write_text
-from ear.process.interrupt import end_with_parent
 from ear.files.temporary import parents, remove_abandoned
+from ear.files.writing import time_in, write_text
+from ear.process.code import code_environment
+from ear.process.interrupt import end_with_parent
 from slurm.allocation import LAST_STOP, NOTHING_READY, SUPERVISED, Allocation
 from slurm.attempts import Attempts
 from slurm.gang import Gang
@@ -40,7 +40,7 @@ Shape = Literal["alone", "gang", "processes"]
 
 INTERRUPTED = 130  # exit code of a command that saved and stopped, as told to
 PORT = "port"  # topic
-SECONDS_BETWEEN_LOOKS = 0.2
+POLL_SECONDS = 0.2
 SECONDS_FOR_OTHERS = 90.0  # to a task that was killed, to have the job queued again before one that failed ends it
 SECONDS_TO_MEET = 300.0
 SECONDS_BEFORE_ANOTHER_LOOK = 300.0
@@ -187,7 +187,7 @@ class EarJob:
         if self._told_to_end:  # before there was a command
             self._command.send_signal(signal.SIGTERM)
         while (code := self._command.poll()) is None:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(POLL_SECONDS)
         return code
 
     def _meet(self, allocation: Allocation, board: Rendezvous) -> dict[str, str]:
@@ -208,13 +208,13 @@ class EarJob:
         deadline = time.monotonic() + seconds
         with suppress(ChildProcessError):  # it ended before, and Popen knows
             while os.waitid(os.P_PID, pid, ended) is None and time.monotonic() < deadline:
-                time.sleep(SECONDS_BETWEEN_LOOKS)
+                time.sleep(POLL_SECONDS)
 
     @staticmethod
     def _wait_to_be_ended() -> None:
         """SLURM ends every task of a job that is over."""
         while True:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(POLL_SECONDS)
 
 
 def sweep_of(folder: Path) -> str:

@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ear.process.code import code_environment
 from ear.files.temporary import OF_RAY, temporary_folder
+from ear.process.code import code_environment
 from slurm.allocation import Allocation
 
 OBJECT_STORE_BYTES = 100 * 2**20  # trials exchange nothing but small dictionaries

@@ -11,7 +11,7 @@ from ear.files.writing import is_there, write_json
 from slurm.allocation import Allocation
 
 ADDRESS = "address"  # topic
-SECONDS_BETWEEN_LOOKS = 0.5
+POLL_SECONDS = 0.5
 PORTS = range(20000, 32768)  # below those that systems hand out to connections on their own accord
 
 
@@ -46,7 +46,7 @@ class Rendezvous:
         while (message := self.read(topic)) is None:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.path(topic)} did not appear within {seconds:.0f} s")
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(POLL_SECONDS)
         return message
 
 

@@ -14,10 +14,10 @@ from typing import Any, Literal
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-from ear.process.code import search_path
 from ear.errors import UserError
-from ear.files.writing import require_writable, write_json
 from ear.files.private import keep_names, keep_private
+from ear.files.writing import require_writable, write_json
+from ear.process.code import search_path
 from slurm.inputs import keep
 from slurm.job import EarJob, Shape
 from slurm.profile import Profile

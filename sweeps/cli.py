@@ -120,7 +120,7 @@ def stop(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT) -> None:
 
     Example:  ear sweep stop sweeps/quickstart.yaml
     """
-    from sweeps.driver.driver_state import SweepFolder
+    from sweeps.driver.sweep_folder import SweepFolder
     from sweeps.spec.plan import compile_plan
 
     name = compile_plan(file, base).sweep.name
@@ -139,7 +139,7 @@ def resume(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT) -> Non
 
     Example:  ear sweep resume sweeps/quickstart.yaml
     """
-    from sweeps.driver.driver_state import SweepFolder
+    from sweeps.driver.sweep_folder import SweepFolder
     from sweeps.spec.plan import compile_plan
 
     compiled = compile_plan(file, base)

@@ -88,8 +88,8 @@ def encode_images(config: "RunConfig", data: "ImageFolderData", folder: Path, ma
     from ear.cli.progress import progress_bar
     from ear.data.encode import encode_folder
     from ear.data.image_folder import list_images
-    from ear.process.distributed import joined_processes
     from ear.errors import UserError
+    from ear.process.distributed import joined_processes
     from ear.process.execution import set_up, worker_processes
     from ear.process.interrupt import on_interrupt
     from ear.tokenizers import KLTokenizer, build_tokenizer

@@ -89,9 +89,9 @@ def evaluate_checkpoint(
     from ear.cli.checkpoint import checkpoint_file, override
     from ear.cli.progress import progress_bar
     from ear.data import load_dataset
-    from ear.process.distributed import joined_processes
     from ear.evaluation import evaluate as evaluate_file
     from ear.evaluation.reference import require_enough_images
+    from ear.process.distributed import joined_processes
     from ear.process.execution import set_up
     from ear.store import Store, checkpoint_keys
     from ear.store.uses import record_use

@@ -18,8 +18,8 @@ from ear.cli.sample import sample
 from ear.cli.schema import schema
 from ear.cli.store import app as store
 from ear.cli.train import train
-from ear.terminal.credentials import hidden
 from ear.errors import UserError
+from ear.terminal.credentials import hidden
 from ear.terminal.printable import printable
 
 SUCCESS, FAILURE, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130

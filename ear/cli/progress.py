@@ -10,7 +10,7 @@ from ear.training import Callback, Trainer, TrainingRecord
 
 __all__ = ["TrainingBar", "progress_bar"]
 
-SECONDS_BETWEEN_LINES = 60  # in a log, where no bar can be redrawn
+LINE_SECONDS = 60  # in a log, where no bar can be redrawn
 
 
 class TrainingBar(Callback):
@@ -39,4 +39,4 @@ class TrainingBar(Callback):
         console = self._progress.console
         if not console.is_terminal and time.monotonic() >= self._next_line:
             console.print(self._progress.get_renderable(), soft_wrap=True)
-            self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+            self._next_line = time.monotonic() + LINE_SECONDS

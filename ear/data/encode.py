@@ -40,7 +40,7 @@ Moments = Callable[[Tensor], Tensor]
 """Images [b, 3, H, W] in [-1, 1] on the device -> moments of their latents' posteriors [b, 2C, h, w]."""
 SHARD_SIZE = 4096  # 128 MiB of KL-16's moments: what a kill costs at most; 313 shards for ImageNet
 MAX_SKIPPED = 0.001
-SECONDS_BETWEEN_LOOKS = 0.5
+POLL_SECONDS = 0.5
 
 
 def encode_folder(
@@ -60,7 +60,7 @@ def encode_folder(
     max_skipped: float = MAX_SKIPPED,
     on_images: Callable[[int, int], None] = lambda *_: None,
     stop: Callable[[], bool] = lambda: False,
-    wait: Callable[[], None] = lambda: time.sleep(SECONDS_BETWEEN_LOOKS),
+    wait: Callable[[], None] = lambda: time.sleep(POLL_SECONDS),
 ) -> bool:
     """Encodes whatever of the images `folder` lacks; returns False if stopped before the end.
 

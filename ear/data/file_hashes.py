@@ -27,11 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ear.config.hashing import digest
-from ear.process.cpus import usable_cpus
 from ear.errors import UserError
-from ear.files.writing import is_on_own_disk, require_regular, write_atomically
-from ear.process.interrupt import StoppedError
 from ear.files.lease import Lease
+from ear.files.writing import is_on_own_disk, require_regular, write_atomically
+from ear.process.cpus import usable_cpus
+from ear.process.interrupt import StoppedError
 from ear.terminal.progress import progress_bar
 
 Stamps = NDArray[np.int64]  # [N, 4]
@@ -40,8 +40,8 @@ Hashes = NDArray[np.uint8]  # [N, 32]
 BLOCK = 64  # files that a thread takes at a time, at most
 BLOCK_BYTES = 64 * 2**20  # or so many bytes, or one file of more
 THREADS = 32  # at most: they wait for disks
-SECONDS_BETWEEN_SAVES = 60.0
-SECONDS_BETWEEN_LOOKS = 1.0
+SAVE_SECONDS = 60.0
+POLL_SECONDS = 1.0
 SETTLED_NS = 2 * 10**9  # a file touched so lately may be touched again without another stamp, where clocks are coarse
 WORTH_A_BAR = 10**9  # bytes
 NO_STAMP = (-1, -1, -1, -1)  # of a file that can't be looked up, and of one that is not known
@@ -75,7 +75,7 @@ def file_hashes(folder: Path, names: Sequence[str], stop: Callable[[], bool] = l
     while not lease.acquire():
         if stop():
             raise StoppedError
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(POLL_SECONDS)
         if (version := _version(memory)) != seen:  # many that wait look at once at what one has read
             seen, found = version, _remembered(folder, names, stamps)
             if not _missing(found, stamps).size:
@@ -213,13 +213,13 @@ def _read(folder: Path, known: _Known, stamps: Stamps, missing: NDArray[np.int64
                 if stop():
                     raise StoppedError
                 try:
-                    rows, hashes = done.get(timeout=SECONDS_BETWEEN_LOOKS).result()
+                    rows, hashes = done.get(timeout=POLL_SECONDS).result()
                 except Empty:
                     continue
                 take(rows, hashes)
                 left -= len(rows)
                 progress.advance(task, len(rows))
-                if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
+                if time.monotonic() - saved > SAVE_SECONDS:
                     _save(folder, known)
                     saved = time.monotonic()
     finally:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ear.config import RunConfig
 from ear.data import Dataset, FolderDataset
-from ear.process.distributed import ALONE, Processes
 from ear.errors import UserError, import_extra
 from ear.evaluation.extractors import Extractor, Features, load_extractor
 from ear.evaluation.image_files import ImageFiles, begin_folder
@@ -27,8 +26,9 @@ from ear.evaluation.metrics import (
     precision_recall,
 )
 from ear.evaluation.reference import Reference, load_reference, require_enough_images
-from ear.process.execution import choose_device
 from ear.files.writing import write_json, write_text
+from ear.process.distributed import ALONE, Processes
+from ear.process.execution import choose_device
 from ear.sampling import Sampler, balanced_labels, save_grid
 from ear.store import RunKeys, Store
 from ear.store.outdated import REFERENCE

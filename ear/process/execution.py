@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from ear.config.schema import ExecutionConfig
-from ear.process.cpus import usable_cpus
 from ear.errors import UserError
 from ear.files.private import keep_private
 from ear.files.temporary import short_parent, shorten_workers_sockets
+from ear.process.cpus import usable_cpus
 
 
 def set_up(config: ExecutionConfig) -> torch.device:

@@ -10,8 +10,8 @@ from torch import Tensor
 from ear.config.schema import RunConfig, SamplingConfig
 from ear.data.base import evenly_spaced
 from ear.errors import UserError
-from ear.process.execution import autocast, to_device
 from ear.model import ImageModel, empty_model
+from ear.process.execution import autocast, to_device
 from ear.sampling.finite import OverflowingSamplesError, decoded_images
 from ear.sampling.generate import generate, image_randomness
 from ear.tokenizers import KLTokenizer, Tokenizer, build_tokenizer

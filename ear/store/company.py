@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from ear.errors import UserError
-from ear.files.writing import require_writable, time_in
 from ear.files.lease import LEASE_SECONDS
+from ear.files.writing import require_writable, time_in
 from ear.store.store import LEASES, Store
 
 

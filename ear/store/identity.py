@@ -5,8 +5,8 @@ from pathlib import Path
 from ear.config import RunConfig
 from ear.config.hashing import sha256
 from ear.data import Dataset
-from ear.process.distributed import ALONE, Processes
 from ear.errors import UserError
+from ear.process.distributed import ALONE, Processes
 from ear.store.keys import RunKeys, file_key
 from ear.store.store import Store, result_file
 

@@ -25,8 +25,8 @@ from typing import Any, Literal
 
 from ear.config.hashing import digest
 from ear.errors import UserError
-from ear.files.writing import flush_folder, flush_to_disk, is_there, require_writable, write_json
 from ear.files.lease import Lease
+from ear.files.writing import flush_folder, flush_to_disk, is_there, require_writable, write_json
 from ear.process.provenance import provenance
 from ear.store.keys import RECIPE_VERSION
 
@@ -35,7 +35,7 @@ Kind = Literal["training", "extractor", "reference", "evaluation"]
 
 FORMAT_VERSION = 2  # 1: keys hashed every field, and no precision
 LEASES = "leases"
-SECONDS_BETWEEN_LOOKS = 0.5  # at what another process makes
+POLL_SECONDS = 0.5  # at what another process makes
 PUBLISHING = "publish-"  # results on their way
 TRASH = "trash-"  # results on their way out
 ASIDE = "aside-"  # what lay in a result's place and was none
@@ -315,7 +315,7 @@ class Store:
         while key not in self:
             if not lease.acquire():
                 self._on_wait()
-                time.sleep(SECONDS_BETWEEN_LOOKS)
+                time.sleep(POLL_SECONDS)
                 continue
             with lease:
                 if key not in self:

@@ -12,9 +12,9 @@ from ear.errors import UserError, import_extra
 from ear.files.kinds import is_safetensors, other_content
 from ear.tokenizers.ldm_layout import autoencoder_config, to_diffusers
 from ear.tokenizers.stated_scale import warn_of_another_scale
-from ear.weights.torch_files import first_line, read_torch_file
 from ear.weights.faults import WeightFaults, require_finite
 from ear.weights.names import plain_names
+from ear.weights.torch_files import first_line, read_torch_file
 
 OPTION = "tokenizer.checkpoint"
 IMAGE_CHANNELS = 3

@@ -26,8 +26,8 @@ from ear.config.loading import validate
 from ear.errors import UserError
 from ear.files.kinds import is_torch_file, other_content
 from ear.files.writing import require_regular, write_atomically
-from ear.weights.torch_files import first_line
 from ear.weights.faults import WeightFaults, require_finite
+from ear.weights.torch_files import first_line
 
 FORMAT = "ear-checkpoint-1"
 CHECKPOINT = "checkpoint.safetensors"  # its name in a folder of the store

@@ -17,10 +17,10 @@ from torch.nn.parallel import DistributedDataParallel
 from ear.config import RunConfig
 from ear.config.hashed import trained_differently
 from ear.config.hashing import file_digest
-from ear.process.distributed import ALONE, Processes
 from ear.errors import UserError
-from ear.process.execution import autocast, keep_compiled_code_private, to_device
 from ear.model import ImageModel, build_model
+from ear.process.distributed import ALONE, Processes
+from ear.process.execution import autocast, keep_compiled_code_private, to_device
 from ear.random import stream_seed
 from ear.tokenizers import Tokenizer
 from ear.training.callbacks import Callback

@@ -5,40 +5,40 @@ import warnings
 from collections import Counter
 from contextlib import suppress
 
-from sweeps.driver.driver_state import Session
-from sweeps.driver.progress_table import Board, Counts, State
-from sweeps.driver.scheduler import Task, Work
-from sweeps.search.run_source import Source
+from sweeps.driver.progress_table import Counts, ProgressTable, State
+from sweeps.driver.running_driver import RunningDriver
+from sweeps.driver.scheduler import Scheduler, Task
+from sweeps.search.run_source import RunSource
 from sweeps.spec.runs import PlannedRun, RunResult
-from sweeps.tracking.writer import Tracker
+from sweeps.tracking.tracker import Tracker
 from sweeps.trial.messages import Report
 
 NOT_BEGUN = "raised in its creation task"  # in Ray's words, of an error before the first task
 NODE_GONE = "its node has died"  # in Ray's words: a machine of several was lost, or its raylet killed
 NODES_LOST = 3  # under one task, after which it may be what costs a machine its life
 RUNS_FOLLOWED = 8  # of those that a task is done for
-SECONDS_FOR_THE_NEW = 1.0  # that a stop waits for trials which have not reported yet: most of them are still importing
+FIRST_REPORT_SECONDS = 1.0  # that a stop waits for trials which have not reported yet: most of them are still importing
 
 
-class Conductor:
+class EventHandler:
     """Called by Tune's adapters in the driver's only thread."""
 
-    def __init__(self, work: Work, source: Source, tracker: Tracker, session: Session) -> None:
-        self.work = work
+    def __init__(self, scheduler: Scheduler, source: RunSource, tracker: Tracker, driver: RunningDriver) -> None:
+        self.scheduler = scheduler
         self.stop_reason: str | None = None  # why everything is to end, once it is
         self.tasks: dict[str, Task] = {}  # at work, by trial
-        self.board: Board | None = None
+        self.table: ProgressTable | None = None
         self._reported: set[str] = set()  # of these trials, those that have
         self._nodes_lost: Counter[str] = Counter()  # by task
         self._stopped_at = 0.0
         self._tracker = tracker
-        self._session = session
+        self._driver = driver
         self._source = source
-        work.on_settled = self.settled
+        scheduler.on_settled = self.settled
 
     @property
     def stopping(self) -> bool:
-        if self.stop_reason is None and self._session.stop_requested():
+        if self.stop_reason is None and self._driver.stop_requested():
             self.stop("asked to by `ear sweep stop`")
         return self.stop_reason is not None
 
@@ -47,27 +47,27 @@ class Conductor:
         self._stopped_at = self._stopped_at or time.monotonic()
         self.stop_reason = self.stop_reason or reason
         with suppress(OSError):  # where nothing can be written trials find out by themselves
-            self._session.stopping.touch()
+            self._driver.stopping.touch()
 
     @property
     def at_rest(self) -> bool:
         """Everything is to end, and no trial has anything (more) to save; an evaluation never has."""
         if not self.stopping:
             return False
-        training = {trial for trial, task in self.tasks.items() if self.work.trains_now(task)}
-        patient = time.monotonic() - self._stopped_at < SECONDS_FOR_THE_NEW
+        training = {trial for trial, task in self.tasks.items() if self.scheduler.trains_now(task)}
+        patient = time.monotonic() - self._stopped_at < FIRST_REPORT_SECONDS
         return not (training if patient else training & self._reported)
 
     def next(self, trial: str) -> Task | None:
         """A task to begin as this trial."""
-        if self.stopping or (task := self.work.next()) is None:
+        if self.stopping or (task := self.scheduler.next()) is None:
             return None
         self.tasks[trial] = task
-        self._session.begin(task.node.key)
+        self._driver.begin(task.node.key)
         for run in self._followed(task):
             self._tracker.begin(run, self._source.tags(run))
-        if self.board:
-            self.board.begin(trial, task.label, task.node.end_step)
+        if self.table:
+            self.table.begin(trial, task.label, task.node.end_step)
         return task
 
     def report(self, trial: str, report: Report) -> bool:
@@ -80,12 +80,12 @@ class Conductor:
         if report.state == "failed":
             self._fail(trial, task, report)
             return True
-        self.work.advanced(task)
+        self.scheduler.advanced(task)
         hopeless = False
         for step, value in report.intermediate:
             for run in self._followed(task):
                 self._tracker.intermediate(run, step, value)
-            hopeless = self.work.reported(task, step, value)
+            hopeless = self.scheduler.reported(task, step, value)
         loss = report.records[-1].loss if report.records else None
         self._show(trial, "stopped early" if hopeless else self._state(task, report), report.step, loss)
         return hopeless
@@ -117,7 +117,7 @@ class Conductor:
         self._reported.discard(trial)
         task = self.tasks.pop(trial, None)
         if task is not None:
-            self.work.ended(task)
+            self.scheduler.ended(task)
 
     def settled(self, run: PlannedRun, result: RunResult) -> None:
         """A run has ended; called by the work, once for each."""
@@ -131,47 +131,51 @@ class Conductor:
 
     def tick(self) -> None:
         """Called between two events."""
-        if self.board:
-            self.board.tick()
-            self._session.write(self.board)
+        if self.table:
+            self.table.tick()
+            self._driver.write(self.table)
 
     def counts(self) -> Counts:
-        steps, evaluations = self.work.remaining()
-        return Counts(len(self.work.settled), len(self.work.tree.runs), steps, evaluations, self._source.standing())
+        steps, evaluations = self.scheduler.remaining()
+        return Counts(
+            len(self.scheduler.settled), len(self.scheduler.tree.runs), steps, evaluations, self._source.progress_note()
+        )
 
     def confirms(self, task: Task) -> bool:
         """Whether it measures again what a search has found, and is not to be stopped."""
         return any(self._source.tags(run).get("ear.role") == "confirmation" for run in self._concerned(task))
 
     def _fail(self, trial: str, task: Task, report: Report) -> None:
-        if report.fault in ("place", "code"):
+        if report.fault in ("storage", "code"):
             *_, last = report.traceback.strip().splitlines()
-            whole = {"place": f"nothing can be written any more ({last})", "code": last.partition(": ")[2]}
+            whole = {"storage": f"nothing can be written any more ({last})", "code": last.partition(": ")[2]}
             self.stop(whole[report.fault])
             self._show(trial, "failed", report.step)
             return
-        again = self.work.failed(task, report.traceback, report.evaluation, final=report.fault == "input")
+        again = self.scheduler.failed(task, report.traceback, report.evaluation, final=report.fault == "input")
         if not again:
-            settled = self.work.settled
+            settled = self.scheduler.settled
             keys = [run.keys.evaluation for run in self._concerned(task) if run.keys.evaluation in settled]
             failed = [key for key in keys if settled[key].state == "failed"]
-            self._session.fail(task.label, task.node.key, failed, report.traceback)
+            self._driver.fail(task.label, task.node.key, failed, report.traceback)
         self._show(trial, "retrying" if again else "failed", report.step)
 
     def _show(self, trial: str, state: State, steps: int | None = None, loss: float | None = None) -> None:
-        if self.board:
-            self.board.update(trial, state, steps, loss)
+        if self.table:
+            self.table.update(trial, state, steps, loss)
 
     def _state(self, task: Task, report: Report) -> State:
-        results = [self.work.settled.get(run.keys.evaluation) for run in self._concerned(task)]
+        results = [self.scheduler.settled.get(run.keys.evaluation) for run in self._concerned(task)]
         if results and all(result is not None and result.state == "diverged" for result in results):
             return "diverged"
         return report.state
 
     def _followed(self, task: Task) -> list[PlannedRun]:
         """Whose curve MLflow gets while it is drawn; the others of a stage that many share get it at their end."""
-        return [run for run in self._concerned(task) if run.keys.evaluation not in self.work.settled][:RUNS_FOLLOWED]
+        return [run for run in self._concerned(task) if run.keys.evaluation not in self.scheduler.settled][
+            :RUNS_FOLLOWED
+        ]
 
     def _concerned(self, task: Task) -> list[PlannedRun]:
         """The runs that a task is done for: a shared stage's are all that start from it."""
-        return self.work.tree.runs_below(task.node.key) if task.trains else list(task.runs)
+        return self.scheduler.tree.runs_below(task.node.key) if task.trains else list(task.runs)

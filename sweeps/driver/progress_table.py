@@ -17,8 +17,8 @@ State = Literal[
     "starting", "training", "evaluating", "finished", "stopped", "stopped early", "diverged", "retrying", "failed"
 ]
 OVER: tuple[State, ...] = ("finished", "stopped", "stopped early", "diverged", "retrying", "failed")
-SECONDS_BETWEEN_SUMMARIES = 60  # where no terminal shows them all the time
-SECONDS_BETWEEN_COUNTS = 2.0
+SUMMARY_SECONDS = 60  # where no terminal shows them all the time
+COUNT_SECONDS = 2.0
 ROWS_KEPT = 200  # of tasks that are over
 LINES_AROUND = 5  # of the terminal's height: the title, the head, what is not shown, the summary, the cursor
 STYLES = {
@@ -81,14 +81,14 @@ def waiting_for(what: str) -> Iterator[None]:
         yield
 
 
-class Board:
+class ProgressTable:
     """Rows of tasks: redrawn in place on a terminal; elsewhere a line for each change and a summary every minute."""
 
-    def __init__(self, title: str, places: int, count: Callable[[], Counts]) -> None:
-        """`places` is how many tasks are worked on at a time; `count` is asked every few seconds."""
+    def __init__(self, title: str, slots: int, count: Callable[[], Counts]) -> None:
+        """`slots` is how many tasks are worked on at a time; `count` is asked every few seconds."""
         self.rows: dict[str, Row] = {}  # by trial
         self._title = title
-        self._places = places
+        self._slots = slots
         self._count = count
         self._counts = count()
         self._counted = time.monotonic()
@@ -97,7 +97,7 @@ class Board:
         self._summarised = time.monotonic()
         self._live = Live(get_renderable=self.render, console=self._console, auto_refresh=False)
 
-    def __enter__(self) -> "Board":
+    def __enter__(self) -> "ProgressTable":
         if self._console.is_terminal:
             self._live.start()
         return self
@@ -131,11 +131,11 @@ class Board:
     def tick(self) -> None:
         """Called often: brings the terminal up to date, or a log once a minute."""
         now = time.monotonic()
-        if now - self._counted >= SECONDS_BETWEEN_COUNTS:
+        if now - self._counted >= COUNT_SECONDS:
             self._counts, self._counted = self._count(), now
         if self._console.is_terminal:
             self._live.refresh()
-        elif now - self._summarised >= SECONDS_BETWEEN_SUMMARIES:
+        elif now - self._summarised >= SUMMARY_SECONDS:
             self._console.print(self.summary(), soft_wrap=True)
             self._summarised = now
 
@@ -169,7 +169,7 @@ class Board:
         paces = self._paces + [row.pace for row in self.rows.values() if row.pace is not None]
         if not paces:
             return None
-        return self._counts.steps * sum(paces) / len(paces) / self._places
+        return self._counts.steps * sum(paces) / len(paces) / self._slots
 
 
 def rows_table(rows: list[Row], title: str) -> Table:

@@ -8,10 +8,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from ear.process.code import search_path
 from ear.errors import import_extra
 from ear.files.private import write_secret
 from ear.files.temporary import OF_RAY, temporary_folder
+from ear.process.code import search_path
 from slurm.allocation import Allocation
 from slurm.gang import Gang
 from slurm.ray_node import (

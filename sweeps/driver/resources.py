@@ -1,11 +1,9 @@
 """How many trials there is a place for: on this machine, or in what SLURM granted of one or several."""
 
 import math
-import os
-import socket
 
-from ear.process.cpus import usable_cpus
 from ear.errors import UserError
+from ear.process.cpus import usable_cpus
 from slurm.allocation import Allocation
 from slurm.gang import Gang
 from sweeps.spec.schema import SweepConfig
@@ -26,12 +24,6 @@ def available_gpus() -> int:
     return torch.cuda.device_count()
 
 
-def this_place() -> str:
-    """For people: the node, and the GPUs that this process may use."""
-    gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return (os.environ.get("SLURMD_NODENAME") or socket.gethostname()) + (f", GPU {gpus}" if gpus else "")
-
-
 def trials_at_a_time(sweep: SweepConfig) -> int:
     """How many trials fit this machine, or all nodes of a job that are alike, at most the sweep's concurrency.
 
@@ -43,9 +35,9 @@ def trials_at_a_time(sweep: SweepConfig) -> int:
     return min(fitting, sweep.concurrency or fitting)
 
 
-def node_share(sweep: SweepConfig, places: int) -> tuple[int, int]:
-    """CPUs and GPUs of this node for trials, of which `places` run at a time on all nodes."""
-    here = min(places, trials_on_a_node(sweep))
+def node_share(sweep: SweepConfig, slots: int) -> tuple[int, int]:
+    """CPUs and GPUs of this node for trials, of which `slots` run at a time on all nodes."""
+    here = min(slots, trials_on_a_node(sweep))
     return here * sweep.resources.cpus, math.ceil(here * sweep.resources.gpus)
 
 

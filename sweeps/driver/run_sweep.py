@@ -8,28 +8,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from ear.process.code import code_digest
 from ear.data import load_dataset
 from ear.evaluation import prepare
+from ear.process.code import code_digest
 from ear.process.interrupt import on_interrupt, undisturbed
 from ear.store import Store
 from ear.store.uses import record_use
 from slurm.allocation import Allocation
-from sweeps.driver.driver_state import Session, SweepFolder
-from sweeps.driver.event_handler import Conductor
-from sweeps.driver.progress_table import Board, waiting_for
+from sweeps.driver.event_handler import EventHandler
+from sweeps.driver.progress_table import ProgressTable, waiting_for
 from sweeps.driver.ray_cluster import ClusterLost, ray_cluster, require_alive
 from sweeps.driver.resources import node_share, trials_at_a_time
-from sweeps.driver.scheduler import Task, Work
-from sweeps.search.run_source import Grid, Source
+from sweeps.driver.running_driver import RunningDriver
+from sweeps.driver.scheduler import Scheduler, Task
+from sweeps.driver.sweep_folder import SweepFolder
+from sweeps.driver.task_request import task_request
+from sweeps.search.run_source import Grid, RunSource
 from sweeps.spec.namesakes import warn_of_namesakes
 from sweeps.spec.plan import Plan
-from sweeps.tracking.writer import Tracker
-from sweeps.trial.messages import Order
+from sweeps.tracking.tracker import Tracker
 
-PATIENCE = 120.0  # seconds of waiting for others after which a machine is given back, where it can be had again
+MAX_IDLE_SECONDS = 120.0  # of waiting for other drivers; then the job returns its machine, if it can be requeued
 RAY_RESTARTS = 3  # of a driver whose Ray dies
-SECONDS_BETWEEN_LOOKS = 1.0  # at what other drivers do, while there is nothing to do for this one
+POLL_SECONDS = 1.0  # between looks at the store while other drivers work
 
 
 @dataclass(frozen=True)
@@ -51,44 +52,44 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
     """
     code_digest()  # of what this process runs: it may be changed before the first trial is told
     store = Store(root)
-    places = trials_at_a_time(plan.sweep)
+    slots = trials_at_a_time(plan.sweep)
     source = open_source(plan, root, store)
-    with Session(SweepFolder(root, plan.sweep.name)).opened() as session:
+    with RunningDriver(SweepFolder(root, plan.sweep.name)).opened() as driver:
         identity = plan.identity
         warn_of_namesakes(identity, store)
         with waiting_for("Opening MLflow"):
             tracker = Tracker(identity, store, root)
-        work, idle = Work(source, store, plan.sweep.retries), False
-        conductor = Conductor(work, source, tracker, session)
+        scheduler, idle = Scheduler(source, store, plan.sweep.retries), False
+        handler = EventHandler(scheduler, source, tracker, driver)
         try:
-            work.on_grown = lambda: _record_use(identity.user, work, store)
-            work.start()
-            to_do = work.ready()  # a search finds here what it has measured again
-            known = set(work.settled)
-            if to_do or not work.done:
+            scheduler.on_grown = lambda: _record_use(identity.user, scheduler, store)
+            scheduler.start()
+            to_do = scheduler.ready()  # a search finds here what it has measured again
+            known = set(scheduler.settled)
+            if to_do or not scheduler.done:
                 _prepare(plan, store)
-                idle = _carry_out(plan, root, conductor, session, places)
+                idle = _run_on_ray(plan, root, handler, driver, slots)
         except BaseException:
             with undisturbed():
                 tracker.close(complete=False)
             raise
         finally:
-            work.close()
+            scheduler.close()
         failed = {
-            work.tree.runs[key].label: result.traceback
-            for key, result in work.settled.items()
+            scheduler.tree.runs[key].label: result.traceback
+            for key, result in scheduler.settled.items()
             if result.state == "failed" and key not in known
         }
-        complete = work.done and not failed and conductor.stop_reason is None
+        complete = scheduler.done and not failed and handler.stop_reason is None
         with waiting_for("Bringing MLflow up to date"):
             tracker.close(complete=complete)
         source.require_sound()  # said again by every call to come
-        left = len(work.tree.runs) - len(work.settled) if conductor.stop_reason is None else 0
-        done = len(work.settled) - len(failed) - len(known)
-        return SweepOutcome(done, len(known), failed, conductor.stop_reason, left, idle)
+        left = len(scheduler.tree.runs) - len(scheduler.settled) if handler.stop_reason is None else 0
+        done = len(scheduler.settled) - len(failed) - len(known)
+        return SweepOutcome(done, len(known), failed, handler.stop_reason, left, idle)
 
 
-def open_source(plan: Plan, root: Path, store: Store) -> Source:
+def open_source(plan: Plan, root: Path, store: Store) -> RunSource:
     """Where the plan's runs come from.
 
     Raises:
@@ -101,10 +102,10 @@ def open_source(plan: Plan, root: Path, store: Store) -> Source:
     return Search(plan.sweep, plan.configurations, root, store)
 
 
-def _record_use(user: str, work: Work, store: Store) -> None:
+def _record_use(user: str, scheduler: Scheduler, store: Store) -> None:
     """Says which results the sweep needs, those included that are still to be made."""
-    keys = {key for run in work.tree.runs.values() for key in (*run.keys.stages, run.keys.evaluation)}
-    keys |= {key for run in work.tree.runs.values() for key in (run.keys.reference, run.keys.extractor)}
+    keys = {key for run in scheduler.tree.runs.values() for key in (*run.keys.stages, run.keys.evaluation)}
+    keys |= {key for run in scheduler.tree.runs.values() for key in (run.keys.reference, run.keys.extractor)}
     record_use(store, user, keys)
 
 
@@ -124,7 +125,7 @@ def leave() -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _carry_out(plan: Plan, root: Path, conductor: Conductor, session: Session, places: int) -> bool:
+def _run_on_ray(plan: Plan, root: Path, handler: EventHandler, driver: RunningDriver, slots: int) -> bool:
     """Starts Ray and works until everything is done, is to stop, or is in others' hands.
 
     Returns:
@@ -135,36 +136,36 @@ def _carry_out(plan: Plan, root: Path, conductor: Conductor, session: Session, p
         with ExitStack() as stack:
             try:
                 with waiting_for("Starting Ray"):
-                    folder = stack.enter_context(ray_cluster(*node_share(plan.sweep, places)))
-                conductor.board = stack.enter_context(Board(f"Sweep {plan.sweep.name}", places, conductor.counts))
-                stack.enter_context(on_interrupt(conductor.stop))
-                return _work_in(folder, plan, root, conductor, session, places)
+                    folder = stack.enter_context(ray_cluster(*node_share(plan.sweep, slots)))
+                handler.table = stack.enter_context(ProgressTable(f"Sweep {plan.sweep.name}", slots, handler.counts))
+                stack.enter_context(on_interrupt(handler.stop))
+                return _run_rounds(folder, plan, root, handler, driver, slots)
             except ClusterLost as lost:
-                conductor.cluster_lost(str(lost), again=restarts_left > 0)
-        if conductor.stopping:
+                handler.cluster_lost(str(lost), again=restarts_left > 0)
+        if handler.stopping:
             break
     return False
 
 
-def _work_in(folder: Path, plan: Plan, root: Path, conductor: Conductor, session: Session, places: int) -> bool:
+def _run_rounds(folder: Path, plan: Plan, root: Path, handler: EventHandler, driver: RunningDriver, slots: int) -> bool:
     """As `_carry_out`, with a cluster that has this folder.
 
     Raises:
         ClusterLost: it is gone.
     """
-    work, rounds, busy = conductor.work, itertools.count(), time.monotonic()
-    while not conductor.stopping and (not work.done or work.ready()):
-        if work.ready():
-            fit(plan, root, conductor, session, places, folder / f"tune{next(rounds)}")
+    scheduler, rounds, busy = handler.scheduler, itertools.count(), time.monotonic()
+    while not handler.stopping and (not scheduler.done or scheduler.ready()):
+        if scheduler.ready():
+            fit(plan, root, handler, driver, slots, folder / f"tune{next(rounds)}")
             busy = time.monotonic()
-        elif may_leave() and plan.sweep.search is None and work.left_to_others() and session.has_company():
+        elif may_leave() and plan.sweep.search is None and scheduler.left_to_others() and driver.has_company():
             return False  # a search may still want it, for confirmations; another sweep does not do this one's rest
-        elif may_leave() and time.monotonic() - busy > PATIENCE:
+        elif may_leave() and time.monotonic() - busy > MAX_IDLE_SECONDS:
             return True
         else:  # another driver works on what is left
-            conductor.tick()
+            handler.tick()
             require_alive()
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(POLL_SECONDS)
     return False
 
 
@@ -174,25 +175,25 @@ def may_leave() -> bool:
     return allocation is not None and allocation.may_leave
 
 
-def fit(plan: Plan, root: Path, conductor: Conductor, session: Session, places: int, folder: Path) -> None:
+def fit(plan: Plan, root: Path, handler: EventHandler, driver: RunningDriver, slots: int, folder: Path) -> None:
     """Runs Tune until nothing is ready, or everything has stopped."""
     # Here, since importing Tune reads the environment that the cluster has set.
     from ray import tune
 
-    from sweeps.driver.tune_adapters import AtRest, Listener, Losses, TaskSearcher
+    from sweeps.driver.tune_adapters import LostTrials, ReportListener, SweepStopped, TaskSearcher
     from sweeps.trial.trainable import StageTrial
 
     resources = plan.sweep.resources
 
-    def order(task: Task) -> str:
-        log = session.folder.log(task.node.key)
-        watched = None if conductor.confirms(task) else plan.intermediate
-        return Order.of(task, root.resolve(), log, session.stopping, resources.processes, watched).dumps()
+    def request(task: Task) -> str:
+        log = driver.folder.log(task.node.key)
+        watched = None if handler.confirms(task) else plan.intermediate
+        return task_request(task, root.resolve(), log, driver.stopping, resources.processes, watched).dumps()
 
     tuner = tune.Tuner(
         tune.with_resources(StageTrial, {"cpu": resources.cpus, "gpu": resources.gpus}),
         tune_config=tune.TuneConfig(
-            search_alg=TaskSearcher(conductor, places, order),
+            search_alg=TaskSearcher(handler, slots, request),
             num_samples=-1,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.trial_id,  # not from its parameters: an order is long
@@ -201,12 +202,12 @@ def fit(plan: Plan, root: Path, conductor: Conductor, session: Session, places: 
         run_config=tune.RunConfig(
             name=plan.sweep.name,
             storage_path=str(folder),
-            stop=Listener(conductor),
-            callbacks=[Losses(conductor)],
+            stop=ReportListener(handler),
+            callbacks=[LostTrials(handler)],
             verbose=0,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the store has its own
             failure_config=tune.FailureConfig(max_failures=0),
         ),
     )
-    with suppress(AtRest):
+    with suppress(SweepStopped):
         tuner.fit()

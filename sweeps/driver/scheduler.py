@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from ear.store import Lease, Store
 from sweeps.driver.evaluation_batches import BATCH, Batches
-from sweeps.search.run_source import Source
+from sweeps.search.run_source import RunSource
 from sweeps.spec.runs import PlannedRun, RunResult, result_of
 from sweeps.spec.stage_tree import StageTree, TrainingNode
 
-SECONDS_BETWEEN_TRIES = 2.0  # for what another driver works on
+RETRY_SECONDS = 2.0  # for what another driver works on
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Task:
         return self.node.label
 
 
-class Work:
+class Scheduler:
     """Hands tasks out and takes in how they went. Called by the driver alone, in one thread."""
 
-    def __init__(self, source: Source, store: Store, retries: int) -> None:
+    def __init__(self, source: RunSource, store: Store, retries: int) -> None:
         """`retries` of a task that fails."""
         self.tree = StageTree()
         self.settled: dict[str, RunResult] = {}  # by evaluation key
@@ -54,7 +54,7 @@ class Work:
         self._retries = retries
         self._failures: Counter[str] = Counter()  # by training or evaluation key
         self._ready: deque[str] = deque()  # training keys of nodes with something to do whose parent is trained
-        self._standing: set[str] = set()  # what stands in it
+        self._queued: set[str] = set()  # what stands in it
         self._trained: set[str] = set()  # nodes that were seen in the store
         self._unbegun = Batches()
         self._leases: dict[str, Lease] = {}  # ours, by batch
@@ -196,8 +196,8 @@ class Work:
     # Handing out
 
     def _enqueue(self, key: str, *, first: bool = False) -> None:
-        if key not in self._standing:
-            self._standing.add(key)
+        if key not in self._queued:
+            self._queued.add(key)
             (self._ready.appendleft if first else self._ready.append)(key)
 
     def _take(self) -> Task | None:
@@ -206,7 +206,7 @@ class Work:
         while self._ready and self._ready[0] not in tried:
             key = self._ready.popleft()
             tried.add(key)
-            self._standing.discard(key)
+            self._queued.discard(key)
             task, more = self._begin(self.tree.nodes[key])
             if more:
                 self._enqueue(key, first=task is not None)
@@ -256,7 +256,7 @@ class Work:
             return False
         lease = self._watched.setdefault(batch, self._store.lease(batch))
         if not lease.acquire():
-            self._taken[batch] = now + SECONDS_BETWEEN_TRIES
+            self._taken[batch] = now + RETRY_SECONDS
             return False
         self._taken.pop(batch, None)
         self._leases[batch] = self._watched.pop(batch)

@@ -6,13 +6,13 @@ from typing import Any
 from ray.tune import Callback, Stopper
 from ray.tune.search import Searcher
 
-from sweeps.driver.event_handler import Conductor
+from sweeps.driver.event_handler import EventHandler
 from sweeps.driver.ray_cluster import require_alive
 from sweeps.driver.scheduler import Task
 from sweeps.trial.messages import Report
 
 
-class AtRest(BaseException):
+class SweepStopped(BaseException):
     """Everything has stopped. Not an Exception: after one, Tune would wait for processes that are still starting."""
 
 
@@ -23,24 +23,24 @@ class TaskSearcher(Searcher):
     then finished, and its caller starts Tune again when there is something to do.
     """
 
-    def __init__(self, conductor: Conductor, places: int, order: Callable[[Task], str]) -> None:
-        """`order` puts a task into the words that a trial gets."""
+    def __init__(self, handler: EventHandler, slots: int, request: Callable[[Task], str]) -> None:
+        """`request` puts a task into the words that a trial gets."""
         super().__init__()
-        self._conductor = conductor
-        self._places = places
-        self._order = order
+        self._handler = handler
+        self._slots = slots
+        self._request = request
 
     def suggest(self, trial_id: str) -> Any:
-        if len(self._conductor.tasks) >= self._places:
+        if len(self._handler.tasks) >= self._slots:
             return None
-        task = self._conductor.next(trial_id)
+        task = self._handler.next(trial_id)
         if task is None:
-            return None if self._conductor.tasks or self._conductor.stopping else Searcher.FINISHED
-        return {"order": self._order(task)}
+            return None if self._handler.tasks or self._handler.stopping else Searcher.FINISHED
+        return {"request": self._request(task)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if not error:
-            self._conductor.ended(trial_id)
+            self._handler.ended(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the store is what a rerun starts from, not Tune's snapshot."""
@@ -52,35 +52,35 @@ class TaskSearcher(Searcher):
         return {}  # Tune pickles it into its snapshot, which nobody reads
 
 
-class Losses(Callback):
+class LostTrials(Callback):
     """Exceptions are caught inside a trial and reported; what Tune calls an error is the loss of its process."""
 
-    def __init__(self, conductor: Conductor) -> None:
-        self._conductor = conductor
+    def __init__(self, handler: EventHandler) -> None:
+        self._handler = handler
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         require_alive()  # else it is not the trial's fault
-        self._conductor.lost(trial.trial_id, str(trial.get_error() or ""))
-        self._conductor.ended(trial.trial_id)
+        self._handler.lost(trial.trial_id, str(trial.get_error() or ""))
+        self._handler.ended(trial.trial_id)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-class Listener(Stopper):
+class ReportListener(Stopper):
     """Passes on what trials report. Of all that Tune calls, stoppers alone hear every report, first and just once."""
 
-    def __init__(self, conductor: Conductor) -> None:
-        self._conductor = conductor
+    def __init__(self, handler: EventHandler) -> None:
+        self._handler = handler
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return self._conductor.report(trial_id, Report.from_result(result))
+        return self._handler.report(trial_id, Report.from_result(result))
 
     def stop_all(self) -> bool:
         require_alive()
-        self._conductor.tick()  # Tune asks between any two events, ten times a second
-        if self._conductor.at_rest:
-            raise AtRest
+        self._handler.tick()  # Tune asks between any two events, ten times a second
+        if self._handler.at_rest:
+            raise SweepStopped
         return False
 
     def __getstate__(self) -> dict[str, Any]:

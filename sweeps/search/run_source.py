@@ -6,7 +6,7 @@ from typing import Protocol
 from sweeps.spec.runs import PlannedRun, RunResult
 
 
-class Source(Protocol):
+class RunSource(Protocol):
     """Called by the driver alone, in one thread."""
 
     def start(self) -> Sequence[PlannedRun]:
@@ -33,7 +33,7 @@ class Source(Protocol):
         """What a run's record is to say beside its parameters."""
         ...
 
-    def standing(self) -> str:
+    def progress_note(self) -> str:
         """Where it stands, in a few words beside the counts of runs."""
         ...
 
@@ -73,7 +73,7 @@ class Grid:
     def tags(self, run: PlannedRun) -> dict[str, str]:
         return {}
 
-    def standing(self) -> str:
+    def progress_note(self) -> str:
         return ""
 
     def require_sound(self) -> None:

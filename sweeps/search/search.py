@@ -24,7 +24,7 @@ from sweeps.spec.configurations import Configurations
 from sweeps.spec.metric import written
 from sweeps.spec.runs import PlannedRun, RunResult, is_done
 from sweeps.spec.schema import SweepConfig
-from sweeps.spec.search_space import POINTS_IN_VAIN, evaluation_only, starting_point
+from sweeps.spec.search_space import MAX_INVALID_DRAWS, evaluation_only, starting_point
 
 
 @dataclass
@@ -42,7 +42,7 @@ class OpenTrial:
 
 
 class Search:
-    """A `Source`. The study is the truth of what was proposed; what came of it is read off the store."""
+    """A `RunSource`. The study is the truth of what was proposed; what came of it is read off the store."""
 
     def __init__(self, sweep: SweepConfig, configurations: Configurations, root: Path, store: Store) -> None:
         """
@@ -90,7 +90,7 @@ class Search:
                 return runs
             if self._measuring or self.study.noted(STEERED):
                 return ()
-            for _ in range(POINTS_IN_VAIN):
+            for _ in range(MAX_INVALID_DRAWS):
                 if len(self._kept()) + self._faults >= self._search.trials:
                     break
                 if runs := self._begin(self._ask_proposal()):
@@ -143,7 +143,7 @@ class Search:
         known = self._roles.get(run.keys.evaluation)
         return {"ear.trial": str(known[0]), "ear.role": known[1]} if known else {}
 
-    def standing(self) -> str:
+    def progress_note(self) -> str:
         words = f"{len(self._kept())} of {self._search.trials} proposed"
         best = self.best()
         if len(self.objectives) > 1:

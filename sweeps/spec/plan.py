@@ -12,11 +12,11 @@ from ear.evaluation.measurable import unmeasured
 from sweeps.spec.axes import refuse_axes, refuse_measures, refuse_overlaps
 from sweeps.spec.configurations import Configurations
 from sweeps.spec.identity import SweepIdentity
+from sweeps.spec.intermediate import IntermediateConfig
 from sweeps.spec.runs import PlannedRun
 from sweeps.spec.schema import SweepConfig
 from sweeps.spec.search_space import check_search
 from sweeps.spec.stage_tree import StageTree
-from sweeps.trial.messages import IntermediateConfig
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from sweeps.spec.search_schema import SearchConfig
 if TYPE_CHECKING:
     import optuna
 
-POINTS_IN_VAIN = 100  # drawn in a row, each parameter in its range, of which none is a valid configuration
+MAX_INVALID_DRAWS = 100  # drawn in a row, each parameter in its range, of which none is a valid configuration
 
 
 def check_search(sweep: SweepConfig, configurations: Configurations, source: Path) -> None:
@@ -70,7 +70,7 @@ def random_points(search: SearchConfig, configurations: Configurations, count: i
             configurations.run(point, 0)
         except UserError as error:
             in_vain += 1
-            if in_vain == POINTS_IN_VAIN:
+            if in_vain == MAX_INVALID_DRAWS:
                 raise UserError(
                     f"of {in_vain} points drawn in a row none is valid, the last one since {error}"
                 ) from error

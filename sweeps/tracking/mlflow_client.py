@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ear.terminal.credentials import hidden, shown
 from ear.errors import UserError, import_extra
+from ear.terminal.credentials import hidden, shown
 from sweeps.tracking.mlflow_database import (
     copy_database,
     create_database,

@@ -28,7 +28,7 @@ METRICS_PER_CALL = 999  # MLflow takes 1000; a point of the curve has 3, and sta
 PARAMETERS_PER_CALL = 100
 
 
-class SweepRecords:
+class MlflowRuns:
     """Every call reaches MLflow before it returns, or raises what MLflow's client raises.
 
     A call that raised may have been carried out all the same: `look_up` the run, then call again. `at` is when it

@@ -14,7 +14,7 @@ CONFIG = "config.yaml"
 
 
 class RunArtifacts:
-    """As `SweepRecords`, a call reaches MLflow before it returns, or raises what MLflow's client raises."""
+    """As `MlflowRuns`, a call reaches MLflow before it returns, or raises what MLflow's client raises."""
 
     def __init__(self, store: Store, client: Any, logs: Path) -> None:
         """`logs` is the folder of the stages' logs, KEY.log."""

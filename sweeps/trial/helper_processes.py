@@ -3,9 +3,9 @@
 The trial's own process, of rank 0, decides everything. Helpers do what it does: it tells them every act, as a line of
 JSON on their standard input, before it begins the act itself, so that all of them meet in the same collectives.
 
-    ["train", ORDER]            make the trainer, with the checkpoint that rank 0 chooses
+    ["train", REQUEST]          make the trainer, with the checkpoint that rank 0 chooses
     ["advance"]                 train up to the next record
-    ["evaluate", ORDER, KEY]    carry this evaluation of the order out
+    ["evaluate", REQUEST, KEY]  carry this evaluation of the request out
 
 A helper has nothing that is worth saving. So whatever an act fails with, in whichever process, ends the helpers, and
 the next act begins with new ones.
@@ -24,19 +24,19 @@ from traceback import print_exc
 
 import torch.distributed as dist
 
+from ear.files.temporary import temporary_folder
 from ear.process.code import code_environment, require_same_code
 from ear.process.distributed import MEETING_FILE, Processes, joined_processes
 from ear.process.interrupt import end_with_parent
 from ear.run import Run
 from ear.store import Store
-from ear.files.temporary import temporary_folder
 from ear.training import Trainer
 from sweeps.trial.log import output_to, say
-from sweeps.trial.messages import Order
+from sweeps.trial.messages import TaskRequest
 
 READY = "ready"  # a helper's only answer: it has imported everything
-SECONDS_BETWEEN_LOOKS = 1.0  # at whether the helpers live
-LOOKS_AT_THE_DEAD = 10  # before a trial ends that does not notice
+POLL_SECONDS = 1.0  # at whether the helpers live
+CHECKS_BEFORE_EXIT = 10  # before a trial ends that does not notice
 SECONDS_TO_DIE = 1.0  # between a process's connections and itself
 
 
@@ -124,10 +124,10 @@ class TrialProcesses:
         that this process died, and tries the task again in a new one.
         """
         looks = 0
-        while not over.wait(SECONDS_BETWEEN_LOOKS):
+        while not over.wait(POLL_SECONDS):
             lost = self._lost() if self._acting else None
             looks = looks + 1 if lost is not None else 0
-            if looks == LOOKS_AT_THE_DEAD:
+            if looks == CHECKS_BEFORE_EXIT:
                 say(f"{lost} This one can't go on without it, and ends too.")
                 os.kill(os.getpid(), signal.SIGKILL)
 
@@ -144,28 +144,28 @@ class TrialProcesses:
         self._connection.close()
 
 
-def help_out(orders: Iterable[str], processes: Processes) -> None:
+def help_out(requests: Iterable[str], processes: Processes) -> None:
     """Does what a helper is told, to the end of its input."""
     trainer: Trainer | None = None
-    for line in orders:
+    for line in requests:
         words = json.loads(line)
         if words[0] != "advance":
             trainer = None  # before anything else, since it may fill a GPU
-            order = Order.loads(words[1])
-            store = Store(order.root)
-        with output_to(order.log):
+            request = TaskRequest.loads(words[1])
+            store = Store(request.root)
+        with output_to(request.log):
             try:
-                require_same_code(order.code)
+                require_same_code(request.code)
                 match words:
                     case ["train", _]:
-                        trainer = Run(order.training, store, processes=processes).trainer()
+                        trainer = Run(request.training, store, processes=processes).trainer()
                         say(f"process {processes.rank + 1} trains along, at step {trainer.step}")
                     case ["advance"]:
                         assert trainer is not None
                         trainer.advance()
                     case ["evaluate", _, key]:
                         say(f"process {processes.rank + 1} evaluates along")
-                        Run(order.evaluations[key], store, processes=processes).evaluate()
+                        Run(request.evaluations[key], store, processes=processes).evaluate()
             except Exception:
                 print_exc()
                 sys.stdout.flush()

@@ -1,6 +1,7 @@
 """A trial's output, its libraries' and its native code's included, goes to a file of its own."""
 
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,3 +37,9 @@ def output_to(path: Path) -> Iterator[None]:
 def say(what: str) -> None:
     """A line in the trial's log, written at once: several processes may write there."""
     print(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {what}\n", end="", flush=True)
+
+
+def this_node() -> str:
+    """The node, and the GPUs that this process may use, for a log."""
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return (os.environ.get("SLURMD_NODENAME") or socket.gethostname()) + (f", GPU {gpus}" if gpus else "")

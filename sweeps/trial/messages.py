@@ -3,32 +3,19 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from ear.process.code import code_digest
 from ear.config import RunConfig
 from ear.training import TrainingRecord
+from sweeps.spec.intermediate import IntermediateConfig
 
-if TYPE_CHECKING:  # a trial knows nothing of the driver
-    from sweeps.driver.scheduler import Task
-
-
-Fault = Literal["task", "input", "place", "code"]
+Fault = Literal["task", "input", "storage", "code"]
 """Whose it is: the task's, which may try again; the input's, which always fails; or that of the place where results are
 kept, or of a process that runs other code than the driver: there every other task would fail as well."""
 
 
 @dataclass(frozen=True)
-class IntermediateConfig:
-    """What is measured during training, for early stopping."""
-
-    every: int  # steps
-    metric: Literal["fid", "loss"]
-    images: int  # that a FID is measured on
-
-
-@dataclass(frozen=True)
-class Order:
+class TaskRequest:
     """A task, as a trial gets it."""
 
     code: str  # digest of the driver's, which names the results
@@ -40,22 +27,6 @@ class Order:
     stage: int | None  # None where nothing is to be trained
     evaluations: dict[str, RunConfig]  # by key
     intermediate: IntermediateConfig | None
-
-    @classmethod
-    def of(
-        cls, task: "Task", root: Path, log: Path, stop: Path, processes: int, intermediate: IntermediateConfig | None
-    ) -> "Order":
-        return cls(
-            code=code_digest(),
-            root=root,
-            log=log,
-            stop=stop,
-            processes=processes,
-            training=task.node.config,
-            stage=task.node.stage if task.trains else None,
-            evaluations={run.keys.evaluation: run.config for run in task.runs},
-            intermediate=intermediate if task.trains else None,
-        )
 
     def dumps(self) -> str:
         return json.dumps(
@@ -73,7 +44,7 @@ class Order:
         )
 
     @classmethod
-    def loads(cls, text: str) -> "Order":
+    def loads(cls, text: str) -> "TaskRequest":
         values = json.loads(text)
         return cls(
             code=values["code"],

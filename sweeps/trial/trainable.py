@@ -9,19 +9,18 @@ from typing import Any
 
 from ray.tune import Trainable
 
-from ear.process.code import OtherCodeError, code_digest, require_same_code
 from ear.config import RunConfig
 from ear.errors import UserError
 from ear.evaluation.intermediate import few_image_fid
 from ear.files.writing import is_there
+from ear.process.code import OtherCodeError, code_digest, require_same_code
 from ear.run import Run
 from ear.store import Store
 from ear.training import Trainer
 from ear.training.checkpoint import CHECKPOINT
-from sweeps.driver.resources import this_place
 from sweeps.trial.helper_processes import TrialProcesses
-from sweeps.trial.log import output_to, say
-from sweeps.trial.messages import Fault, Order, Report
+from sweeps.trial.log import output_to, say, this_node
+from sweeps.trial.messages import Fault, Report, TaskRequest
 
 REPORT_SECONDS = 1.0  # of training between two reports
 PLACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # which the next trial would meet too
@@ -40,7 +39,7 @@ class StageTrial(Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         code_digest()  # of the sources that were just imported, whatever they become while this process lives
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
-        self._processes = TrialProcesses(Order.loads(config["order"]).processes)
+        self._processes = TrialProcesses(TaskRequest.loads(config["request"]).processes)
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -48,7 +47,7 @@ class StageTrial(Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._order = Order.loads(config["order"])
+        self._request = TaskRequest.loads(config["request"])
         self._store: Store | None = None
         self._trainer: Trainer | None = None
         self._run: Run | None = None  # the one that is trained
@@ -56,7 +55,7 @@ class StageTrial(Trainable):
 
     def step(self) -> dict[str, Any]:
         """About a second of training, or one evaluation; a fault is reported with its traceback, as a result."""
-        with output_to(self._order.log):
+        with output_to(self._request.log):
             try:
                 report = self._advance()
             except StopRequestedError:
@@ -68,14 +67,14 @@ class StageTrial(Trainable):
         return report.as_result()
 
     def _advance(self) -> Report:
-        require_same_code(self._order.code)
-        store = self._store = self._store or Store(self._order.root, on_wait=self._check_stop)
-        if self._order.stage is not None:
-            run = self._run = self._run or self._run_of(self._order.training, store)
-            if run.keys.stages[self._order.stage] not in store:
-                return self._train(run, self._order.stage)
+        require_same_code(self._request.code)
+        store = self._store = self._store or Store(self._request.root, on_wait=self._check_stop)
+        if self._request.stage is not None:
+            run = self._run = self._run or self._run_of(self._request.training, store)
+            if run.keys.stages[self._request.stage] not in store:
+                return self._train(run, self._request.stage)
             self._trainer = None
-        for key, config in self._order.evaluations.items():
+        for key, config in self._request.evaluations.items():
             if key not in store:
                 return self._evaluate(key, config, store)
         return Report("finished")
@@ -85,10 +84,10 @@ class StageTrial(Trainable):
 
     def _train(self, run: Run, stage: int) -> Report:
         if self._trainer is None:
-            with self._processes.act("train", self._order.dumps()):
+            with self._processes.act("train", self._request.dumps()):
                 self._trainer = run.trainer()
             which = f"stage {stage + 1} of {len(run.keys.stages)}"
-            say(f"training {which} from step {self._trainer.step}, on {this_place()}")
+            say(f"training {which} from step {self._trainer.step}, on {this_node()}")
         trainer = self._trainer
         known = len(trainer.history)
         intermediate: list[tuple[int, float]] = []
@@ -111,7 +110,7 @@ class StageTrial(Trainable):
 
     def _intermediate(self, run: Run, trainer: Trainer, before: int) -> list[tuple[int, float]]:
         """What early stopping is to see of the steps since `before`, with the step."""
-        settings = self._order.intermediate
+        settings = self._request.intermediate
         if settings is None or trainer.finished or trainer.step // settings.every == before // settings.every:
             return []
         if settings.metric == "loss":
@@ -131,7 +130,7 @@ class StageTrial(Trainable):
             return Report("finished", outcome.step)
         self._evaluating = key
         say(f"evaluating {key}")
-        with self._processes.act("evaluate", self._order.dumps(), key):
+        with self._processes.act("evaluate", self._request.dumps(), key):
             evaluation = run.evaluate(on_images=self._check_stop)
         self._evaluating = None
         say(f"FID {evaluation.metrics['fid']:.3f} in {evaluation.seconds:.1f} s")
@@ -139,7 +138,7 @@ class StageTrial(Trainable):
 
     def _check_stop(self, _images: float = 0) -> None:
         """Called as often as something is done, or waited for."""
-        if is_there(self._order.stop):
+        if is_there(self._request.stop):
             self._save()
             raise StopRequestedError
 
@@ -162,7 +161,7 @@ def whose(error: BaseException | None) -> Fault:
         quoted = re.search(r"\(os error (\d+)\)", str(error))
         number = error.errno if isinstance(error, OSError) else int(quoted[1]) if quoted else None
         if number in PLACE_ERRORS:
-            return "place"
+            return "storage"
         if isinstance(error, OtherCodeError):
             return "code"
         if isinstance(error, UserError):

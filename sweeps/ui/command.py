@@ -150,9 +150,9 @@ def serve(servers: dict[str, Server]) -> None:
     import subprocess
     import time
 
+    from ear.files.temporary import temporary_folder
     from ear.process.code import code_environment
     from ear.process.interrupt import on_interrupt
-    from ear.files.temporary import temporary_folder
 
     processes: dict[str, subprocess.Popen[bytes]] = {}
     ended: list[str] = []

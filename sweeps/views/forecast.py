@@ -108,7 +108,7 @@ class Forecast:
     basis: str
 
     @classmethod
-    def of(cls, nodes: Iterable[TrainingNode], evaluations: Iterable[RunConfig], places: int, pace: Pace) -> "Forecast":
+    def of(cls, nodes: Iterable[TrainingNode], evaluations: Iterable[RunConfig], slots: int, pace: Pace) -> "Forecast":
         training, disk = 0.0, 0.0
         chain: dict[str, float] = {}
         for node in nodes:
@@ -123,5 +123,5 @@ class Forecast:
             images = config.evaluation.images + config.evaluation.null_images
             evaluating += cost(config).sampling_hours(images, pace.sampling)
             disk += EVALUATION_BYTES
-        wall = max((training + evaluating) / places, max(chain.values(), default=0.0))
+        wall = max((training + evaluating) / slots, max(chain.values(), default=0.0))
         return cls(training, evaluating, wall, disk, pace.basis)

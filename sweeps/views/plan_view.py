@@ -47,7 +47,7 @@ def show_plan(plan: Plan, store: Store, as_json: bool) -> None:
     evaluations = [run.config for key, run in tree.runs.items() if key not in done]
     gpus = plan.sweep.resources.gpus
     pace = Pace.of(plan.configurations.base, gpus, store)
-    forecast = Forecast.of(nodes, evaluations, places(plan), pace)
+    forecast = Forecast.of(nodes, evaluations, slots(plan), pace)
     if as_json:
         runs = [] if missing else run_list(plan, store)  # a search does not know its runs yet
         print(json.dumps({**plan_json(plan, tree, forecast), "run_list": runs}, indent=2))
@@ -66,7 +66,7 @@ def stage_tree(plan: Plan) -> StageTree:
     return StageTree(drawn_runs(plan.sweep, plan.configurations))
 
 
-def places(plan: Plan) -> int:
+def slots(plan: Plan) -> int:
     """Trials at a time; a sweep may be planned where it could not run."""
     try:
         return trials_at_a_time(plan.sweep)

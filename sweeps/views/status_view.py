@@ -10,8 +10,8 @@ from rich.text import Text
 
 from ear.store import Store
 from ear.terminal.console import terminal
-from sweeps.driver.driver_state import DriverState, SweepFolder
 from sweeps.driver.progress_table import rows_table
+from sweeps.driver.sweep_folder import DriverState, SweepFolder
 from sweeps.spec.plan import Plan
 from sweeps.spec.runs import result_of
 from sweeps.spec.stage_tree import StageTree

@@ -18,15 +18,16 @@ import ear.run
 from ear.evaluation import Evaluation
 from ear.store import Store
 from ear.training import TrainingRecord
-from sweeps.driver.driver_state import Session, SweepFolder
-from sweeps.driver.event_handler import Conductor
+from sweeps.driver.event_handler import EventHandler
 from sweeps.driver.ray_cluster import ray_cluster
 from sweeps.driver.run_sweep import fit
+from sweeps.driver.running_driver import RunningDriver
 from sweeps.driver.scheduler import Task
+from sweeps.driver.sweep_folder import SweepFolder
 from sweeps.search.run_source import Grid
 from sweeps.spec.plan import Plan, compile_plan
 from sweeps.spec.runs import PlannedRun, RunResult
-from sweeps.tracking.writer import Tracker
+from sweeps.tracking.tracker import Tracker
 
 CURVE = [TrainingRecord(step, 1.0, 1.0, 1e-3, 1.0) for step in range(25, 1201, 25)]
 
@@ -84,11 +85,11 @@ def run_noop_sweep(folder: Path, count: int) -> tuple[float, float]:
     ear.run.load_part = lambda *_: {}  # type: ignore[attr-defined, assignment]
     work: Any = NoWork(plan)
     tracker = Tracker(plan.identity, store, folder)
-    with Session(SweepFolder(folder, "noop")).opened() as session:
-        conductor = Conductor(work, Grid(()), tracker, session)
+    with RunningDriver(SweepFolder(folder, "noop")).opened() as driver:
+        handler = EventHandler(work, Grid(()), tracker, driver)
         with ray_cluster(2, 0) as temporary:
             started = time.perf_counter()
-            fit(plan, folder, conductor, session, 2, temporary / "tune")
+            fit(plan, folder, handler, driver, 2, temporary / "tune")
             done = time.perf_counter()
             tracker.close(complete=True)
             return done - started, time.perf_counter() - done

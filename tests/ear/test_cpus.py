@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ear.process import cpus
 from ear.config.schema import ExecutionConfig
+from ear.process import cpus
 from ear.process.cpus import cpu_quota, own_cgroups, usable_cpus
 from ear.process.execution import worker_processes
 

@@ -20,9 +20,9 @@ from closeness import assert_close
 from processes import command, run
 from torch import Tensor
 
+from ear.errors import UserError
 from ear.process import distributed
 from ear.process.distributed import ALONE, MEETING_FILE, TIMEOUT, Processes, joined_processes
-from ear.errors import UserError
 from ear.training.checkpoint import load_part
 
 SETTINGS = [

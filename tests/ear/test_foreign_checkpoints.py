@@ -23,8 +23,8 @@ from test_kl_tokenizer import as_ldm, small_autoencoder, tokenizer_of
 from ear.convert import from_official
 from ear.errors import UserError
 from ear.official import load_official
-from ear.weights.torch_files import read_torch_file
 from ear.training.checkpoint import load_header
+from ear.weights.torch_files import read_torch_file
 
 
 def official(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:

@@ -19,11 +19,11 @@ from ear.config import RunConfig, load_config
 from ear.data import FolderDataset, load_dataset
 from ear.data import file_hashes as file_hashes_module
 from ear.data.file_hashes import file_hashes, unread
-from ear.process.distributed import Processes
 from ear.errors import UserError
 from ear.evaluation import evaluate
 from ear.evaluation.extractors import Extractor
 from ear.evaluation.reference import load_reference
+from ear.process.distributed import Processes
 from ear.process.interrupt import StoppedError
 from ear.run import Run
 from ear.store import Store, checkpoint_keys, reference_keys, run_keys
@@ -234,7 +234,7 @@ def test_a_damaged_or_unwritable_memory_costs_only_time(
 
 def test_of_many_that_want_the_same_hashes_one_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settle(monkeypatch)
-    monkeypatch.setattr(file_hashes_module, "SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr(file_hashes_module, "POLL_SECONDS", 0.01)
     folder = grey_images(tmp_path / "images", [10, 20, 30])
     read: list[str] = []
     hash_of = file_hashes_module._hash
@@ -287,7 +287,7 @@ def test_what_is_read_is_saved_in_between(tmp_path: Path, monkeypatch: pytest.Mo
     """Also while the first file is slow to come."""
     settle(monkeypatch)
     monkeypatch.setattr(file_hashes_module, "BLOCK", 1)
-    monkeypatch.setattr(file_hashes_module, "SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(file_hashes_module, "SAVE_SECONDS", 0.0)
     folder = grey_images(tmp_path / "images", [10, 20, 30])
     saved, go = Event(), Event()
     hash_of, save = file_hashes_module._hash, file_hashes_module._save

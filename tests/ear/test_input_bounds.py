@@ -26,8 +26,8 @@ from ear.data.file_hashes import file_hashes
 from ear.data.idx import read_idx
 from ear.data.image_folder import CroppedImages, ImageList
 from ear.errors import UserError
-from ear.weights.torch_files import read_torch_file
 from ear.training.checkpoint import CheckpointHeader, load_header, save_checkpoint
+from ear.weights.torch_files import read_torch_file
 
 NO_FILE = "it is a pipe, a socket or a device, not a file"
 

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from ear.files import private
-from ear.process import execution
 from ear.errors import UserError
-from ear.process.execution import keep_compiled_code_private
+from ear.files import private
 from ear.files.private import keep_names, keep_private, open_to_others, write_secret
+from ear.process import execution
+from ear.process.execution import keep_compiled_code_private
 
 NOBODY = 65534
 

@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from ear.files import lease as lease_module
 from ear.cli.store import app
 from ear.errors import UserError
+from ear.files import lease as lease_module
 from ear.files.writing import time_in
 from ear.run import Run
 from ear.store import Store
@@ -353,7 +353,7 @@ def test_a_store_whose_leases_can_t_be_looked_at_is_named(tmp_path: Path, monkey
 def test_training_waits_for_who_trains_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ear.config import load_config
 
-    monkeypatch.setattr("ear.run.SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr("ear.run.POLL_SECONDS", 0.01)
     short = ["training.stages.0.steps=4", "training.stages.1.steps=2", "optimizer.warmup_steps=2"]
     run = Run(load_config("digits", short), Store(tmp_path))
     lease = run.store.lease(run.keys.stages[0])

@@ -14,9 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from ear.files import temporary
 from ear.errors import UserError
-from ear.files.temporary import ALIVE, OF_RAY, SETTLED_SECONDS, remove_abandoned, shorten_workers_sockets, temporary_folder
+from ear.files import temporary
+from ear.files.temporary import (
+    ALIVE,
+    OF_RAY,
+    SETTLED_SECONDS,
+    remove_abandoned,
+    shorten_workers_sockets,
+    temporary_folder,
+)
 
 NOBODY = 65534
 HOLD = """

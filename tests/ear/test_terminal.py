@@ -12,9 +12,9 @@ from rich.text import Text
 from rich.tree import Tree
 
 import ear
+from ear.terminal.console import terminal
 from ear.terminal.printable import printable
 from ear.terminal.progress import progress_bar
-from ear.terminal.console import terminal
 
 PACKAGES = Path(ear.__file__).parents[1]
 NAMES = ["x=[red]", "[/b]", "[bold]a[/bold]", ":smile:", "[link=http://a]b[/link]"]

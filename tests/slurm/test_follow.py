@@ -18,8 +18,8 @@ LONG_AGO = "2026-01-01T00:00:00+00:00"
 
 @pytest.fixture
 def faked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakedSlurm:
-    monkeypatch.setattr(slurm.follow, "SECONDS_BETWEEN_QUESTIONS", 0.1)
-    monkeypatch.setattr(slurm.follow, "SECONDS_BETWEEN_LOOKS", 0.02)
+    monkeypatch.setattr(slurm.follow, "QUEUE_POLL_SECONDS", 0.1)
+    monkeypatch.setattr(slurm.follow, "POLL_SECONDS", 0.02)
     return fake_slurm(tmp_path, monkeypatch)
 
 

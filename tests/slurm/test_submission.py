@@ -13,8 +13,8 @@ from faked import FakedSlurm, fake_slurm
 from submitit.core.utils import DelayedSubmission
 
 from ear.cli.launch import Launch
-from ear.process.code import FOLDER
 from ear.errors import UserError
+from ear.process.code import FOLDER
 from slurm.cli import launch
 from slurm.profile import Profile
 from slurm.stopping import last_stop, request_stop

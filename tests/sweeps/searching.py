@@ -6,7 +6,7 @@ from typing import Any
 from simulated import Hands, plan_of
 
 from ear.store import Store
-from sweeps.driver.scheduler import Work
+from sweeps.driver.scheduler import Scheduler
 from sweeps.search.search import Search
 from sweeps.spec.runs import PlannedRun
 
@@ -31,10 +31,10 @@ def text(sampler: str = "tpe", more: str = "", space: str = SPACE, trials: int =
     return f"{head}{more}{space}"
 
 
-def searching(folder: Path, yaml: str, **hands: Any) -> tuple[Search, Work, Hands]:
+def searching(folder: Path, yaml: str, **hands: Any) -> tuple[Search, Scheduler, Hands]:
     plan, store = plan_of(folder, yaml), Store(folder)
     search = Search(plan.sweep, plan.configurations, folder, store)
-    work = Work(search, store, retries=0)
+    work = Scheduler(search, store, retries=0)
     work.start()
     return search, work, Hands(store, **{"fid": bowl, **hands})
 
@@ -50,7 +50,7 @@ def states(search: Search) -> list[str]:
     return [trial.state.name for trial in search.study.trials()]
 
 
-def one_after_another(work: Work, hands: Hands, most: int | None = None) -> int:
+def one_after_another(work: Scheduler, hands: Hands, most: int | None = None) -> int:
     """Tasks done."""
     done = 0
     while done != most and (task := work.next()) is not None:

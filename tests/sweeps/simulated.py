@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ear.evaluation import Evaluation
 from ear.store import Store
-from sweeps.driver.scheduler import Task, Work
+from sweeps.driver.scheduler import Scheduler, Task
 from sweeps.spec.plan import Plan, compile_plan
 from sweeps.spec.runs import PlannedRun
 from sweeps.spec.stage_tree import TrainingNode
@@ -58,11 +58,11 @@ class Hands:
     trained: Counter[str] = field(default_factory=Counter)
     evaluated: Counter[str] = field(default_factory=Counter)
 
-    def do(self, work: Work, task: Task) -> None:
+    def do(self, work: Scheduler, task: Task) -> None:
         for _ in self.steps(work, task):
             pass
 
-    def steps(self, work: Work, task: Task) -> Iterator[None]:
+    def steps(self, work: Scheduler, task: Task) -> Iterator[None]:
         """A training, then one evaluation after another: in between, other drivers may look at the store."""
         if task.trains:
             assert task.node.parent is None or task.node.parent in self.store, "began before its parent was there"
@@ -79,9 +79,11 @@ class Hands:
         work.ended(task)
 
 
-def work_through(works: Sequence[Work], hands: Hands, choose: Callable[[int], int] = lambda count: count - 1) -> None:
+def work_through(
+    works: Sequence[Scheduler], hands: Hands, choose: Callable[[int], int] = lambda count: count - 1
+) -> None:
     """Several drivers in turns, each with tasks at work at the same time; `choose` says which one gets on next."""
-    at_work: list[tuple[Work, Iterator[None]]] = []
+    at_work: list[tuple[Scheduler, Iterator[None]]] = []
     while True:
         for work in works:
             while len([each for each, _ in at_work if each is work]) < 3 and (task := work.next()):

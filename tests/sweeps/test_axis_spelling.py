@@ -11,7 +11,7 @@ from ear.errors import UserError
 from ear.store import Store
 from sweeps.spec.plan import Plan
 from sweeps.tracking.mlflow_client import open_client
-from sweeps.tracking.mlflow_runs import SweepRecords
+from sweeps.tracking.mlflow_runs import MlflowRuns
 
 AXIS = "training.stages.{}.train_temperature"
 GRID = "name: spelled\nspace: {{{axis}: [0.9, 0.95, 1.0]}}\nseeds: [0, 1]\n"
@@ -42,13 +42,13 @@ def test_a_report_has_the_values_under_the_axis_last_spelling_or_refuses(plans: 
     first, second = plans
     assert first.identity.digest == second.identity.digest
     client = open_client(tmp_path)
-    written = SweepRecords(first.identity, Store(tmp_path), tmp_path, client)
+    written = MlflowRuns(first.identity, Store(tmp_path), tmp_path, client)
     for run in first.runs:
         written.finish(run, {}, 1)
     values = axis_values(load_results("spelled", tmp_path))
     assert values == [0.9, 0.9, 0.95, 0.95, 1.0, 1.0]
 
-    records = SweepRecords(second.identity, Store(tmp_path), tmp_path, client)
+    records = MlflowRuns(second.identity, Store(tmp_path), tmp_path, client)
     for run in second.runs:
         with pytest.raises(UserError, match=r"stages\.1\.train_temperature, but of .*stages\.-1.*Run the sweep again"):
             load_results("spelled", tmp_path)

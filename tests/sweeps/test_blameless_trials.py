@@ -13,15 +13,17 @@ from simulated import plan_of
 
 from ear.store import Store
 from sweeps.driver import run_sweep as runner
-from sweeps.driver.driver_state import Session, SweepFolder
-from sweeps.driver.event_handler import NODES_LOST, Conductor
+from sweeps.driver.event_handler import NODES_LOST, EventHandler
 from sweeps.driver.ray_cluster import ClusterLost
-from sweeps.driver.scheduler import Work
+from sweeps.driver.running_driver import RunningDriver
+from sweeps.driver.scheduler import Scheduler
+from sweeps.driver.sweep_folder import SweepFolder
+from sweeps.driver.task_request import task_request
 from sweeps.search.run_source import Grid
 from sweeps.spec.plan import Plan
-from sweeps.tracking.writer import Tracker
+from sweeps.tracking.tracker import Tracker
 from sweeps.trial.helper_processes import TrialProcesses
-from sweeps.trial.messages import Order, Report
+from sweeps.trial.messages import Report
 from sweeps.trial.trainable import StageTrial, whose
 
 SWEEP = "name: s\nset: {training.stages: [{steps: 100, learning_rate: 0.001}]}\nspace: {scoring.alpha: [1.0, 1.5]}\n"
@@ -41,19 +43,19 @@ class Driver:
     """Of SWEEP, without Ray."""
 
     plan: Plan
-    work: Work
-    session: Session
-    conductor: Conductor
+    work: Scheduler
+    driver: RunningDriver
+    handler: EventHandler
 
 
 @contextmanager
 def begun(root: Path, retries: int = 0) -> Iterator[Driver]:
     plan, store = plan_of(root, SWEEP), Store(root)
-    work, tracker = Work(Grid(plan.runs), store, retries), Tracker(plan.identity, store, root)
-    with Session(SweepFolder(root, "s")).opened() as session:
-        conductor = Conductor(work, Grid(plan.runs), tracker, session)
+    work, tracker = Scheduler(Grid(plan.runs), store, retries), Tracker(plan.identity, store, root)
+    with RunningDriver(SweepFolder(root, "s")).opened() as driver:
+        handler = EventHandler(work, Grid(plan.runs), tracker, driver)
         work.start()
-        yield Driver(plan, work, session, conductor)
+        yield Driver(plan, work, driver, handler)
     work.close()
     tracker.close(complete=False)
 
@@ -61,33 +63,33 @@ def begun(root: Path, retries: int = 0) -> Iterator[Driver]:
 def trial_of(order: str) -> StageTrial:
     """In this process, without Ray."""
     trial: StageTrial = object.__new__(StageTrial)
-    trial._begin({"order": order})
+    trial._begin({"request": order})
     return trial
 
 
 def test_other_code_makes_nothing_and_stops_the_sweep(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with begun(root, retries=5) as driver:
-        task = driver.conductor.next("trial")
+        task = driver.handler.next("trial")
         assert task is not None
-        order = Order.of(task, root, root / "log", driver.session.stopping, 1, None).dumps()
+        order = task_request(task, root, root / "log", driver.driver.stopping, 1, None).dumps()
         monkeypatch.setattr("ear.process.code.code_digest", lambda: "another")
         report = Report.from_result(trial_of(order).step())
         assert (report.state, report.fault) == ("failed", "code")
-        assert driver.conductor.report("trial", report)
-        assert (driver.conductor.stop_reason or "").startswith("The code in ")
-        assert "has been changed since, or belongs to another checkout" in (driver.conductor.stop_reason or "")
-        assert driver.conductor.next("another trial") is None
+        assert driver.handler.report("trial", report)
+        assert (driver.handler.stop_reason or "").startswith("The code in ")
+        assert "has been changed since, or belongs to another checkout" in (driver.handler.stop_reason or "")
+        assert driver.handler.next("another trial") is None
     assert not Store(root).published()
 
 
 def test_a_process_that_could_not_begin_is_not_called_killed(root: Path) -> None:
     with begun(root) as driver:
         for trial, reason in (("unborn", BROKEN), ("killed", "The actor died: its worker was killed by SIGKILL")):
-            assert driver.conductor.next(trial) is not None
-            driver.conductor.lost(trial, reason)
-            driver.conductor.ended(trial)
+            assert driver.handler.next(trial) is not None
+            driver.handler.lost(trial, reason)
+            driver.handler.ended(trial)
         unborn, killed = sorted(
-            (failure.last_lines for failure in driver.session.folder.failures()), key=len, reverse=True
+            (failure.last_lines for failure in driver.driver.folder.failures()), key=len, reverse=True
         )
     assert unborn[-2].startswith("ModuleNotFoundError")
     assert unborn[-1] == "The trial's process could not begin, see above."
@@ -107,11 +109,11 @@ def test_a_ray_that_does_not_start_is_started_again_a_few_times(
         yield root
 
     monkeypatch.setattr(runner, "ray_cluster", cluster)
-    monkeypatch.setattr(runner, "_work_in", lambda *_: True)
+    monkeypatch.setattr(runner, "_run_rounds", lambda *_: True)
     with begun(root) as driver, warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        at_work = runner._carry_out(driver.plan, root, driver.conductor, driver.session, 1)
-        assert (driver.conductor.stop_reason or "at work") == ends
+        at_work = runner._run_on_ray(driver.plan, root, driver.handler, driver.driver, 1)
+        assert (driver.handler.stop_reason or "at work") == ends
         assert at_work == (ends == "at work")
     assert len(told) == 3
     assert {str(each.message) for each in told} == {
@@ -130,7 +132,7 @@ def test_a_ray_that_does_not_start_is_started_again_a_few_times(
     ids=["itself", "cause", "quoted"],
 )
 def test_a_full_or_read_only_place_is_no_trial_s_fault(number: int, error: Callable[[OSError], Exception]) -> None:
-    assert whose(error(OSError(number, os.strerror(number)))) == "place"
+    assert whose(error(OSError(number, os.strerror(number)))) == "storage"
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "broken"), OSError("no number"), ValueError("28")], ids=repr)
@@ -146,16 +148,16 @@ def caused_by(error: Exception, reason: Exception) -> Exception:
 def test_a_full_disk_ends_the_sweep_and_fails_no_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StageTrial, "_train", full)
     with begun(root) as driver:
-        task = driver.conductor.next("trial")
+        task = driver.handler.next("trial")
         assert task is not None
-        order = Order.of(task, root, root / "log", driver.session.stopping, 1, None).dumps()
+        order = task_request(task, root, root / "log", driver.driver.stopping, 1, None).dumps()
         trial = trial_of(order)
         trial._processes = TrialProcesses(1)
-        assert driver.conductor.report("trial", Report.from_result(trial.step()))
+        assert driver.handler.report("trial", Report.from_result(trial.step()))
         reason = "nothing can be written any more (OSError: [Errno 28] No space left on device)"
-        assert driver.conductor.stop_reason == reason
-        assert driver.conductor.next("another trial") is None
-        assert not driver.work.settled
+        assert driver.handler.stop_reason == reason
+        assert driver.handler.next("another trial") is None
+        assert not driver.scheduler.settled
 
 
 def full(*_: object) -> Report:
@@ -165,27 +167,27 @@ def full(*_: object) -> Report:
 def test_a_node_that_is_lost_is_no_fault_of_its_trials_unless_they_lose_one_after_another(root: Path) -> None:
     reason = "The actor died because its node has died. Node Id: 0123"
     with begun(root) as driver:
-        first = driver.conductor.next("0")
+        first = driver.handler.next("0")
         for number in range(NODES_LOST):
-            driver.conductor.lost(str(number), reason)
-            driver.conductor.ended(str(number))
-            assert not driver.work.settled
-            other = driver.conductor.next(f"other {number}")
-            assert driver.conductor.next(str(number + 1)) == first
+            driver.handler.lost(str(number), reason)
+            driver.handler.ended(str(number))
+            assert not driver.scheduler.settled
+            other = driver.handler.next(f"other {number}")
+            assert driver.handler.next(str(number + 1)) == first
             assert other is not None
-            driver.conductor.ended(f"other {number}")
-        driver.conductor.lost(str(NODES_LOST), reason)
-        assert [result.state for result in driver.work.settled.values()] == ["failed"]
+            driver.handler.ended(f"other {number}")
+        driver.handler.lost(str(NODES_LOST), reason)
+        assert [result.state for result in driver.scheduler.settled.values()] == ["failed"]
 
 
 def test_a_ray_that_is_lost_is_no_fault_of_its_trials(root: Path) -> None:
     with begun(root) as driver:
-        tasks = {trial: driver.conductor.next(trial) for trial in ("one", "other")}
+        tasks = {trial: driver.handler.next(trial) for trial in ("one", "other")}
         with pytest.warns(UserWarning, match="Ray's process raylet was killed: it is started anew"):
-            driver.conductor.cluster_lost("Ray's process raylet was killed", again=True)
-        assert driver.conductor.tasks == {}
-        assert driver.conductor.stop_reason is None
-        assert [driver.conductor.next(trial) for trial in ("third", "fourth")] == list(tasks.values())
-        driver.conductor.cluster_lost("Ray's process raylet was killed", again=False)
-        assert driver.conductor.stop_reason == "Ray's process raylet was killed, again and again"
-        assert not driver.work.settled
+            driver.handler.cluster_lost("Ray's process raylet was killed", again=True)
+        assert driver.handler.tasks == {}
+        assert driver.handler.stop_reason is None
+        assert [driver.handler.next(trial) for trial in ("third", "fourth")] == list(tasks.values())
+        driver.handler.cluster_lost("Ray's process raylet was killed", again=False)
+        assert driver.handler.stop_reason == "Ray's process raylet was killed, again and again"
+        assert not driver.scheduler.settled

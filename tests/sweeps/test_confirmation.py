@@ -82,7 +82,7 @@ def test_of_a_large_front_eight_are_measured_again_with_both_ends(tmp_path: Path
     assert len(set(found)) == MOST_CONFIRMED == 8
     assert set(found) < set(front)
     assert (found[0], found[-1]) == (front[0], front[-1])
-    assert search.standing() == f"6 of 6 proposed, {len(front)} on the Pareto front"
+    assert search.progress_note() == f"6 of 6 proposed, {len(front)} on the Pareto front"
 
 
 def test_what_breaks_a_constraint_is_on_no_front(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_what_breaks_a_constraint_is_on_no_front(tmp_path: Path) -> None:
 def test_nothing_feasible_nothing_measured_again(tmp_path: Path) -> None:
     search, _ = searched_front(tmp_path, more=FRONT + "  constraints: {fid: {at_most: 1}}\n")
     assert search.study.noted("confirmation") is None
-    assert search.standing() == "4 of 4 proposed, 0 on the Pareto front"
+    assert search.progress_note() == "4 of 4 proposed, 0 on the Pareto front"
 
 
 def test_a_front_in_words(tmp_path: Path) -> None:

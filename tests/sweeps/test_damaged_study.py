@@ -13,7 +13,7 @@ from simulated import plan_of
 
 from ear.errors import UserError
 from ear.store import Store
-from sweeps.driver.driver_state import SweepFolder
+from sweeps.driver.sweep_folder import SweepFolder
 from sweeps.search.outcome import describe
 from sweeps.search.search import Search
 from sweeps.search.study import JOURNAL

@@ -20,7 +20,7 @@ from sweeps.spec.naming import is_reserved
 from sweeps.spec.plan import Plan
 from sweeps.spec.runs import PlannedRun
 from sweeps.spec.stage_tree import TrainingNode
-from sweeps.tracking.writer import Tracker
+from sweeps.tracking.tracker import Tracker
 
 
 @pytest.fixture(scope="module")

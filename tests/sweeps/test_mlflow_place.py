@@ -20,10 +20,10 @@ from ear.errors import UserError
 from ear.store import Store
 from sweeps.spec.plan import Plan
 from sweeps.tracking import mlflow_database
-from sweeps.tracking import writer as tracking
+from sweeps.tracking import tracker as tracking
 from sweeps.tracking.mlflow_client import VARIABLE, DatabaseLockedError, in_a_line, open_client, tracking_uri
 from sweeps.tracking.mlflow_database import artifact_folder, local_folder, sqlite_file, sqlite_uri
-from sweeps.tracking.writer import Tracker
+from sweeps.tracking.tracker import Tracker
 
 
 @pytest.fixture(scope="module")

@@ -22,11 +22,12 @@ from ear.errors import UserError
 from ear.store import Store
 from sweeps.cli import plan as show_plan
 from sweeps.cli import status as show_status
-from sweeps.driver.driver_state import Session, SweepFolder
-from sweeps.driver.progress_table import Board, Counts
+from sweeps.driver.progress_table import Counts, ProgressTable
+from sweeps.driver.running_driver import RunningDriver
+from sweeps.driver.sweep_folder import SweepFolder
 from sweeps.search.outcome import load_study
 from sweeps.spec.plan import Plan
-from sweeps.tracking.writer import Tracker
+from sweeps.tracking.tracker import Tracker
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +47,8 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Pl
             for run in plan.runs:
                 tracker.finish(run, {})
             assert tracker.close(complete=True)
-        with Session(SweepFolder(root, "tracked")).opened() as session:
-            session.write(Board("tracked", 1, lambda: Counts(0, 0, 0, 0, "")))
+        with RunningDriver(SweepFolder(root, "tracked")).opened() as driver:
+            driver.write(ProgressTable("tracked", 1, lambda: Counts(0, 0, 0, 0, "")))
             shutil.copytree(root, disk / "runs")  # as a driver that was killed leaves it
         journal = JournalFileBackend(str(disk / "runs" / "tracked" / "study.journal"))
         optuna.create_study(study_name="tracked", storage=JournalStorage(journal))
@@ -93,7 +94,10 @@ def test_whoever_writes_is_refused(archive: tuple[Path, Plan]) -> None:
     root, plan = archive
     with pytest.raises(UserError, match="Read-only file system"):
         Store(root)
-    with pytest.raises(UserError, match="Read-only file system"), Session(SweepFolder(root, plan.sweep.name)).opened():
+    with (
+        pytest.raises(UserError, match="Read-only file system"),
+        RunningDriver(SweepFolder(root, plan.sweep.name)).opened(),
+    ):
         pass
 
 
@@ -105,8 +109,8 @@ def test_a_root_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 
 def test_a_living_driver_is_seen_without_writing(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path, "s")
-    with Session(folder).opened() as session:
-        session.write(Board("s", 1, lambda: Counts(0, 0, 0, 0, "")))
+    with RunningDriver(folder).opened() as driver:
+        driver.write(ProgressTable("s", 1, lambda: Counts(0, 0, 0, 0, "")))
         before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")}
         time.sleep(0.01)
         assert [driver.pid for driver in folder.running()]

@@ -15,14 +15,14 @@ from ear.store.repair import REMOVED, repair
 from ear.store.verify import verify
 from sweeps.spec.plan import Plan
 from sweeps.tracking.mlflow_client import open_client
-from sweeps.tracking.mlflow_runs import SweepRecords
+from sweeps.tracking.mlflow_runs import MlflowRuns
 
 
 def test_numbers_of_removed_results_are_refused_and_then_corrected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan, store, client = finished_plan(tmp_path, monkeypatch), Store(tmp_path), open_client(tmp_path)
-    records = SweepRecords(plan.identity, store, tmp_path, client)
+    records = MlflowRuns(plan.identity, store, tmp_path, client)
     for run in plan.runs:
         records.finish(run, {}, 1)
     first = plan.runs[0]
@@ -34,7 +34,7 @@ def test_numbers_of_removed_results_are_refused_and_then_corrected(
     with pytest.raises(UserError, match=r"1 of these results were damaged.*run the sweep again"):
         refuse_removed(store, load_results("tracked", tmp_path))
     before = children(client)[key].info.run_id
-    records = SweepRecords(plan.identity, store, tmp_path, client)  # a driver, which computes it anew
+    records = MlflowRuns(plan.identity, store, tmp_path, client)  # a driver, which computes it anew
     publish_evaluation(store, first, fid=30.0)
     for name in ("samples.png", "samples_null.png"):
         (store.path(key) / name).write_bytes(b"")
@@ -49,7 +49,7 @@ def test_numbers_of_removed_results_are_refused_and_then_corrected(
     assert client.get_run(before).info.lifecycle_stage == "deleted"
     assert len(client.get_metric_history(found[key].info.run_id, "loss")) == 5
     refuse_removed(store, load_results("tracked", tmp_path))
-    again = SweepRecords(plan.identity, store, tmp_path, client)  # and the next driver changes nothing
+    again = MlflowRuns(plan.identity, store, tmp_path, client)  # and the next driver changes nothing
     again.finish(first, {}, 3)
     assert children(client)[key].info.run_id == found[key].info.run_id
 
@@ -62,7 +62,7 @@ def remove(store: Store, keys: list[str]) -> None:
 
 
 def recorded(plan: Plan, store: Store, root: Path, at: int) -> None:
-    records = SweepRecords(plan.identity, store, root, open_client(root))
+    records = MlflowRuns(plan.identity, store, root, open_client(root))
     for run in plan.runs:
         records.finish(run, {}, at)
 
@@ -109,7 +109,7 @@ def test_a_result_that_a_repair_removed_may_turn_out_a_divergence(
     key, training = first.keys.evaluation, plan.tree.nodes[first.keys.training]
     remove(store, [training.key, key])
     if fails:
-        SweepRecords(plan.identity, store, tmp_path, open_client(tmp_path)).fail(first, {}, "boom")
+        MlflowRuns(plan.identity, store, tmp_path, open_client(tmp_path)).fail(first, {}, "boom")
         assert outcomes(tmp_path, key) == ("failed", None, None)
     publish_training(store, training, diverged_at=15)
     if fails:

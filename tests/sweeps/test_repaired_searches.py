@@ -13,11 +13,11 @@ from ear.errors import UserError
 from ear.store import Store
 from ear.store.repair import REMOVED
 from sweeps.driver.run_sweep import run_sweep
-from sweeps.driver.scheduler import Work
+from sweeps.driver.scheduler import Scheduler
 from sweeps.search.outcome import describe
 from sweeps.search.search import Search
 from sweeps.spec.runs import PlannedRun
-from sweeps.tracking.writer import Tracker
+from sweeps.tracking.tracker import Tracker
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
@@ -38,7 +38,7 @@ def run_of(search: Search, number: int) -> PlannedRun:
     return search._configurations.run(trial.params, 0)
 
 
-def through(folder: Path, yaml: str, **hands: Any) -> tuple[Search, Work, Hands]:
+def through(folder: Path, yaml: str, **hands: Any) -> tuple[Search, Scheduler, Hands]:
     search, work, carrying = searching(folder, yaml, **hands)
     work_through([work], carrying)
     assert work.done

@@ -194,7 +194,7 @@ def test_points_that_are_no_valid_configuration_are_told_and_made_up_for(sampler
     assert {trial.params["model.width"] % 4 for trial in complete} == {0}
     assert refused
     assert all("model" in trial.user_attrs["error"][0] for trial in refused)
-    assert search.standing().startswith("4 of 4 proposed")
+    assert search.progress_note().startswith("4 of 4 proposed")
     assert len(studied_runs(plan_of(tmp_path, yaml).sweep, search._configurations, tmp_path / "s")) == 12 + 6
 
 

@@ -12,7 +12,7 @@ from test_confirmation import front_of, lucky_fid, lucky_recall
 
 from analysis.report import Report, write_report
 from sweeps.search.search import Search
-from sweeps.tracking.writer import Tracker
+from sweeps.tracking.tracker import Tracker
 
 MORE = """
   objectives: [fid, recall]

@@ -16,8 +16,8 @@ from tracked import assert_whole, finished_plan, local_client, write
 from ear.errors import UserError
 from ear.store import Store
 from sweeps.spec.plan import Plan
-from sweeps.tracking import writer as tracking
-from sweeps.tracking.writer import Tracker
+from sweeps.tracking import tracker as tracking
+from sweeps.tracking.tracker import Tracker
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_a_server_that_hangs_is_given_up_too(server: Server, plan: Plan, tmp_pat
 def test_of_two_drivers_one_writes_and_the_other_takes_over(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "SECONDS_BETWEEN_TRIES", 0.1)
+    monkeypatch.setattr(tracking, "RETRY_SECONDS", 0.1)
     first = Tracker(plan.identity, Store(tmp_path), tmp_path)
     second = Tracker(plan.identity, Store(tmp_path), tmp_path)
     for number in range(4):

@@ -16,8 +16,8 @@ from tracked import assert_whole, children, finished_plan, local_client, write
 from ear.store import Store
 from sweeps.spec.plan import Plan
 from sweeps.tracking import mlflow_runs as records
-from sweeps.tracking import writer as tracking
-from sweeps.tracking.writer import Tracker
+from sweeps.tracking import tracker as tracking
+from sweeps.tracking.tracker import Tracker
 
 READS = ("search_runs", "get_metric_history")
 WRITES = ("create_run", "log_batch", "log_dict", "log_artifact", "set_tag", "set_terminated", "update_run")

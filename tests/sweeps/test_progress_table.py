@@ -3,8 +3,8 @@
 import pytest
 from rich.console import Console
 
-from sweeps.driver import progress_table as board_module
-from sweeps.driver.progress_table import ROWS_KEPT, Board, Counts, Row, clock
+from sweeps.driver import progress_table as table_module
+from sweeps.driver.progress_table import ROWS_KEPT, Counts, ProgressTable, Row, clock
 
 
 @pytest.fixture(autouse=True)
@@ -13,51 +13,51 @@ def small_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LINES", "24")
 
 
-def board_of(tasks: int, counts: Counts) -> Board:
-    board = Board("Sweep", 2, lambda: counts)
+def board_of(tasks: int, counts: Counts) -> ProgressTable:
+    table = ProgressTable("Sweep", 2, lambda: counts)
     for index in range(tasks):
-        board.begin(str(index), f"task {index}", 100)
-    return board
+        table.begin(str(index), f"task {index}", 100)
+    return table
 
 
-def lines_of(board: Board) -> list[str]:
+def lines_of(table: ProgressTable) -> list[str]:
     console = Console(width=100, height=24)
     with console.capture() as captured:
-        console.print(board.render())
+        console.print(table.render())
     return captured.get().splitlines()
 
 
 def test_many_tasks_fit_and_those_at_work_are_shown() -> None:
-    board = board_of(100, Counts(3, 1000, 0, 0))
+    table = board_of(100, Counts(3, 1000, 0, 0))
     for index in range(90):
-        board.update(str(index), "finished")
-    board.update("95", "training", 10, 1.25)
-    lines = lines_of(board)
+        table.update(str(index), "finished")
+    table.update("95", "training", 10, 1.25)
+    lines = lines_of(table)
     assert len(lines) < 24
     assert any("task 95" in line and "10/100" in line and "1.2500" in line for line in lines)
     assert not any(line.startswith("task 80 ") for line in lines)
-    assert f"and {100 - (24 - board_module.LINES_AROUND)} more tasks" in lines
+    assert f"and {100 - (24 - table_module.LINES_AROUND)} more tasks" in lines
     assert "3 of 1000 runs have their result" in lines[-1]
 
 
 def test_what_is_over_is_forgotten_after_a_while() -> None:
-    board = Board("Sweep", 2, lambda: Counts(0, 0, 0, 0))
+    table = ProgressTable("Sweep", 2, lambda: Counts(0, 0, 0, 0))
     for index in range(10_000):
-        board.begin(str(index), "task", 100)
-        board.update(str(index), "finished")
-    assert len(board.rows) == ROWS_KEPT + 1
+        table.begin(str(index), "task", 100)
+        table.update(str(index), "finished")
+    assert len(table.rows) == ROWS_KEPT + 1
 
 
 def test_time_left_follows_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(board_module.time, "monotonic", lambda: now[0])
-    board = board_of(1, Counts(1, 3, steps=400, evaluations=5))
+    monkeypatch.setattr(table_module.time, "monotonic", lambda: now[0])
+    table = board_of(1, Counts(1, 3, steps=400, evaluations=5))
     for now[0], steps in ((0.0, 10), (40.0, 30)):  # 20 steps in 40 s
-        board.update("0", "training", steps, 1.0)
-    assert board.rows["0"].eta() == 140.0  # 70 to go
-    assert board.seconds_left() == 400.0  # 800 s of steps in two places
-    board.update("0", "evaluating")
-    assert board.rows["0"].eta() is None
+        table.update("0", "training", steps, 1.0)
+    assert table.rows["0"].eta() == 140.0  # 70 to go
+    assert table.seconds_left() == 400.0  # 800 s of steps in two places
+    table.update("0", "evaluating")
+    assert table.rows["0"].eta() is None
     assert Row("a", 100).eta() is None
 
 
@@ -65,11 +65,11 @@ def test_a_log_gets_changes_and_a_summary_every_minute(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(board_module.time, "monotonic", lambda: now[0])
-    board = board_of(1, Counts(0, 1, 60, 1, "1 of 4 proposed"))
+    monkeypatch.setattr(table_module.time, "monotonic", lambda: now[0])
+    table = board_of(1, Counts(0, 1, 60, 1, "1 of 4 proposed"))
     for now[0], steps in ((1.0, 10), (30.0, 20), (61.0, 30), (62.0, 40)):
-        board.update("0", "training", steps, 1.0)
-        board.tick()
+        table.update("0", "training", steps, 1.0)
+        table.tick()
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "task 0: training"
     assert lines[1].startswith("0 of 1 runs have their result  ·  1 of 4 proposed")

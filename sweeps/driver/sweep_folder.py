@@ -10,24 +10,18 @@ ROOT/NAME/logs/KEY.log              what the trials of a training node printed
 
 import fcntl
 import json
-import os
 import socket
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from ear.errors import UserError
-from ear.files.writing import require_writable, write_json
-from slurm.allocation import LAST_STOP
-from slurm.stopping import is_another, last_stop, request_stop
-from sweeps.driver.progress_table import Board, Row
+from slurm.stopping import request_stop
+from sweeps.driver.progress_table import Row
 
-SECONDS_BETWEEN_WRITES = 2.0
+WRITE_SECONDS = 2.0
 LOG_LINES = 5  # of a failed task's log, in what `ear sweep status` shows
 
 
@@ -130,71 +124,3 @@ def is_locked(path: Path) -> bool:
     except OSError:
         return True
     return False
-
-
-class Session:
-    """A driver at work on a sweep."""
-
-    def __init__(self, folder: SweepFolder) -> None:
-        self.folder = folder
-        self._name = f"{socket.gethostname()}-{os.getpid()}"
-        self._started = datetime.now(UTC)
-        self._last_stop = os.environ.get(LAST_STOP, last_stop(folder.path, afresh=True))
-        self._written = 0.0
-        self.stopping = folder.drivers / f"{self._name}.stopping"
-
-    @contextmanager
-    def opened(self) -> Iterator["Session"]:
-        """
-        Raises:
-            UserError: the sweep's folder can't be written.
-        """
-        require_writable(self.folder.drivers)
-        self.folder.remove_dead()
-        try:
-            with FileLock(self.folder.drivers / f"{self._name}.alive"):
-                yield self
-        finally:
-            for suffix in ("json", "alive", "stopping"):
-                with suppress(OSError):
-                    (self.folder.drivers / f"{self._name}.{suffix}").unlink()
-
-    def stop_requested(self) -> bool:
-        """Whether `ear sweep stop` was called since this driver began, or its job was submitted."""
-        try:
-            return is_another(last_stop(self.folder.path), self._last_stop)
-        except UserError:  # a file server that is away for a moment
-            return False
-
-    def has_company(self) -> bool:
-        """Whether another driver of this sweep is alive."""
-        return any((driver.host, driver.pid) != (socket.gethostname(), os.getpid()) for driver in self.folder.running())
-
-    def begin(self, key: str) -> None:
-        """Something is tried (again) at this training node."""
-        with suppress(OSError):
-            self.folder.failure_file(key).unlink()
-
-    def fail(self, label: str, key: str, runs: list[str], traceback: str) -> None:
-        """Keeps a failure for whoever asks for the status, in the end or now."""
-        lines = traceback.strip().splitlines()[-LOG_LINES:]
-        with suppress(OSError):
-            write_json(self.folder.failure_file(key), asdict(Failure(label, runs, str(self.folder.log(key)), lines)))
-
-    def write(self, board: Board) -> None:
-        """Brings the state up to date, every few seconds; a disk that is full is no reason to end."""
-        if time.monotonic() - self._written < SECONDS_BETWEEN_WRITES:
-            return
-        self._written = time.monotonic()
-        state = DriverState(
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            started=self._started.isoformat(timespec="seconds"),
-            updated=datetime.now(UTC).isoformat(timespec="seconds"),
-            summary=board.summary(),
-            rows=list(board.rows.values())[-50:],
-        )
-        try:
-            write_json(self.folder.drivers / f"{self._name}.json", asdict(state))
-        except OSError:
-            return

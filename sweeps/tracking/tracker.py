@@ -15,8 +15,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ear.terminal.credentials import shown
 from ear.store import Store
+from ear.terminal.credentials import shown
 from ear.training import TrainingRecord
 from sweeps.spec.identity import SweepIdentity
 from sweeps.spec.runs import PlannedRun
@@ -30,18 +30,18 @@ from sweeps.tracking.mlflow_client import (
     tracking_errors,
     tracking_uri,
 )
-from sweeps.tracking.mlflow_runs import SweepRecords
+from sweeps.tracking.mlflow_runs import MlflowRuns
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between two tries
 TRIES_WHEN_ANSWERING = 3  # of something that fails although MLflow answers
-PATIENCE = 30.0  # seconds at the end in which nothing at all gets written
+MAX_IDLE_SECONDS = 30.0  # seconds at the end in which nothing at all gets written
 PATIENCE_WITH_LOCKS = 150.0  # likewise, of a database that another program has locked: it will be done some time
-SECONDS_BETWEEN_TRIES = 2.0  # to become the one who writes
+RETRY_SECONDS = 2.0  # to become the one who writes
 
 
 @dataclass(frozen=True)
 class Job:
-    write: Callable[[SweepRecords], None]
+    write: Callable[[MlflowRuns], None]
     key: str | None = None  # of the run that it concerns
 
 
@@ -57,7 +57,7 @@ class Tracker:
         self._store = store
         self._root = root
         self._client: Any = None
-        self._records: SweepRecords | None = None
+        self._records: MlflowRuns | None = None
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         # Another sweep that has the same name writes for itself.
         self._lock = FileLock(root / identity.name / f"mlflow-{identity.digest[:8]}.writer", thread_local=False)
@@ -99,10 +99,10 @@ class Tracker:
     def fail(self, run: PlannedRun, tags: Mapping[str, str], traceback: str) -> None:
         self._put(run, lambda records: records.fail(run, tags, traceback))
 
-    def _put(self, run: PlannedRun, write: Callable[[SweepRecords], None]) -> None:
+    def _put(self, run: PlannedRun, write: Callable[[MlflowRuns], None]) -> None:
         self._jobs.put(Job(write, run.keys.evaluation))
 
-    def close(self, complete: bool, patience: float = PATIENCE) -> bool:
+    def close(self, complete: bool, patience: float = MAX_IDLE_SECONDS) -> bool:
         """Waits until all is written; not for longer than `patience` seconds in which nothing is.
 
         Returns:
@@ -142,7 +142,7 @@ class Tracker:
     def _open(self) -> None:
         if self._client is None:
             self._client = open_client(self._root, sweep=self._identity.name)
-        self._records = SweepRecords(self._identity, self._store, self._root, self._client)
+        self._records = MlflowRuns(self._identity, self._store, self._root, self._client)
 
     def _write(self, job: Job) -> None:
         records = self._records
@@ -160,7 +160,7 @@ class Tracker:
         while not self._try_to_become_writer():
             if self._closing.is_set():
                 return False
-            self._closing.wait(SECONDS_BETWEEN_TRIES)  # when it is over, one last try
+            self._closing.wait(RETRY_SECONDS)  # when it is over, one last try
         return True
 
     def _try_to_become_writer(self) -> bool:

@@ -16,15 +16,17 @@ import pytest
 from ear.errors import UserError
 from slurm.allocation import LAST_STOP
 from slurm.stopping import last_stop
-from sweeps.driver.driver_state import Session, SweepFolder
+from sweeps.driver.running_driver import RunningDriver
+from sweeps.driver.sweep_folder import SweepFolder
 
 DRIVER = """
 import sys
 from pathlib import Path
-from sweeps.driver.progress_table import Board, Counts
-from sweeps.driver.driver_state import Session, SweepFolder
-with Session(SweepFolder(Path(sys.argv[1]), "s")).opened() as session:
-    session.write(Board("s", 1, lambda: Counts(0, 0, 0, 0, "")))
+from sweeps.driver.progress_table import Counts, ProgressTable
+from sweeps.driver.running_driver import RunningDriver
+from sweeps.driver.sweep_folder import SweepFolder
+with RunningDriver(SweepFolder(Path(sys.argv[1]), "s")).opened() as driver:
+    driver.write(ProgressTable("s", 1, lambda: Counts(0, 0, 0, 0, "")))
     print("at work", flush=True)
     sys.stdin.read()
 """
@@ -32,20 +34,20 @@ with Session(SweepFolder(Path(sys.argv[1]), "s")).opened() as session:
 
 def test_a_driver_knows_whether_another_one_lives(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path, "s")
-    with Session(folder).opened() as session:
+    with RunningDriver(folder).opened() as driver:
         own = {"host": socket.gethostname(), "pid": os.getpid(), "started": "", "updated": "", "summary": ""}
         (folder.drivers / f"{own['host']}-{own['pid']}.json").write_text(json.dumps({**own, "rows": []}))
         assert len(folder.running()) == 1
-        assert not session.has_company()
+        assert not driver.has_company()
         other = subprocess.Popen(
             [sys.executable, "-c", DRIVER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert other.stdout is not None
         assert other.stdout.readline() == "at work\n"
-        assert session.has_company()
+        assert driver.has_company()
         other.kill()
         other.communicate()
-        assert not session.has_company()
+        assert not driver.has_company()
 
 
 @pytest.mark.parametrize("minutes", [-10, 0, 10])
@@ -54,11 +56,11 @@ def test_a_stop_reaches_exactly_those_that_began_before_it_whatever_the_clocks_s
 ) -> None:
     """The machine that asks, or the file server, has a clock of its own."""
     folder = SweepFolder(tmp_path, "s")
-    before = Session(folder)
+    before = RunningDriver(folder)
     assert not before.stop_requested()
     ask_to_stop(folder, time.time() + 60 * minutes)
     assert before.stop_requested()
-    after = Session(folder)
+    after = RunningDriver(folder)
     assert not after.stop_requested()
     ask_to_stop(folder, time.time() + 60 * minutes)
     assert after.stop_requested()
@@ -67,7 +69,7 @@ def test_a_stop_reaches_exactly_those_that_began_before_it_whatever_the_clocks_s
 def test_two_requests_in_the_same_tick_of_a_file_system_are_two(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path, "s")
     ask_to_stop(folder, 1e9)
-    between = Session(folder)
+    between = RunningDriver(folder)
     ask_to_stop(folder, 1e9)
     assert between.stop_requested()
 
@@ -101,11 +103,11 @@ def test_a_stop_that_can_t_be_read_is_one_all_the_same(tmp_path: Path, unreadabl
     """As another user's, of a version that left it to his umask."""
     folder = SweepFolder(tmp_path, "s")
     unreadable.append("stop")
-    before = Session(folder)
+    before = RunningDriver(folder)
     assert not before.stop_requested()
     ask_to_stop(folder, 1e9)
     assert before.stop_requested()
-    after = Session(folder)
+    after = RunningDriver(folder)
     assert not after.stop_requested()
     ask_to_stop(folder, 1e9 + 1)
     assert after.stop_requested()
@@ -118,17 +120,17 @@ def test_a_stop_that_can_be_read_now_and_then_is_one_stop(first: str, tmp_path: 
     folder.request_stop()
     if first == "unreadable":
         unreadable.append("stop")
-    session = Session(folder)
+    driver = RunningDriver(folder)
     for _ in range(2):
-        assert not session.stop_requested()
+        assert not driver.stop_requested()
         if unreadable:
             unreadable.clear()
         else:
             unreadable.append("stop")
-    assert not session.stop_requested()
+    assert not driver.stop_requested()
     unreadable.clear()
     folder.request_stop()
-    assert session.stop_requested()
+    assert driver.stop_requested()
 
 
 def test_a_file_server_that_is_away_for_a_moment_stops_no_driver(
@@ -136,28 +138,28 @@ def test_a_file_server_that_is_away_for_a_moment_stops_no_driver(
 ) -> None:
     folder = SweepFolder(tmp_path, "s")
     folder.request_stop()
-    session = Session(folder)
+    driver = RunningDriver(folder)
 
     def away(path: Path, **_: Any) -> os.stat_result:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "stat", away)
-        assert not session.stop_requested()
+        assert not driver.stop_requested()
         with pytest.raises(UserError, match="stop can't be looked at"):
-            Session(folder)
-    assert not session.stop_requested()
+            RunningDriver(folder)
+    assert not driver.stop_requested()
 
 
 def test_a_stop_reaches_jobs_submitted_before_it_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = SweepFolder(tmp_path, "s")
     early = last_stop(folder.path, afresh=True)
     folder.request_stop()
-    assert not Session(folder).stop_requested()  # begun after it, by hand
+    assert not RunningDriver(folder).stop_requested()  # begun after it, by hand
     monkeypatch.setenv(LAST_STOP, early)
-    assert Session(folder).stop_requested()
+    assert RunningDriver(folder).stop_requested()
     monkeypatch.setenv(LAST_STOP, last_stop(folder.path, afresh=True))
-    assert not Session(folder).stop_requested()  # submitted again after it
+    assert not RunningDriver(folder).stop_requested()  # submitted again after it
 
 
 def ask_to_stop(folder: SweepFolder, at: float) -> None:
@@ -168,13 +170,13 @@ def ask_to_stop(folder: SweepFolder, at: float) -> None:
 
 def test_failures_outlive_their_driver_until_they_are_tried_again(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path, "s")
-    with Session(folder).opened() as session:
-        session.fail("alpha=1.0", "node", ["run"], "Traceback\n" + "\n".join(f"line {number}" for number in range(20)))
+    with RunningDriver(folder).opened() as driver:
+        driver.fail("alpha=1.0", "node", ["run"], "Traceback\n" + "\n".join(f"line {number}" for number in range(20)))
     (failure,) = folder.failures()
     assert (failure.label, failure.runs) == ("alpha=1.0", ["run"])
     assert failure.last_lines == [f"line {number}" for number in range(15, 20)]
-    with Session(folder).opened() as session:
-        session.begin("another node")
+    with RunningDriver(folder).opened() as driver:
+        driver.begin("another node")
         assert len(folder.failures()) == 1
-        session.begin("node")
+        driver.begin("node")
         assert folder.failures() == []

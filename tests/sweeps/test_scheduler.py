@@ -10,7 +10,7 @@ from simulated import Hands, plan_of, publish_training, work_through
 
 from ear.store import Store
 from sweeps.driver.evaluation_batches import BATCH
-from sweeps.driver.scheduler import Work
+from sweeps.driver.scheduler import Scheduler
 from sweeps.search.run_source import Grid
 
 GRID = """
@@ -27,9 +27,9 @@ STAGE = "{steps: 100, learning_rate: 0.001}"
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
-def begun(folder: Path, text: str = GRID, retries: int = 0) -> tuple[Work, Hands]:
+def begun(folder: Path, text: str = GRID, retries: int = 0) -> tuple[Scheduler, Hands]:
     store = Store(folder)
-    work = Work(Grid(plan_of(folder, text).runs), store, retries)
+    work = Scheduler(Grid(plan_of(folder, text).runs), store, retries)
     work.start()
     return work, Hands(store)
 
