@@ -1,26 +1,17 @@
-"""What a configuration costs, counted on torch's meta device: nothing is allocated and nothing is computed.
+"""What a configuration costs: parameters, FLOPs, memory, steps, hours.
 
-FLOPs are those of matrix products and attention (two a multiply-add), as torch counts them.
+FLOPs are those of matrix products and attention (two a multiply-add), as torch counts them (`ear.flop_count`). What was
+counted for some shapes is remembered, since importing torch takes longer than all else that a plan does.
 """
 
-from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
-from itertools import pairwise
-from statistics import NormalDist
-
-import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from typing import Any
 
 from ear.config import RunConfig
 from ear.config.schema import EnergyConfig, EvaluationConfig, ExecutionConfig, OptimizerConfig, SamplingConfig
-from ear.model import ImageModel, cosine_schedule, empty_model
-from ear.model.masking import masked_count
-from ear.tokenizers import build_tokenizer
+from ear.files.memory import remembered
 
-META = torch.device("meta")
-BYTES_PER_PARAMETER = 20  # float32 weight, gradient, AdamW's two moments, average
 SUSTAINED_FLOPS = 2e14
 """An aim, not a measurement: a quarter of the 7.7e14 to 8.0e14 a second that an H100 SXM and an H200 reach in bfloat16
 matrix products of 8192 x 8192."""
@@ -72,93 +63,27 @@ def cost(config: RunConfig) -> Cost:
     if isinstance(config.scoring, EnergyConfig):
         same_shapes["scoring"] = config.scoring.model_copy(update={"alpha": 1.0, "epsilon": 0.0})
     return replace(
-        _count(config.model_copy(update=same_shapes)),
+        _counted(config.model_copy(update=same_shapes)),
         training_steps=config.total_steps,
         training_images=config.total_steps * config.training.batch_size,
     )
 
 
 @cache
-def _count(config: RunConfig) -> Cost:
-    tokenizer = build_tokenizer(config)
-    with META:
-        model = empty_model(config, tokenizer.tokens, tokenizer.token_dim, config.data.classes)
-    masked = masked_count(tokenizer.tokens, mean_mask_ratio(config))
-    training_flops, activation_bytes = _training_step(model, tokenizer.tokens, tokenizer.token_dim, masked)
-    parameters = {
-        name: sum(p.numel() for p in part.parameters()) for name, part in (("trunk", model.trunk), ("rule", model.rule))
-    }
-    return Cost(
-        tokens=tokenizer.tokens,
-        token_dim=tokenizer.token_dim,
-        trunk_parameters=parameters["trunk"],
-        head_parameters=parameters["rule"],
-        training_flops=training_flops,
-        sampling_flops=_sampling(model, tokenizer.tokens, tokenizer.token_dim, config),
-        training_bytes=BYTES_PER_PARAMETER * sum(parameters.values()),
-        activation_bytes=activation_bytes,
-        training_steps=0,
-        training_images=0,
-    )
+def _counted(config: RunConfig) -> Cost:
+    """Of these shapes; it has no steps."""
+
+    def compute() -> Cost:
+        from ear.flop_count import count  # imports torch
+
+        return Cost(**count(config)._asdict(), training_steps=0, training_images=0)
+
+    values = config.model_dump(mode="json")
+    return remembered("costs", values, ("torch",), compute, to_json=asdict, from_json=_from_json)
 
 
-def mean_mask_ratio(config: RunConfig) -> float:
-    """The mean of normal(1, std) truncated to [minimum, 1].
-
-    1 + std (pdf(a) - pdf(0)) / (cdf(0) - cdf(a)) of the standard normal, a = (minimum - 1)/std.
-    """
-    std = config.training.mask_ratio_std
-    normal, lowest = NormalDist(), (config.training.mask_ratio_min - 1) / std
-    inside = 0.5 - normal.cdf(lowest)
-    return 1 + std * (normal.pdf(lowest) - normal.pdf(0)) / inside if inside > 0 else config.training.mask_ratio_min
-
-
-def _training_step(model: ImageModel, tokens: int, token_dim: int, masked: int) -> tuple[float, float]:
-    """FLOPs, and bytes kept for the backward pass, of one image's training step."""
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, nn.Parameter):
-            storage = tensor.untyped_storage()
-            kept[storage._cdata] = storage.nbytes()
-            storages.append(storage)  # so that no address is used twice
-        return tensor
-
-    storages: list[object] = []
-    with (
-        FlopCounterMode(display=False) as counter,
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-    ):
-        loss = model.train()(
-            torch.empty(1, tokens, token_dim, device=META),
-            torch.zeros(1, dtype=torch.long, device=META),
-            orders=torch.zeros(1, tokens, dtype=torch.long, device=META),
-            masked=[(1, masked)],
-            dropped=torch.zeros(1, dtype=torch.bool, device=META),
-            noise=model.rule.training_noise(masked, torch.Generator()).to(META),
-            train_temperature=1.0,
-        )
-        loss.backward()
-    return counter.get_total_flops(), float(sum(kept.values()))
-
-
-def _sampling(model: ImageModel, tokens: int, token_dim: int, config: RunConfig) -> float:
-    """FLOPs of generating one image, step by step; steps that predict as many tokens cost the same."""
-    sampling = config.sampling
-    model.eval().requires_grad_(False)
-    counts = cosine_schedule(tokens, min(sampling.steps, tokens))
-    copies = 2 if sampling.cfg != 1 else 1
-    total = 0.0
-    for predicted, steps in Counter(before - after for before, after in pairwise(counts)).items():
-        with FlopCounterMode(display=False) as counter:
-            z = model.trunk(
-                torch.empty(copies, tokens, token_dim, device=META),
-                torch.zeros(copies, tokens, dtype=torch.bool, device=META),
-                model.trunk.embed_null(copies),
-                torch.zeros(copies, predicted, dtype=torch.long, device=META),
-            ).flatten(0, 1)
-            noise = model.rule.sampling_noise(predicted, torch.Generator(), sampling).to(META)
-            z_null = z[predicted:] if copies == 2 else None
-            model.rule.sample(z[:predicted], noise, z_null=z_null, cfg=sampling.cfg)
-        total += steps * counter.get_total_flops()
-    return total
+def _from_json(value: Any) -> Cost:
+    found = Cost(**value)
+    if not all(isinstance(each, int | float) for each in asdict(found).values()):
+        raise ValueError("these are no numbers")
+    return found

@@ -11,19 +11,22 @@ from pathlib import Path
 import yaml
 
 from ear.config import RunConfig
-from ear.data import Dataset, FolderDataset, load_dataset
+from ear.data import Dataset, load_dataset
+from ear.data.folder_dataset import FolderDataset
 from ear.errors import UserError
-from ear.evaluation import Evaluation, evaluate, load_evaluation
+from ear.evaluation.evaluate import evaluate
+from ear.evaluation.result import Evaluation, load_evaluation
 from ear.files.writing import write_text
 from ear.process.distributed import ALONE, Processes
 from ear.process.execution import set_up
 from ear.process.interrupt import StoppedError
 from ear.store import Lease, RunKeys, Store, run_keys
 from ear.store.verify import require_as_published
-from ear.training import Callback, PeriodicCheckpoint, Trainer, TrainingRecord
+from ear.training.callbacks import Callback, PeriodicCheckpoint, TrainingState
 from ear.training.checkpoint import CHECKPOINT, DamagedCheckpointError, load_part, require_whole
-from ear.training.history import from_tensors
+from ear.training.history import TrainingRecord, from_tensors
 from ear.training.token_data import load_token_data
+from ear.training.trainer import Trainer
 
 POLL_SECONDS = 1.0  # at what another process trains
 
@@ -219,10 +222,10 @@ class PublishStages(Callback):
         self._keys = keys
         self._dataset = dataset
 
-    def on_stage_end(self, trainer: Trainer, stage: int) -> None:
+    def on_stage_end(self, trainer: TrainingState, stage: int) -> None:
         self._publish(trainer, stage)
 
-    def on_divergence(self, trainer: Trainer, step: int) -> None:
+    def on_divergence(self, trainer: TrainingState, step: int) -> None:
         """
         Raises:
             UserError: the cache is not what was encoded. The key is that of what it was, to which the damage's
@@ -237,7 +240,7 @@ class PublishStages(Callback):
             )
         self._publish(trainer, trainer.stage)
 
-    def _publish(self, trainer: Trainer, stage: int) -> None:
+    def _publish(self, trainer: TrainingState, stage: int) -> None:
         def fill(folder: Path) -> None:
             trainer.save(folder / CHECKPOINT)
             config = trainer.config.model_dump(mode="json")

@@ -31,11 +31,13 @@ def plan(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT, as_json:
       ear sweep plan sweeps/paper/temperatures.yaml --json
       ear sweep plan sweeps/paper/alpha.yaml --base imagenet256_base
     """
-    from ear.store import Store
     from sweeps.spec.plan import compile_plan
+
+    compiled = compile_plan(file, base)
+    from ear.store import Store
     from sweeps.views.plan_view import show_plan
 
-    show_plan(compile_plan(file, base), Store(root, reading=True), as_json)
+    show_plan(compiled, Store(root, reading=True), as_json)
 
 
 @app.command()
@@ -109,9 +111,11 @@ def status(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT, as_jso
     Example:  ear sweep status sweeps/quickstart.yaml
     """
     from sweeps.spec.plan import compile_plan
+
+    compiled = compile_plan(file, base)
     from sweeps.views.status_view import show_status
 
-    show_status(compile_plan(file, base), root, as_json)
+    show_status(compiled, root, as_json)
 
 
 @app.command()

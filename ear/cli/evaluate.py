@@ -10,7 +10,7 @@ from ear.cli.launch import DryRun, Follow, Slurm, launched
 from ear.cli.options import DEFAULT_ROOT, Json, Overrides, Root
 
 if TYPE_CHECKING:
-    from ear.evaluation import Evaluation
+    from ear.evaluation.result import Evaluation
 
 
 def evaluate(
@@ -89,11 +89,12 @@ def evaluate_checkpoint(
     from ear.cli.checkpoint import checkpoint_file, override
     from ear.cli.progress import progress_bar
     from ear.data import load_dataset
-    from ear.evaluation import evaluate as evaluate_file
+    from ear.evaluation.evaluate import evaluate as evaluate_file
     from ear.evaluation.reference import require_enough_images
     from ear.process.distributed import joined_processes
     from ear.process.execution import set_up
-    from ear.store import Store, checkpoint_keys
+    from ear.store import Store
+    from ear.store.identity import checkpoint_keys
     from ear.store.uses import record_use
     from ear.training.checkpoint import load_header
 
@@ -152,14 +153,16 @@ def show(evaluation: "Evaluation") -> None:
 def evaluate_tokenizer(name: str, overrides: list[str], root: Path, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from ear.cli.progress import progress_bar
     from ear.config import load_config
+
+    config = load_config(name, overrides)
+    # Not before: importing torch takes longer than saying what is wrong with a configuration.
+    from ear.cli.progress import progress_bar
     from ear.data import load_dataset
     from ear.evaluation.reconstruction import reconstruct
     from ear.process.execution import set_up
     from ear.store import Store, reference_keys
 
-    config = load_config(name, overrides)
     set_up(config.execution)
     dataset = load_dataset(config.data)
     keys = reference_keys(config, dataset)

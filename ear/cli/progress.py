@@ -6,7 +6,8 @@ from types import TracebackType
 from rich.progress import TaskID
 
 from ear.terminal.progress import progress_bar
-from ear.training import Callback, Trainer, TrainingRecord
+from ear.training.callbacks import Callback, TrainingState
+from ear.training.history import TrainingRecord
 
 __all__ = ["TrainingBar", "progress_bar"]
 
@@ -31,7 +32,7 @@ class TrainingBar(Callback):
     ) -> None:
         self._progress.stop()
 
-    def on_record(self, trainer: Trainer, record: TrainingRecord) -> None:
+    def on_record(self, trainer: TrainingState, record: TrainingRecord) -> None:
         if self._task is None:
             # Started at the first record, so that a resumed training's ETA counts only what was done now.
             self._task = self._progress.add_task("training", total=self._total_steps, completed=record.step, note="")

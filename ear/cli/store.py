@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ear.cli.options import DEFAULT_ROOT, Json, Root
+from ear.terminal.units import size
 
 app = typer.Typer(help="Look at, tidy and check what has been computed.", no_args_is_help=True)
 
@@ -149,11 +150,11 @@ def verify(
     """
     from dataclasses import asdict
 
-    from ear.cli.progress import progress_bar
     from ear.store import Store
     from ear.store.repair import lost_seconds
     from ear.store.repair import repair as repair_store
     from ear.store.verify import verify as verify_store
+    from ear.terminal.progress import progress_bar
 
     store = Store(root, reading=not repair)
     with progress_bar(disable=as_json) as progress:
@@ -229,9 +230,9 @@ def migrate(
     """
     from dataclasses import asdict
 
-    from ear.cli.progress import progress_bar
     from ear.store import Store
     from ear.store.migrate import migrate as migrate_store
+    from ear.terminal.progress import progress_bar
 
     with progress_bar(disable=as_json) as progress:
         store = Store(root, any_format=True)
@@ -286,12 +287,3 @@ def age(created: str) -> str:
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def size(count: float) -> str:
-    """In the unit that fits: 4.5 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"

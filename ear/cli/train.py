@@ -39,21 +39,23 @@ def train(
       torchrun --nproc-per-node 8 -m ear train imagenet256_base --set data.latents=CACHE
       ear train imagenet256_large --set data.latents=CACHE --slurm training
     """
+    from ear.config import load_config
+    from ear.config.loading import yaml_files
+
+    resolved = load_config(config, overrides)
+    if launched(context, "train", Path(config).stem, slurm, dry_run, follow, inputs=yaml_files(config)):
+        return
+    # Not before: importing torch takes longer than saying what is wrong with a configuration.
     from contextlib import ExitStack
     from threading import Event
 
     from ear.cli.progress import TrainingBar
-    from ear.config import load_config
-    from ear.config.loading import yaml_files
     from ear.process.distributed import joined_processes
     from ear.process.interrupt import on_interrupt
     from ear.run import Run
     from ear.store import Store
     from ear.store.uses import record_use
 
-    resolved = load_config(config, overrides)
-    if launched(context, "train", Path(config).stem, slurm, dry_run, follow, inputs=yaml_files(config)):
-        return
     stop = Event()
     # One connection for both: torchrun's processes can't meet a second time.
     with joined_processes(resolved.execution.device) as processes:

@@ -4,14 +4,15 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from ear.config.hashed import EVALUATED, TRAINED, hashed_values
 from ear.config.schema import RunConfig
 from ear.errors import UserError
 from ear.files.writing import require_regular
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def digest(value: Any) -> str:
@@ -20,8 +21,10 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def array_digest(*arrays: np.ndarray) -> str:
+def array_digest(*arrays: "np.ndarray") -> str:
     """SHA-256 over dtype, shape and bytes of arrays."""
+    import numpy as np
+
     state = hashlib.sha256()
     for array in arrays:
         state.update(f"{array.dtype.str}{array.shape}".encode())

@@ -1,16 +1,17 @@
-"""Datasets of labelled images, each a function that returns an `ImageDataset`."""
+"""Datasets of labelled images, each a function that returns an `ImageDataset`. Importing it imports no torch."""
 
 from functools import cache
+from typing import TYPE_CHECKING, TypeAlias
 
 from ear.config.schema import DataConfig, DigitsData, FashionMnistData, ImageFolderData
 from ear.data.base import ImageDataset, Split, to_uint8, to_unit_range
-from ear.data.digits import digits
-from ear.data.fashion_mnist import fashion_mnist
-from ear.data.folder_dataset import FolderDataset
 
-__all__ = ["Dataset", "FolderDataset", "ImageDataset", "Split", "load_dataset", "to_uint8", "to_unit_range"]
+if TYPE_CHECKING:
+    from ear.data.folder_dataset import FolderDataset
 
-Dataset = ImageDataset | FolderDataset
+__all__ = ["Dataset", "ImageDataset", "Split", "load_dataset", "to_uint8", "to_unit_range"]
+
+Dataset: TypeAlias = "ImageDataset | FolderDataset"
 
 
 @cache
@@ -22,8 +23,14 @@ def load_dataset(config: DataConfig) -> Dataset:
     """
     match config:
         case DigitsData():
+            from ear.data.digits import digits
+
             return digits()
         case FashionMnistData():
+            from ear.data.fashion_mnist import fashion_mnist
+
             return fashion_mnist(config.path)
         case ImageFolderData():
+            from ear.data.folder_dataset import FolderDataset
+
             return FolderDataset(config)

@@ -1,19 +1,20 @@
-"""What a dataset is to the rest of the code."""
+"""What a dataset is to the rest of the code. Importing it imports no torch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ear.config.hashing import array_digest, digest
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Split:
-    images: Tensor  # [N, channels, height, width] uint8, 0 to 255
-    labels: Tensor  # [N] int64, 0 to classes - 1
+    images: "Tensor"  # [N, channels, height, width] uint8, 0 to 255
+    labels: "Tensor"  # [N] int64, 0 to classes - 1
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -49,8 +50,10 @@ class ImageDataset:
     def split_size(self, name: str) -> int:
         return len(self.split(name))
 
-    def image_batches(self, name: str, batch_size: int, workers: int, most: int | None = None) -> Iterator[Tensor]:
+    def image_batches(self, name: str, batch_size: int, workers: int, most: int | None = None) -> Iterator["Tensor"]:
         """The split's uint8 images [b, channels, H, W] in order, or `most` of them spread over all."""
+        import torch
+
         images = self.split(name).images
         return iter(torch.split(images[evenly_spaced(len(images), most or len(images))], batch_size))
 
@@ -59,16 +62,18 @@ class ImageDataset:
         return digest([self.classes, self.train.content_hash(), self.test.content_hash()])
 
 
-def evenly_spaced(count: int, most: int) -> Tensor:
+def evenly_spaced(count: int, most: int) -> "Tensor":
     """At most `most` of the numbers 0 to count - 1, all of them or spread over the whole range."""
+    import torch
+
     return torch.arange(min(count, most)) * count // min(count, most)
 
 
-def to_unit_range(images: Tensor) -> Tensor:
+def to_unit_range(images: "Tensor") -> "Tensor":
     """uint8 pixels 0 to 255 -> float32 in [-1, 1]."""
-    return images.to(torch.float32) / 127.5 - 1
+    return images.float() / 127.5 - 1
 
 
-def to_uint8(images: Tensor) -> Tensor:
+def to_uint8(images: "Tensor") -> "Tensor":
     """Images in [-1, 1] -> uint8 pixels, clamped and rounded. They have to be finite: a NaN would be black."""
-    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).byte()

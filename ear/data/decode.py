@@ -14,14 +14,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from ear.errors import import_extra
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
 DECODING: Final = 2
 """Raised whenever a file's bytes start to give other pixels; 2 scales 16-bit grey, which 1 clipped to white."""
@@ -99,7 +96,7 @@ def image_suffixes() -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Decoded:
-    pixels: Tensor  # [3, size, size] uint8, RGB
+    pixels: "Tensor"  # [3, size, size] uint8, RGB
     remarks: tuple[Remark, ...]
 
 
@@ -113,6 +110,9 @@ def decode(content: bytes, size: int, exif_orientation: bool = False) -> Decoded
         ValueError, OSError, ...: it does not decode (decoders raise errors of any class on damaged files), would fill
             the memory, or its pixels are of a kind with no known brightness.
     """
+    import numpy as np
+    import torch
+
     pil = import_extra("PIL.Image", "latents")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of damaged EXIF data, which pixels do not depend on
@@ -152,6 +152,8 @@ def to_rgb(image: "Image") -> "Image":
         raise ValueError(
             f"{kind} pixels (Pillow's mode {image.mode}), and nothing says what is white: save it with 8 or 16 bits"
         )
+    import numpy as np
+
     pil = import_extra("PIL.Image", "latents")
     bits, white_is_zero = _tiff_bits(image)
     upper = (np.asarray(image).astype(np.int32) >> (bits - 8)).clip(0, 255).astype(np.uint8)

@@ -8,10 +8,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from ear.data.base import to_unit_range
 from ear.data.decode import RemarkCounter, crop_name, is_sixteen_bit_png
@@ -301,7 +302,7 @@ def _batches(images: range, size: int) -> list[range]:
 def _decode(decoder: CroppedImages, batches: list[range], workers: int) -> Iterator[DecodedBatch]:
     """The images of each batch, in order, whichever worker is faster."""
     loader: DataLoader[DecodedImage] = DataLoader(
-        decoder,
+        cast(Dataset[DecodedImage], decoder),  # by what it can do
         batch_sampler=[list(batch) for batch in batches],
         num_workers=workers,
         collate_fn=collate,

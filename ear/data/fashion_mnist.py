@@ -1,18 +1,29 @@
 """Zalando's Fashion-MNIST (Xiao et al. 2017): 70,000 grey images of 28x28 pixels in 10 classes, as four idx files."""
 
 from pathlib import Path
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from ear.data.base import ImageDataset, Split
-from ear.data.idx import read_idx
 from ear.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 DEBIAN_FOLDER = "/usr/share/datasets/fashion-mnist"  # where the package dataset-fashion-mnist puts the files
 CLASSES = 10
 SIDE = 28
+
+
+def fashion_mnist_files(path: str | None = None) -> tuple[Path, ...]:
+    """Its four files, in this folder or Debian's.
+
+    Raises:
+        UserError: one is missing.
+    """
+    folder = Path(path or DEBIAN_FOLDER)
+    kinds = ("images-idx3-ubyte", "labels-idx1-ubyte")
+    return tuple(_find(folder, f"{prefix}-{kind}") for prefix in ("train", "t10k") for kind in kinds)
 
 
 def fashion_mnist(path: str | None = None) -> ImageDataset:
@@ -39,6 +50,8 @@ def read_split(folder: Path, prefix: str, images: int) -> Split:
     Raises:
         UserError: as `fashion_mnist`.
     """
+    import torch
+
     images_path = _find(folder, f"{prefix}-images-idx3-ubyte")
     labels_path = _find(folder, f"{prefix}-labels-idx1-ubyte")
     pixels = _read(images_path, 3)
@@ -61,7 +74,9 @@ def _find(folder: Path, name: str) -> Path:
     raise _wrong(folder / name, "it is missing, and so is the same name with .gz")
 
 
-def _read(path: Path, dimensions: int) -> NDArray[np.uint8]:
+def _read(path: Path, dimensions: int) -> "NDArray[np.uint8]":
+    from ear.data.idx import read_idx  # imports numpy
+
     try:
         return read_idx(path, dimensions)
     except OSError as error:

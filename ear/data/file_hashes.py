@@ -10,7 +10,6 @@ want the same hashes one reads and the others wait; one that is killed leaves wh
 Dimensions: N files.
 """
 
-import os
 import socket
 import time
 import warnings
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 from ear.config.hashing import digest
 from ear.errors import UserError
 from ear.files.lease import Lease
+from ear.files.memory import cache_folder
 from ear.files.writing import is_on_own_disk, require_regular, write_atomically
 from ear.process.cpus import usable_cpus
 from ear.process.interrupt import StoppedError
@@ -99,13 +99,9 @@ def unread(folder: Path, names: Sequence[str]) -> int:
 
 
 def _memory(folder: Path) -> Path:
-    try:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:  # there is no home, as in some containers
-        home = os.devnull  # below which nothing can be written either
     place = folder.resolve()
     machine = [socket.gethostname()] if is_on_own_disk(place) else []
-    return Path(home) / "ear" / "hashes" / f"{digest([str(place), *machine])[:32]}.npz"
+    return cache_folder() / "hashes" / f"{digest([str(place), *machine])[:32]}.npz"
 
 
 def _version(memory: Path) -> tuple[int, int] | None:

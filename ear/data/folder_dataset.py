@@ -4,9 +4,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-
-from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from typing import TYPE_CHECKING, cast
 
 from ear.config.hashing import digest
 from ear.config.schema import ImageFolderData
@@ -16,6 +14,10 @@ from ear.data.file_hashes import Hashes, file_hashes, hexadecimal, unread
 from ear.data.image_folder import CroppedImages, DecodedBatch, DecodedImage, ImageList, collate, list_images
 from ear.data.latents import LatentCache
 from ear.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.utils.data import Dataset
 
 
 class FolderDataset:
@@ -123,7 +125,7 @@ class FolderDataset:
         self._require_train(name)
         return len(self.images)
 
-    def image_batches(self, name: str, batch_size: int, workers: int, most: int | None = None) -> Iterator[Tensor]:
+    def image_batches(self, name: str, batch_size: int, workers: int, most: int | None = None) -> "Iterator[Tensor]":
         """uint8 images [b, 3, size, size], cropped as they are encoded, in order, or `most` of them spread over all.
 
         Those that don't decode are left out. At the end, warnings say what was left out and what is worth knowing.
@@ -131,13 +133,16 @@ class FolderDataset:
         Raises:
             UserError: none decodes, or one is not what `split_hash` told of.
         """
+        from torch.utils.data import DataLoader, Subset
+
         self._require_train(name)
         wanted = evenly_spaced(len(self.images), most or len(self.images))
-        cropped = CroppedImages(self.images, self.config.size, self.config.exif_orientation)
+        images = CroppedImages(self.images, self.config.size, self.config.exif_orientation)
+        cropped = cast("Dataset[DecodedImage]", images)  # by what it can do
         loader = DataLoader(Subset(cropped, wanted.tolist()), batch_size, num_workers=workers, collate_fn=collate)
         return self._decodable(loader)
 
-    def _decodable(self, batches: Iterable[DecodedBatch]) -> Iterator[Tensor]:
+    def _decodable(self, batches: Iterable[DecodedBatch]) -> "Iterator[Tensor]":
         files, remarks = self.images.files, RemarkCounter()
         skipped: dict[str, str] = {}
         used = 0

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
+from typing import TYPE_CHECKING
 
 from ear.config.hashing import digest
 from ear.data.decode import Remark, decode, image_suffixes
 from ear.errors import UserError, import_extra
 from ear.files.writing import require_regular
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LAYOUT = "one folder a class with the images directly in it, as FOLDER/n01440764/n01440764_10026.JPEG"
 FORMATS = "in a format that Pillow decodes (.jpg, .png, .webp, .tif, .gif, .bmp, ...)"
@@ -146,14 +146,17 @@ def _first(names: list[str], most: int = 3) -> str:
 @dataclass(frozen=True)
 class DecodedImage:
     index: int
-    pixels: Tensor | None  # [3, size, size] uint8; None where the file does not decode
+    pixels: "Tensor | None"  # [3, size, size] uint8; None where the file does not decode
     source_hash: str  # SHA-256 of the file's bytes; "" where it can't be read
     error: str  # why it does not decode; "" where it does
     remarks: tuple[Remark, ...] = ()
 
 
-class CroppedImages(Dataset[DecodedImage]):
-    """Decodes and crops images by their number; a damaged file is an item with an error and raises nothing."""
+class CroppedImages:
+    """Decodes and crops images by their number; a damaged file is an item with an error and raises nothing.
+
+    One of torch's map-style datasets, without their base class: listing and hashing images needs no torch.
+    """
 
     def __init__(self, images: ImageList, size: int, exif_orientation: bool = False) -> None:
         """
@@ -184,12 +187,14 @@ class CroppedImages(Dataset[DecodedImage]):
 
 @dataclass(frozen=True)
 class DecodedBatch:
-    pixels: Tensor  # [b, 3, size, size] uint8, of those that decode
+    pixels: "Tensor"  # [b, 3, size, size] uint8, of those that decode
     decoded: list[DecodedImage]  # b of them; their pixels are in the tensor
     skipped: list[DecodedImage]
 
 
 def collate(items: list[DecodedImage]) -> DecodedBatch:
+    import torch
+
     # One tensor a batch passes from a worker quickly, many small ones don't.
     pixels = [item.pixels for item in items if item.pixels is not None]
     return DecodedBatch(

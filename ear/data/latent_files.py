@@ -15,18 +15,19 @@ Dimensions: B images, C latent channels, h x w latents.
 
 import hashlib
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
-from torch import Tensor
 
 from ear.config.hashing import digest
 from ear.data.decode import Remark
 from ear.errors import UserError
 from ear.files.writing import write_atomically, write_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT: Final = "ear-latents-1"
 INDEX, ENCODING, SKIPPED = "index.json", "encoding.json", "skipped.txt"
@@ -94,8 +95,10 @@ class Index(Settings):
     content_hash: str
 
     @property
-    def labels(self) -> Tensor:
+    def labels(self) -> "Tensor":
         """[N] int64."""
+        import torch
+
         return torch.repeat_interleave(torch.tensor(list(self.class_images.values())))
 
 
@@ -104,12 +107,14 @@ def shard_path(folder: Path, number: int) -> Path:
     return folder / f"shard-{number:05d}.npy"
 
 
-def to_half(moments: Tensor) -> Tensor:
+def to_half(moments: "Tensor") -> "Tensor":
     """Moments [B, 2C, h, w] in float16, log-variances clamped to `LOG_VARIANCE_RANGE`.
 
     Raises:
         ValueError: they are not finite, or means are beyond float16.
     """
+    import torch
+
     mean, log_variance = moments.float().chunk(2, dim=1)
     half = torch.cat([mean, log_variance.clamp(*LOG_VARIANCE_RANGE)], dim=1).half()
     # The clamp turns an infinite log-variance into a finite one, so that it is looked for before.

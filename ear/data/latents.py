@@ -5,11 +5,11 @@ Dimensions: B images, C latent channels, h x w latents.
 
 import mmap
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ear.data.decode import RemarkCounter
 from ear.data.file_hashes import file_hashes, hexadecimal
@@ -29,6 +29,9 @@ from ear.data.latent_files import (
 )
 from ear.errors import UserError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 class LatentCache:
     """A complete cache, read row by row. Processes may fork with it or pickle it: maps are opened on first use."""
@@ -39,13 +42,17 @@ class LatentCache:
         self.images = index.images
         self.classes = len(index.class_images)
         self.class_names = tuple(index.class_images)
-        self.labels = index.labels
         self.moments_shape = index.moments_shape  # (2C, h, w)
         self.tokenizer_hash = index.tokenizer_hash
         self.size = index.size
         self.content_hash = index.content_hash
         self._starts = np.cumsum([0, *(shard.rows for shard in index.shards)])
         self._maps: list[_MappedShard | None] = [None] * len(index.shards)
+
+    @cached_property
+    def labels(self) -> "Tensor":
+        """[N] int64, of all images."""
+        return self.index.labels
 
     @classmethod
     def open(cls, folder: Path) -> "LatentCache":
@@ -88,8 +95,10 @@ class LatentCache:
                 "this one into another folder by --set data.latents=FOLDER."
             )
 
-    def moments(self, indices: Tensor, mirrored: Tensor) -> Tensor:
+    def moments(self, indices: "Tensor", mirrored: "Tensor") -> "Tensor":
         """Moments [B, 2C, h, w] float16 of images `indices` [B], or of their mirrors where `mirrored` [B] is true."""
+        import torch
+
         out = torch.empty(len(indices), *self.moments_shape, dtype=torch.float16)
         rows = out.numpy()
         wanted = indices.numpy()

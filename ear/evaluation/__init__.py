@@ -1,5 +1,4 @@
-"""Evaluation: features, metrics, and what they were measured with."""
+"""Evaluation: features, metrics, and what they were measured with.
 
-from ear.evaluation.evaluate import Evaluation, evaluate, load_evaluation, prepare
-
-__all__ = ["Evaluation", "evaluate", "load_evaluation", "prepare"]
+Exports nothing, so that reading a result (`ear.evaluation.result`) does not import what made it.
+"""

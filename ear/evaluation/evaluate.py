@@ -1,20 +1,19 @@
 """From a checkpoint to its metrics: sample with and without the label, extract features, compare with real ones."""
 
-import json
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
 from torch import Tensor
 
 from ear.config import RunConfig
-from ear.data import Dataset, FolderDataset
+from ear.data import Dataset
+from ear.data.folder_dataset import FolderDataset
 from ear.errors import UserError, import_extra
 from ear.evaluation.extractors import Extractor, Features, load_extractor
 from ear.evaluation.image_files import ImageFiles, begin_folder
@@ -26,35 +25,19 @@ from ear.evaluation.metrics import (
     precision_recall,
 )
 from ear.evaluation.reference import Reference, load_reference, require_enough_images
+from ear.evaluation.result import Evaluation, load_evaluation
 from ear.files.writing import write_json, write_text
 from ear.process.distributed import ALONE, Processes
 from ear.process.execution import choose_device
 from ear.sampling import Sampler, balanced_labels, save_grid
 from ear.store import RunKeys, Store
 from ear.store.outdated import REFERENCE
-from ear.store.store import REMEDY
 from ear.store.verify import require_as_published
 from ear.tokenizers import KLTokenizer, build_tokenizer
 
 GRID_COLUMNS = 10  # images of a class in the sample sheet
 GRID_ROWS = 10  # classes in it
 FEW_IMAGES = 5  # images a feature, below which FID's bias is worth a warning
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Metrics, never without what they were measured with."""
-
-    metrics: dict[str, float]  # fid, is, precision, recall, as far as they could be measured; with _null without labels
-    extractor: str
-    extractor_accuracy: float | None  # on held-out images, of an extractor trained on the dataset
-    extractor_hash: str
-    reference: str  # dataset and split, or the statistics file's name
-    reference_images: int | None  # None where the file does not tell
-    images: int  # generated with labels
-    null_images: int  # generated without
-    seconds: float  # of sampling and measuring
-    reference_hash: str = ""  # SHA-256 of the statistics file, or of the images; "" of results of earlier versions
 
 
 def evaluate(
@@ -212,21 +195,6 @@ def _publish(evaluation: Evaluation, sampler: Sampler, config: RunConfig, keys: 
     needs = (keys.training, keys.reference, keys.extractor)
     details = {"training": keys.training, REFERENCE: evaluation.reference_hash}
     store.publish(keys.evaluation, "evaluation", fill, details, needs)
-
-
-def load_evaluation(key: str, store: Store) -> Evaluation:
-    """A published evaluation.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    path = store.path(key) / "evaluation.json"
-    require_as_published(path)
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Evaluation(**values)
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}): {REMEDY}") from error
 
 
 def prepare(config: RunConfig, keys: RunKeys, dataset: Dataset, store: Store) -> None:

@@ -4,13 +4,13 @@ import os
 import platform
 import socket
 import subprocess
+import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
+DEVICES = ("nvidia*", "nvhost*", "nvmap", "dxg", "kfd")  # of NVIDIA's GPUs, under WSL 2 too, and of AMD's, in /dev
 LIBRARIES = ("ear", "torch", "numpy", "scikit-learn", "torch-fidelity", "ray", "mlflow", "optuna")
 
 
@@ -23,9 +23,9 @@ def provenance() -> dict[str, Any]:
         "versions": {name: version for name in LIBRARIES if (version := _version(name))},
         "host": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
-        "processor": _processor(),
+        "processor": processor(),
         "cpus": os.cpu_count(),
-        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "accelerator": accelerator(),
     }
 
 
@@ -51,7 +51,19 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+@cache
+def accelerator() -> str | None:
+    """The name of the GPU that torch would use; None where there is none, which on Linux is told without torch."""
+    if sys.platform == "linux" and not any(any(Path("/dev").glob(device)) for device in DEVICES):
+        return None
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+@cache
+def processor() -> str:
+    """The CPU's name."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

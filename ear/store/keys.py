@@ -17,8 +17,8 @@ from typing import Any
 from ear.config import RunConfig
 from ear.config.hashed import EVALUATED, TRAINED, hashed_values
 from ear.config.hashing import digest, file_digest
-from ear.config.schema import KLTokenizerConfig
-from ear.data import Dataset, FolderDataset
+from ear.config.schema import ImageFolderData, KLTokenizerConfig
+from ear.data.content import DatasetContent
 
 RECIPE_VERSION = 1
 """Raised whenever the same configuration starts to give other numbers (the golden losses or a golden default change): a
@@ -31,7 +31,7 @@ class RunKeys:
     """Keys of a training and of its evaluation. What it is compared with is looked at only by who asks: to know a
     million images by their content, they have to be read, once."""
 
-    def __init__(self, stages: tuple[str, ...], config: RunConfig, dataset: Dataset | None) -> None:
+    def __init__(self, stages: tuple[str, ...], config: RunConfig, dataset: DatasetContent | None) -> None:
         """`dataset` is None for keys that are only to differ where a run's do."""
         self.stages = stages
         self._config = config
@@ -63,7 +63,7 @@ class RunKeys:
         return evaluation_key(self.training, self._config, self.reference)
 
 
-def run_keys(config: RunConfig, dataset: Dataset) -> RunKeys:
+def run_keys(config: RunConfig, dataset: DatasetContent) -> RunKeys:
     """All keys of a run, none of which needs anything to be computed."""
     return RunKeys(stage_keys(config, dataset.content_hash()), config, dataset)
 
@@ -85,32 +85,35 @@ def stage_keys(config: RunConfig, dataset_hash: str) -> tuple[str, ...]:
     return tuple(keys)
 
 
-def reference_keys(config: RunConfig, dataset: Dataset) -> tuple[str, str]:
+def reference_keys(config: RunConfig, dataset: DatasetContent) -> tuple[str, str]:
     """The keys of the extractor and of the real images' features in it; training data is not needed for either."""
     return extractor_key(config, dataset), reference_key(config, dataset)
 
 
-def extractor_key(config: RunConfig, dataset: Dataset) -> str:
+def extractor_key(config: RunConfig, dataset: DatasetContent) -> str:
     settings = config.evaluation
     if settings.extractor == "classifier":
         return _key("extractor", settings.extractor, dataset.content_hash())
     return _key("extractor", settings.extractor, _content(settings.extractor_weights))
 
 
-def reference_key(config: RunConfig, dataset: Dataset) -> str:
+def reference_key(config: RunConfig, dataset: DatasetContent) -> str:
     """The key of the real images' features: of the statistics file, or of the content of the images."""
     settings = config.evaluation
     real = _content(settings.statistics) if settings.statistics else dataset.split_hash(settings.reference)
     return _key("reference", extractor_key(config, dataset), real)
 
 
-def require_known_reference(config: RunConfig, dataset: Dataset) -> None:
+def require_known_reference(config: RunConfig, dataset: DatasetContent) -> None:
     """For who only plans, and is not to read a million images for it.
 
     Raises:
         UserError: they would have to be read to know the reference's key.
     """
-    if config.evaluation.statistics is None and isinstance(dataset, FolderDataset):
+    if config.evaluation.statistics is None and isinstance(config.data, ImageFolderData):
+        from ear.data.folder_dataset import FolderDataset
+
+        assert isinstance(dataset, FolderDataset)
         dataset.require_read()
 
 

@@ -10,7 +10,6 @@ from ear.store.collect import needs_of, reachable
 from ear.store.keys import stage_keys
 from ear.store.outdated import outdated
 from ear.store.store import ENTRY, REMEDY, Entry, Store, StoredFile, UntoldError, hash_files, result_file
-from ear.training.checkpoint import CHECKPOINT, load_header
 
 NOT_READ = "config.yaml"  # a result's file that nothing is computed from
 
@@ -74,6 +73,8 @@ def verify(store: Store, on_key: Callable[[], object] = lambda: None) -> Verdict
 
 def unfinished_stages(store: Store) -> dict[str, tuple[str, ...]]:
     """Keys of training stages that have begun, with those of the stages before, as their checkpoints tell."""
+    from ear.training.checkpoint import CHECKPOINT, load_header  # imports torch
+
     found = {}
     for path in sorted(store.work.glob(f"*/{CHECKPOINT}")):
         key = path.parent.name

@@ -1,7 +1,4 @@
-"""Training: the loop, what it calls, and what happens around it."""
+"""Training: the loop, what it calls, and what happens around it.
 
-from ear.training.callbacks import Callback, PeriodicCheckpoint
-from ear.training.history import TrainingRecord
-from ear.training.trainer import Trainer
-
-__all__ = ["Callback", "PeriodicCheckpoint", "Trainer", "TrainingRecord"]
+Exports nothing, so that reading a curve (`ear.training.history`) does not import the loop.
+"""

@@ -1,28 +1,60 @@
 """What happens around the training loop. The loop knows none of it."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from ear.config import RunConfig
 from ear.training.history import TrainingRecord
 
-if TYPE_CHECKING:
-    from ear.training.trainer import Trainer
+
+class TrainingState(Protocol):
+    """What callbacks see of a training, and can do with it; a `Trainer` is one."""
+
+    @property
+    def config(self) -> RunConfig: ...
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        ...
+
+    @property
+    def stage(self) -> int:
+        """The index of the stage that the next step belongs to."""
+        ...
+
+    @property
+    def seconds(self) -> float:
+        """Spent training, interruptions left out."""
+        ...
+
+    @property
+    def diverged_at(self) -> int | None:
+        """The first non-finite step, counted from 1."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """Whether no step is left, or the training has diverged."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Writes a checkpoint."""
+        ...
 
 
 class Callback:
     """Hooks of the loop; each does nothing unless overridden."""
 
-    def on_record(self, trainer: Trainer, record: TrainingRecord) -> None:
+    def on_record(self, trainer: TrainingState, record: TrainingRecord) -> None:
         """Every `execution.log_every` steps and at each stage's end, after the record was added to the curve."""
 
-    def on_stage_end(self, trainer: Trainer, stage: int) -> None:
+    def on_stage_end(self, trainer: TrainingState, stage: int) -> None:
         """All steps of stage `stage` (from 0) are done."""
 
-    def on_divergence(self, trainer: Trainer, step: int) -> None:
+    def on_divergence(self, trainer: TrainingState, step: int) -> None:
         """Step `step`, counted from 1, had a non-finite loss or gradient; weights are those of the step before."""
 
 
@@ -38,7 +70,7 @@ class PeriodicCheckpoint(Callback):
         self._clock = clock
         self._saved_at = clock()
 
-    def on_record(self, trainer: Trainer, record: TrainingRecord) -> None:
+    def on_record(self, trainer: TrainingState, record: TrainingRecord) -> None:
         if self._clock() - self._saved_at >= self._seconds and not trainer.finished:
             trainer.save(self._path_of_stage(trainer.stage))
             self._saved_at = self._clock()

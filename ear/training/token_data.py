@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ear.config import RunConfig
-from ear.data import Dataset, FolderDataset, ImageDataset, load_dataset, to_unit_range
+from ear.data import Dataset, ImageDataset, load_dataset, to_unit_range
+from ear.data.folder_dataset import FolderDataset
 from ear.process.execution import to_device
 from ear.tokenizers import KLTokenizer, Tokenizer, build_tokenizer, fitted_tokenizer
 
@@ -80,7 +81,7 @@ class LatentTokens(TokenData):
         return self.tokenizer.tokens_from_moments(moments, noise)
 
 
-def load_token_data(config: RunConfig, dataset: Dataset | None = None) -> TokenData:
+def load_token_data(config: RunConfig, dataset: "Dataset | None" = None) -> TokenData:
     """The configuration's training images as its tokenizer's tokens.
 
     Raises:

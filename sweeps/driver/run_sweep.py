@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from ear.data import load_dataset
-from ear.evaluation import prepare
 from ear.process.code import code_digest
 from ear.process.interrupt import on_interrupt, undisturbed
 from ear.store import Store
@@ -111,13 +109,20 @@ def _record_use(user: str, scheduler: Scheduler, store: Store) -> None:
 
 def _prepare(plan: Plan, store: Store) -> None:
     """Makes what all trials share, so that no two make it at once."""
+    # Here, since they import torch, which a sweep with nothing to do does without.
+    from ear.data import load_dataset
+    from ear.data.content import require_as_known
+    from ear.evaluation.evaluate import prepare
+
     with (
         on_interrupt(leave),
         waiting_for("Preparing the feature extractor and the real images' features (once per dataset)"),
     ):
         runs = plan.runs or (plan.configurations.run({}, 0),)
         for run in {run.keys.reference: run for run in runs}.values():
-            prepare(run.config, run.keys, load_dataset(run.config.data), store)
+            dataset = load_dataset(run.config.data)
+            require_as_known(run.config.data, dataset)
+            prepare(run.config, run.keys, dataset, store)
 
 
 def leave() -> NoReturn:

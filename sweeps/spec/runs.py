@@ -6,8 +6,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 from ear.config import RunConfig
-from ear.data import load_dataset
-from ear.evaluation import load_evaluation
+from ear.data.content import dataset_content
+from ear.evaluation.result import load_evaluation
 from ear.store import RunKeys, Store, run_keys
 from ear.store.keys import stage_keys
 from sweeps.spec.naming import shown
@@ -27,7 +27,7 @@ class PlannedRun:
         Raises:
             UserError: the dataset is not there.
         """
-        return run_keys(self.config, load_dataset(self.config.data))
+        return run_keys(self.config, dataset_content(self.config.data))
 
     @property
     def seed(self) -> int:

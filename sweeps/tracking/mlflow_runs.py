@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ear.errors import UserError
-from ear.run import Run
 from ear.store import Store
 from ear.store.repair import removed_keys
-from ear.training import TrainingRecord
-from ear.training.checkpoint import CHECKPOINT
+from ear.training.history import TrainingRecord
 from sweeps.spec.identity import SweepIdentity
 from sweeps.spec.result_comparison import differs
 from sweeps.spec.runs import PlannedRun, result_of
@@ -247,6 +245,10 @@ class MlflowRuns:
             return
         self.begin(run, tags)
         run_id = self._runs[run.keys.evaluation]
+        # Here, since they import torch, which a sweep with nothing to do does without.
+        from ear.run import Run
+        from ear.training.checkpoint import CHECKPOINT
+
         stored = Run(run.config, self.store)
         outcome = stored.training_outcome()
         assert outcome is not None

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from ear.store import Store
 from ear.terminal.credentials import shown
-from ear.training import TrainingRecord
+from ear.training.history import TrainingRecord
 from sweeps.spec.identity import SweepIdentity
 from sweeps.spec.runs import PlannedRun
 from sweeps.tracking.mlflow_client import (

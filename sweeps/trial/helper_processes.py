@@ -30,7 +30,7 @@ from ear.process.distributed import MEETING_FILE, Processes, joined_processes
 from ear.process.interrupt import end_with_parent
 from ear.run import Run
 from ear.store import Store
-from ear.training import Trainer
+from ear.training.trainer import Trainer
 from sweeps.trial.log import output_to, say
 from sweeps.trial.messages import TaskRequest
 

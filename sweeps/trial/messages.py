@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ear.config import RunConfig
-from ear.training import TrainingRecord
+from ear.training.history import TrainingRecord
 from sweeps.spec.intermediate import IntermediateConfig
 
 Fault = Literal["task", "input", "storage", "code"]

@@ -16,8 +16,8 @@ from ear.files.writing import is_there
 from ear.process.code import OtherCodeError, code_digest, require_same_code
 from ear.run import Run
 from ear.store import Store
-from ear.training import Trainer
 from ear.training.checkpoint import CHECKPOINT
+from ear.training.trainer import Trainer
 from sweeps.trial.helper_processes import TrialProcesses
 from sweeps.trial.log import output_to, say, this_node
 from sweeps.trial.messages import Fault, Report, TaskRequest

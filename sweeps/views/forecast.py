@@ -13,7 +13,7 @@ from ear.config.loading import load_config
 from ear.config.schema import ExecutionConfig
 from ear.cost import SUSTAINED_FLOPS, cost
 from ear.errors import UserError
-from ear.process.provenance import provenance
+from ear.process.provenance import accelerator, processor
 from ear.store import Store
 from sweeps.spec.stage_tree import TrainingNode
 
@@ -52,14 +52,14 @@ class Pace:
 
 def _measured(store: Store, execution: ExecutionConfig) -> Iterator[tuple[str, float]]:
     """(kind, FLOPs a second) of the newest trainings and evaluations that a machine like this one published."""
-    here = provenance()
     configs: dict[str, RunConfig] = {}
     looked = {"training": 0, "evaluation": 0}
     for entry in newest_entries(store):
         kind = str(entry["kind"])
         if looked.get(kind, RESULTS_LOOKED_AT) >= RESULTS_LOOKED_AT:
             continue
-        if any(entry["provenance"].get(name) != here[name] for name in ("processor", "accelerator")):
+        made_on = entry["provenance"]
+        if (made_on.get("processor"), made_on.get("accelerator")) != (processor(), accelerator()):
             continue
         looked[kind] += 1
         key = entry["key"] if kind == "training" else entry["details"].get("training", "")

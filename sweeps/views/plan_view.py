@@ -6,13 +6,13 @@ from typing import Any
 from rich.text import Text
 from rich.tree import Tree
 
-from ear.cli.store import size
 from ear.config.reach import parameter_reach
-from ear.data import load_dataset
+from ear.data.content import dataset_content
 from ear.errors import UserError
 from ear.store import Store
 from ear.store.keys import require_known_reference
 from ear.terminal.console import terminal
+from ear.terminal.units import size
 from sweeps.driver.resources import trials_at_a_time
 from sweeps.spec.namesakes import warn_of_namesakes
 from sweeps.spec.naming import shown
@@ -38,7 +38,7 @@ def show_plan(plan: Plan, store: Store, as_json: bool) -> None:
     missing: UserError | None = None
     try:
         base = plan.configurations.base
-        require_known_reference(base, load_dataset(base.data))
+        require_known_reference(base, dataset_content(base.data))
         tree, done = stage_tree(plan), store.published()
         warn_of_namesakes(plan.identity, store)
     except UserError as error:

@@ -15,9 +15,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import ear.run
-from ear.evaluation import Evaluation
+from ear.evaluation.result import Evaluation
 from ear.store import Store
-from ear.training import TrainingRecord
+from ear.training.history import TrainingRecord
 from sweeps.driver.event_handler import EventHandler
 from sweeps.driver.ray_cluster import ray_cluster
 from sweeps.driver.run_sweep import fit

@@ -8,8 +8,8 @@ Largest relative difference of a step's loss from the plain run's on digits, wit
 import torch
 
 from ear.config import load_config
-from ear.training import Trainer
 from ear.training.token_data import load_token_data
+from ear.training.trainer import Trainer
 
 STEPS = 60
 DROPOUT = ("model.attention_dropout=0.1", "model.projection_dropout=0.1")

@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from ear.data import ImageDataset, to_unit_range
 from ear.official import official_name
-from ear.training import Trainer
 from ear.training.optimizer import LR_SCALE
 from ear.training.schedule import learning_rate, stage_at
+from ear.training.trainer import Trainer
 
 
 class Attention(nn.Module):

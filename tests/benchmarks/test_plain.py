@@ -4,9 +4,9 @@ import torch
 from plain import PlainModel
 
 from ear.config import load_config
-from ear.training import Trainer
 from ear.training.draws import step_draws
 from ear.training.token_data import load_token_data
+from ear.training.trainer import Trainer
 
 
 def test_same_draws_same_loss() -> None:

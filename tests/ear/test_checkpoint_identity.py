@@ -13,7 +13,8 @@ from store_parts import A, B, publish
 from ear.config import load_config
 from ear.data import load_dataset
 from ear.process.distributed import Processes
-from ear.store import Store, checkpoint_keys
+from ear.store import Store
+from ear.store.identity import checkpoint_keys
 from ear.training.checkpoint import CHECKPOINT
 
 

@@ -19,9 +19,9 @@ from ear.errors import UserError
 from ear.model import build_model
 from ear.official import load_official
 from ear.tokenizers import build_tokenizer
-from ear.training import Trainer
 from ear.training.checkpoint import CHECKPOINT, CheckpointHeader, load_header, load_part, save_checkpoint
 from ear.training.token_data import TokenData
+from ear.training.trainer import Trainer
 
 TINY = Path(__file__).parents[1] / "reference" / "official_tiny.pth"
 

@@ -14,20 +14,22 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ear.config import RunConfig, load_config
-from ear.data import FolderDataset, load_dataset
+from ear.data import load_dataset
+from ear.data.folder_dataset import FolderDataset
 from ear.data.latents import LatentCache
 from ear.errors import UserError
-from ear.evaluation import evaluate, prepare
+from ear.evaluation.evaluate import evaluate, prepare
 from ear.evaluation.extractors import Extractor
 from ear.evaluation.reference import load_reference
 from ear.run import Run
 from ear.sampling import Sampler
 from ear.sampling.finite import OverflowingSamplesError, decoded_images
-from ear.store import Store, checkpoint_keys, run_keys
+from ear.store import Store, run_keys
+from ear.store.identity import checkpoint_keys
 from ear.tokenizers import build_tokenizer
-from ear.training import Trainer
 from ear.training.checkpoint import CHECKPOINT, DIGESTS, SEAL
 from ear.training.token_data import load_token_data
+from ear.training.trainer import Trainer
 
 DIGITS = ["training.stages.0.steps=4", "training.stages.1.steps=4", "optimizer.warmup_steps=1", "execution.log_every=1"]
 

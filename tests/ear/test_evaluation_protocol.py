@@ -14,19 +14,21 @@ from torch import Tensor, nn
 
 from ear.config import load_config
 from ear.config.schema import EvaluationConfig
-from ear.data import FolderDataset, ImageDataset, load_dataset
+from ear.data import ImageDataset, load_dataset
+from ear.data.folder_dataset import FolderDataset
 from ear.errors import UserError
-from ear.evaluation import evaluate
 from ear.evaluation.classifier import RECIPES, build_classifier
+from ear.evaluation.evaluate import evaluate
 from ear.evaluation.extractors import Extractor, load_extractor
 from ear.evaluation.image_files import ImageFiles, begin_folder
 from ear.evaluation.measurable import unmeasured
 from ear.evaluation.metrics import feature_statistics
 from ear.evaluation.reconstruction import reconstruct
 from ear.evaluation.reference import Reference, load_reference, require_enough_images
-from ear.store import Store, checkpoint_keys, reference_keys
-from ear.training import Trainer
+from ear.store import Store, reference_keys
+from ear.store.identity import checkpoint_keys
 from ear.training.token_data import load_token_data
+from ear.training.trainer import Trainer
 
 FEATURES = 5
 

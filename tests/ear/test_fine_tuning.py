@@ -14,8 +14,8 @@ from ear.convert import from_official
 from ear.errors import UserError
 from ear.model import build_model
 from ear.store.keys import stage_keys
-from ear.training import Trainer
 from ear.training.checkpoint import CheckpointHeader, load_header, load_part, save_checkpoint
+from ear.training.trainer import Trainer
 
 CLASSES = "trunk.class_embedding.weight"
 

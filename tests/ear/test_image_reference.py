@@ -16,17 +16,19 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ear.config import RunConfig, load_config
-from ear.data import FolderDataset, load_dataset
 from ear.data import file_hashes as file_hashes_module
+from ear.data import load_dataset
 from ear.data.file_hashes import file_hashes, unread
+from ear.data.folder_dataset import FolderDataset
 from ear.errors import UserError
-from ear.evaluation import evaluate
+from ear.evaluation.evaluate import evaluate
 from ear.evaluation.extractors import Extractor
 from ear.evaluation.reference import load_reference
 from ear.process.distributed import Processes
 from ear.process.interrupt import StoppedError
 from ear.run import Run
-from ear.store import Store, checkpoint_keys, reference_keys, run_keys
+from ear.store import Store, reference_keys, run_keys
+from ear.store.identity import checkpoint_keys
 from ear.store.keys import require_known_reference
 from ear.training.checkpoint import CHECKPOINT
 

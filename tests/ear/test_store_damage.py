@@ -6,7 +6,7 @@ import pytest
 from store_parts import A, B, publish
 
 from ear.errors import UserError
-from ear.evaluation import load_evaluation
+from ear.evaluation.result import load_evaluation
 from ear.files.writing import write_text
 from ear.store import Store
 from ear.store.verify import require_as_published, verify

@@ -15,14 +15,16 @@ from ear.config import RunConfig, load_config
 from ear.config.schema import SamplingConfig
 from ear.errors import UserError
 from ear.sampling import generate, image_randomness
-from ear.training import Callback, PeriodicCheckpoint, Trainer, TrainingRecord
+from ear.training.callbacks import Callback, PeriodicCheckpoint
 from ear.training.checkpoint import load_header
 from ear.training.data_order import EpochOrder
 from ear.training.divergence import DivergenceGuard
 from ear.training.draws import step_draws
 from ear.training.ema import ExponentialMovingAverage
+from ear.training.history import TrainingRecord
 from ear.training.schedule import learning_rate, stage_at
 from ear.training.token_data import load_token_data
+from ear.training.trainer import Trainer
 
 GOLDEN = Path(__file__).parent / "golden" / "losses.json"
 SHORT = [

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ear.evaluation import Evaluation
+from ear.evaluation.result import Evaluation
 from ear.store import Store
 from sweeps.driver.scheduler import Scheduler, Task
 from sweeps.spec.plan import Plan, compile_plan

@@ -6,7 +6,7 @@ import pytest
 from simulated import plan_of, publish_training
 
 from ear.store import Store
-from ear.training import TrainingRecord
+from ear.training.history import TrainingRecord
 from sweeps.driver import event_handler as handler_module
 from sweeps.driver.event_handler import EventHandler
 from sweeps.driver.running_driver import RunningDriver

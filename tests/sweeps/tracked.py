@@ -8,7 +8,7 @@ import pytest
 from simulated import plan_of, publish_evaluation, publish_training
 
 from ear.store import Store
-from ear.training import TrainingRecord
+from ear.training.history import TrainingRecord
 from sweeps.spec.plan import Plan
 from sweeps.tracking.mlflow_runs import flatten
 from sweeps.tracking.tracker import Tracker
