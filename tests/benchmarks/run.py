@@ -1,29 +1,27 @@
 """Speed, measured against a baseline in the same run: `make benchmarks`. Prints figures; judges nothing.
 
 Baselines and ours take turns, since machines drift: the plain loop and sampler of tests/benchmarks/plain.py, a folder
-of npz files for the latents (tests/benchmarks/loader.py), a bare interpreter for the start-up.
+of npz files for the latents (tests/benchmarks/loader.py). Start-up times have aims (tests/benchmarks/start_up.py).
 """
 
 import argparse
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from loader import loader
 from plain import PlainTraining
 from rules import rules
+from start_up import start_up
 from sweeps_benchmark import sweeps
 
 from ear.config import RunConfig, load_config
 from ear.config.schema import SamplingConfig
 from ear.data import ImageDataset, Split
 from ear.sampling import balanced_labels, generate, image_randomness
-from ear.training import Trainer
 from ear.training.token_data import load_token_data
+from ear.training.trainer import Trainer
 
 
 def synthetic(config: RunConfig, images: int = 2048) -> ImageDataset:
@@ -122,17 +120,6 @@ def sampling(trainer: Trainer, plain: PlainTraining, settings: SamplingConfig, i
     ours_once()
     what = f"sampling, an image at batch {len(labels)}, {steps} steps, CFG {settings.cfg:g}"
     report(what, *compare(ours_once, plain_once, rounds), each=len(labels))
-
-
-def start_up() -> None:
-    ear = str(Path(sys.executable).parent / "ear")
-    commands = {"bare": [sys.executable, "-c", ""], "ear --help": [ear, "--help"]}
-    times: dict[str, list[float]] = {name: [] for name in commands}
-    for _ in range(10):
-        for name, command in commands.items():
-            times[name].append(seconds(lambda: subprocess.run(command, check=True, capture_output=True)))  # noqa: B023
-    above = [help_ - bare for help_, bare in zip(times["ear --help"], times["bare"], strict=True)]
-    print(f"`ear --help` above a bare interpreter: {spread(above, ' s')}")
 
 
 if __name__ == "__main__":
