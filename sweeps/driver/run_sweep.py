@@ -109,15 +109,15 @@ def _record_use(user: str, scheduler: Scheduler, store: Store) -> None:
 
 def _prepare(plan: Plan, store: Store) -> None:
     """Makes what all trials share, so that no two make it at once."""
-    # Here, since they import torch, which a sweep with nothing to do does without.
-    from ear.data import load_dataset
-    from ear.data.content import require_as_known
-    from ear.evaluation.evaluate import prepare
-
     with (
         on_interrupt(leave),
         waiting_for("Preparing the feature extractor and the real images' features (once per dataset)"),
     ):
+        # Here, since they import torch, which a sweep with nothing to do does without.
+        from ear.data import load_dataset
+        from ear.data.content import require_as_known
+        from ear.evaluation.evaluate import prepare
+
         runs = plan.runs or (plan.configurations.run({}, 0),)
         for run in {run.keys.reference: run for run in runs}.values():
             dataset = load_dataset(run.config.data)

@@ -112,6 +112,10 @@ class MlflowRuns:
         }
         return str(self.client.create_run(self.experiment, run_name=self.identity.name, tags=tags).info.run_id)
 
+    def is_over(self, key: str) -> bool:
+        """Whether MLflow had the results of this run when it was looked at last."""
+        return key in self._over
+
     def touch(self) -> None:
         """Writes what is there already, to the database and beside it: shows whether MLflow takes anything now."""
         self.client.set_tag(self.parent, "ear.kind", "sweep")
@@ -245,7 +249,7 @@ class MlflowRuns:
             return
         self.begin(run, tags)
         run_id = self._runs[run.keys.evaluation]
-        # Here, since they import torch, which a sweep with nothing to do does without.
+        # Here, since they import torch, which a sweep with nothing to do does without (`Tracker.finish`).
         from ear.run import Run
         from ear.training.checkpoint import CHECKPOINT
 

@@ -90,6 +90,10 @@ class Tracker:
         self._put(run, lambda records: records.intermediate(run, step, value, at))
 
     def finish(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
+        if self._records is None or not self._records.is_over(run.keys.evaluation):
+            # What reads results imports torch: by the caller, who is about to do so as well. Two threads that import
+            # modules with circles among them, as torch's, can meet half-made ones.
+            import ear.run  # noqa: F401
         at = now()
         self._put(run, lambda records: records.finish(run, tags, at))
 

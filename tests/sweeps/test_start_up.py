@@ -31,11 +31,13 @@ for arguments in json.loads(sys.argv[1]):
     print(json.dumps([code, [name for name in json.loads(HEAVY) if name in sys.modules]]), file=sys.stderr)
 import sweeps.driver.run_sweep, sweeps.tracking.mlflow_runs
 print(json.dumps([0, [name for name in json.loads(HEAVY) if name in sys.modules]]), file=sys.stderr)
+import analysis.report
+print(json.dumps([0, [name for name in ("torch", "sklearn", "ray", "sympy") if name in sys.modules]]), file=sys.stderr)
 """.replace("HEAVY", repr(json.dumps((*COMPUTING, *ORCHESTRATING))))
 
 
 def test_what_only_looks_imports_nothing_heavy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And neither does a sweep's driver before there is something to do."""
+    """And neither does a sweep's driver before there is something to do; a report needs what draws, and no more."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     for function in (dataset_content, _counted):  # this process may have remembered elsewhere
         function.cache_clear()
@@ -62,5 +64,5 @@ def test_what_only_looks_imports_nothing_heavy(tmp_path: Path, monkeypatch: pyte
     done = subprocess.run([sys.executable, "-c", RUN, json.dumps(typed)], capture_output=True, text=True)
     said = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("[")]
     codes = [code for code, some in commands.items() for _ in some]
-    assert said == [[code, []] for code in [*codes, 0]], done.stderr
+    assert said == [[code, []] for code in [*codes, 0, 0]], done.stderr
     assert "tiny: 2 runs: 1 evaluated, 1 to do." in done.stdout
