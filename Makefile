@@ -6,6 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+# uv leaves packages uncompiled. Where this is set, every process compiles all of torch anew, in seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-slow slow-tests slow-tests-on-slurm lint types contract tests benchmarks benchmarks-on-slurm mutation format pins clean
 
