@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 from made_once import made_once
 
 if TYPE_CHECKING:
@@ -16,11 +17,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Each worker has a core. EAR itself computes with execution.threads, so that no number depends on this.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# An example takes how long it takes: the other worker, or whatever else the machine does, is no fault of it.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
+
 CLUSTERS = "clusters"
 FILES_WITH_A_CLUSTER = (
     "tests/slurm/test_preemption.py",
     "tests/slurm/test_sweeps_on_slurm.py",
     "tests/slurm/test_training_on_slurm.py",
+    "tests/sweeps/test_demo.py",
     "tests/sweeps/test_end_to_end.py",
     "tests/sweeps/test_faults.py",
     "tests/sweeps/test_kills.py",
@@ -63,6 +69,17 @@ def _own_memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Hashes of files are remembered there and not in the home of whoever tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("memory")))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_waits_for_the_disk() -> Iterator[None]:
+    """No test cuts the power, and a flush takes 5 ms, of which a simulated search makes a thousand.
+
+    Programs that a test starts flush as users' do; test_store_publishing.py sees what is flushed, and in which order.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
         yield
 
 

@@ -1,10 +1,14 @@
 """What several tests of this folder need."""
 
 import shutil
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from made_once import made_once
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from sweeps.driver import scheduler as work
 from sweeps.tracking.mlflow_client import open_client
@@ -14,6 +18,19 @@ from sweeps.tracking.mlflow_client import open_client
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Simulated drivers look again at once at what another one works on."""
     monkeypatch.setattr(work, "RETRY_SECONDS", 0.0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _databases_do_not_wait_for_the_disk() -> Iterator[None]:
+    """Nor files: tests/conftest.py."""
+
+    def connected(connection: object, _: object) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous = OFF")
+
+    event.listen(Engine, "connect", connected)
+    yield
+    event.remove(Engine, "connect", connected)
 
 
 @pytest.fixture(scope="session")
