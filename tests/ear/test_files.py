@@ -109,9 +109,8 @@ def test_a_folder_is_flushed_with_all_that_is_in_it(tmp_path: Path, monkeypatch:
     (tmp_path / "a" / "b" / "file").touch()
     (tmp_path / "file").touch()
     flushed = []
-    monkeypatch.setattr(
-        os, "fsync", lambda descriptor: flushed.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
-    )
+    opened = Path("/proc/self/fd")
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append((opened / str(descriptor)).readlink()))
     flush_to_disk(tmp_path)
     assert sorted(flushed) == sorted([tmp_path, *tmp_path.rglob("*")])
 
