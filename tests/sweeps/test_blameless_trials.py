@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,9 +34,10 @@ ModuleNotFoundError: No module named 'torch'"""
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One, since it takes MLflow seconds to make a database."""
-    return tmp_path_factory.mktemp("root")
+def root(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("root")
+    shutil.copy(empty_database, root / "mlflow.db")
+    return root
 
 
 @dataclass(frozen=True)
