@@ -13,7 +13,7 @@ from encoding_parts import SIZE, contents, cut, encode, encode_elsewhere, noise_
 from PIL import Image
 from torch import Tensor
 
-from ear.cli.encode import announce, check_places, inspect_cache, label_line
+from ear.cli.encode import announce, check_folders, inspect_cache, label_line
 from ear.config.schema import ImageFolderData
 from ear.data.decode import center_crop
 from ear.data.image_folder import list_images
@@ -295,7 +295,8 @@ def test_the_command_says_which_label_is_which_class_and_what_is_left_out(
     with pytest.warns(UserWarning, match=r"left out images beside the class folders \(1: 'top.png'\)"):
         announce(list_images(source))
     labels = "0 is '1', 1 is '10', 2 is '11', 3 is '2', 4 is 'class-0'"
-    assert f"5 images under {source}. Labels, in the order of the names as text: {labels}." in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"5 images under {source}. Labels, in alphabetical order of the class names: {labels}." in said
     assert label_line([f"{number:03d}" for number in range(100)]).endswith(" 10 is '010', ..., 99 is '099'.")
 
 
@@ -303,9 +304,9 @@ def test_the_command_says_which_label_is_which_class_and_what_is_left_out(
 def test_a_cache_is_no_class_of_its_images(place: str, tmp_path: Path) -> None:
     (tmp_path / "images" / "class-0").mkdir(parents=True)
     data = ImageFolderData(path=str(tmp_path / "images"), classes=1, images=1)
-    with pytest.raises(UserError, match=r"data\.latents .* lies in the image folder .*: name another place"):
-        check_places(data, tmp_path / place)
-    check_places(data, tmp_path / "images-cache")
+    with pytest.raises(UserError, match=r"data\.latents .* is inside the image folder .*: choose another folder"):
+        check_folders(data, tmp_path / place)
+    check_folders(data, tmp_path / "images-cache")
 
 
 def test_no_scale_is_measured_of_no_images(tmp_path: Path) -> None:
@@ -314,5 +315,5 @@ def test_no_scale_is_measured_of_no_images(tmp_path: Path) -> None:
     index = json.loads((tmp_path / "cache" / "index.json").read_text())  # as earlier versions ended where none decodes
     index |= {"images": 0, "class_images": {"class-0": 0}}
     (tmp_path / "cache" / "index.json").write_text(json.dumps(index))
-    with pytest.raises(UserError, match="holds no images to measure the scale of"):
+    with pytest.raises(UserError, match="has no images to measure the scale of"):
         inspect_cache(tmp_path / "cache", verify=False, measure_scale=True)

@@ -81,9 +81,9 @@ def test_from_image_files_to_metrics(folder: Path) -> None:
     config, root = str(folder / "narrow.yaml"), str(folder / "runs")
     encoded = run(2, "encode", config, "--max-skipped", "0.1", "--measure-scale")
     assert f"{CLASSES * IMAGES_A_CLASS} images of {CLASSES} classes" in encoded
-    assert "1 files did not decode" in encoded
+    assert "1 files could not be decoded" in encoded
     assert "broken.png" in (folder / "latents" / "skipped.txt").read_text()
-    assert "Every shard is whole" in run(1, "encode", config, "--verify")
+    assert "Every shard is complete and unchanged" in run(1, "encode", config, "--verify")
 
     arguments = ("train", config, "--root", root)
     unfinished = folder / "runs" / "store" / ".work"

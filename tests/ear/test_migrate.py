@@ -137,10 +137,10 @@ def test_an_earlier_store_is_not_passed_over_in_silence(root: Path) -> None:
     assert trained.returncode == 2
     assert f"ear store migrate --root {root}" in trained.stderr
     said = subprocess.run([EAR, "store", "migrate", "--root", str(root)], capture_output=True, text=True, check=True)
-    assert "Carried over: 2 training stages, 2 evaluations and 1 unfinished stages." in said.stdout
-    assert f"Not carried over: evaluation eb07f3b7bcd0: {NOWHERE}." in said.stdout
+    assert "Migrated: 2 training stages, 2 evaluations and 1 unfinished stages." in said.stdout
+    assert f"Not migrated: evaluation eb07f3b7bcd0: {NOWHERE}." in said.stdout
     again = subprocess.run([EAR, "store", "migrate", "--root", str(root)], capture_output=True, text=True, check=True)
-    assert "Carried over: 0 training stages, 0 evaluations and 0 unfinished stages." in again.stdout
+    assert "Migrated: 0 training stages, 0 evaluations and 0 unfinished stages." in again.stdout
 
 
 def test_an_empty_one_is_taken_as_it_is(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ GONE = Path("gone.safetensors")  # whoever gets as far as this one has not looke
     ("name", "message"),
     [
         ("folder", "folder is a folder: name a file in it"),
-        ("x.jpg", r"--out .*x\.jpg: the grid is a PNG file: give a name that ends in \.png"),
+        ("x.jpg", r"--out .*x\.jpg: the grid is a PNG file; use a name that ends in \.png"),
         ("new", r"a name that ends in \.png"),
         ("file/x.png", "can't be written"),
     ],

@@ -198,7 +198,7 @@ def test_list_and_gc_say_who_needs_what(tmp_path: Path) -> None:
     assert {entry["key"][0]: entry["used_by"] for entry in listed} == {"a": ["sweep alpha"], "b": ["sweep alpha"]}
     said = CliRunner().invoke(app, ["gc", "--root", str(tmp_path), "--forget", "sweep alpha"]).stdout
     assert "Would delete 1 results" in said
-    assert "1 are too new to tell" in said
+    assert "1 are too new to decide" in said
     assert len(entries(store)) == 2
 
 
