@@ -54,10 +54,10 @@ def a_file(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        (a_file, "file is a file: name a folder"),
-        (in_the_store, "in a store, which holds results under their keys: name another folder"),
-        (new_in_the_store, "in a store, which holds results under their keys: name another folder"),
-        (lambda folder: folder / "x.pth", r"x\.pth: .* goes into a folder: name a folder"),
+        (a_file, "file is a file: give a folder"),
+        (in_the_store, "inside a store, which names results by key: give another folder"),
+        (new_in_the_store, "inside a store, which names results by key: give another folder"),
+        (lambda folder: folder / "x.pth", r"x\.pth: .* is written to a folder: give a folder"),
         (lambda folder: a_file(folder) / "below", "can't be written"),
     ],
 )

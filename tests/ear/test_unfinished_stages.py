@@ -59,7 +59,7 @@ def another_step(path: Path) -> None:
 def test_a_damaged_unfinished_stage_begins_anew(damage: Callable[[Path], None], copied: Run) -> None:
     assert copied.trainer().step == 5
     damage(unfinished(copied))
-    with pytest.warns(UserWarning, match="Stage 2 of 2 begins anew; what it had is in .*damaged-"):
+    with pytest.warns(UserWarning, match="Stage 2 of 2 restarts from its beginning; the damaged file is in .*damaged-"):
         trainer = copied.trainer()
     assert trainer.step == 4  # the published first stage
     with warnings.catch_warnings(action="error"):
