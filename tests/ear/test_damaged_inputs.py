@@ -214,7 +214,9 @@ def test_a_damaged_unfinished_checkpoint_records_no_divergence(tmp_path: Path) -
     run.save_unfinished(trainer)
     unfinished = run.store.workspace(run.keys.stages[0])
     changed(unfinished / CHECKPOINT, unfinished, poison("model/trunk.class_embedding.weight"))
-    with pytest.warns(UserWarning, match=f"{unfinished / CHECKPOINT}, model, holds weights that are NaN.*restarts from its beginning"):
+    with pytest.warns(
+        UserWarning, match=f"{unfinished / CHECKPOINT}, model, holds weights that are NaN.*restarts from its beginning"
+    ):
         outcome = Run(run.config, run.store).train()
     assert outcome is not None
     assert (outcome.step, outcome.diverged_at) == (8, None)

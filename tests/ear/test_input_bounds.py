@@ -45,9 +45,9 @@ def test_a_checkpoint_of_before_there_was_a_bound_is_read_whatever_its_seed(tmp_
     found = load_header(path).config
     assert found.seed == 2**70
     assert override(found, ["sampling.cfg=1.5"], path).seed == 2**70
-    with pytest.raises(UserError, match="is too large: whole numbers have 64 bits"):
+    with pytest.raises(UserError, match="is too large: integers have 64 bits"):
         override(found, [f"evaluation.seed={2**70}"], path)
-    with pytest.raises(UserError, match="a whole number has 64 bits"):
+    with pytest.raises(UserError, match="integers have 64 bits"):
         validate(RunConfig, config.model_dump(mode="json"), source="a new one")
 
 
