@@ -230,10 +230,10 @@ def test_nothing_rests_on_a_stage_that_is_not_what_was_published(tmp_path: Path)
         trainer.advance()
     first = run.store.path(run.keys.stages[0])
     changed(first / CHECKPOINT, first, poison("model/trunk.class_embedding.weight", 0.5))
-    with pytest.raises(UserError, match=f"{first / CHECKPOINT} is damaged: it is not what was published"):
+    with pytest.raises(UserError, match=f"{first / CHECKPOINT} is damaged: its SHA-256 is not the published one"):
         Run(run.config, run.store).train()
     keys = checkpoint_keys(run.config, run.dataset, first / CHECKPOINT, run.store)
-    with pytest.raises(UserError, match=f"{first / CHECKPOINT} is damaged: it is not what was published"):
+    with pytest.raises(UserError, match=f"{first / CHECKPOINT} is damaged: its SHA-256 is not the published one"):
         evaluate(first / CHECKPOINT, run.config, keys, run.dataset, run.store)
     assert run.store.published() == {run.keys.stages[0]}
 
@@ -245,7 +245,7 @@ def test_nothing_is_compared_with_features_that_are_not_what_was_published(tmp_p
     load_reference(config, "key", dataset, extractor, store)
     features = load_file(store.path("key") / "features.safetensors")
     save_file({**features, "mean": features["mean"] + 1}, store.path("key") / "features.safetensors")
-    with pytest.raises(UserError, match=r"features\.safetensors is damaged: it is not what was published"):
+    with pytest.raises(UserError, match=r"features\.safetensors is damaged: its SHA-256 is not the published one"):
         load_reference(config, "key", dataset, extractor, store)
 
 

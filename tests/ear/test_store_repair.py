@@ -111,11 +111,17 @@ def on_a_faulty_disk(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda folder: change_entry(folder, recipe_version=99), "made by a newer version of this program: update it"),
-        (lambda folder: change_entry(folder, colour="red"), "made by a newer version of this program: update it"),
+        (
+            lambda folder: change_entry(folder, recipe_version=99),
+            "written by a newer version of this program: update the program",
+        ),
+        (
+            lambda folder: change_entry(folder, colour="red"),
+            "written by a newer version of this program: update the program",
+        ),
         (
             lambda folder: change_entry(folder, files={"value": {"sha256": "", "bytes": 1, "mode": 1}}),
-            "made by a newer version of this program: update it",
+            "written by a newer version of this program: update the program",
         ),
         (lambda folder: on_a_faulty_disk(folder / "entry.json"), "entry.json can't be read (Input/output error)"),
         (lambda folder: on_a_faulty_disk(folder / "value"), "can't be read (Input/output error)"),
@@ -205,7 +211,7 @@ def test_versions_that_know_of_no_seal_read_new_results(store: Store) -> None:
     assert set(values["files"]["value"]) == {"sha256", "bytes"}
     assert store.entry(A).provenance == provenance()  # as MLflow is told it
     change_entry(store.path(A), provenance={**values["provenance"], "host": "another"})
-    with pytest.raises(UserError, match="not what was published"):
+    with pytest.raises(UserError, match="has changed since it was published"):
         store.entry(A)
     change_entry(store.path(A), provenance=provenance())  # as an earlier version wrote it
     assert store.entry(A).seal == ""
@@ -217,6 +223,6 @@ def test_repair_waits_for_nobody(store: Store) -> None:
     flip(store.path(A) / "value")
     with store.lease(B) as lease:
         assert lease.acquire()
-        with pytest.raises(UserError, match=r"Somebody works on .*: stop it, then repair"):
+        with pytest.raises(UserError, match=r"A process is using .*: stop it, then repair"):
             repair(store, verify(store))
     assert store.published() == {A}

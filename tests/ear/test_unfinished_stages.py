@@ -113,7 +113,7 @@ def test_nothing_is_fine_tuned_from_a_damaged_stage(copied: Run, tmp_path: Path)
     path = copied.store.path(copied.keys.stages[0]) / CHECKPOINT
     tuned = load_config("digits", [*SHORT, f"training.initial_checkpoint={path}"])
     flip(path)
-    with pytest.raises(UserError, match="is damaged: it is not what was published"):
+    with pytest.raises(UserError, match="is damaged: its SHA-256 is not the published one"):
         Run(tuned, copied.store).trainer()
-    with pytest.raises(UserError, match="is damaged: it is not what was published"):
+    with pytest.raises(UserError, match="is damaged: its SHA-256 is not the published one"):
         to_official(path, tmp_path / "official.pth")
