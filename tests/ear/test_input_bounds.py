@@ -146,7 +146,7 @@ def test_what_is_nested_too_deeply_is_one_sentence(tmp_path: Path) -> None:
         ({}, "config"),
         ({"config": "{"}, "Expecting"),
         ({"config": "[" * 100_000}, "recursion"),
-        ({"config": "[]"}, "no mapping of sections"),
+        ({"config": "[]"}, "not a mapping of sections"),
         ({"config": "9" * 5000}, "4300"),
         ({"config": "{}", "step": "x"}, "invalid literal"),
     ],
@@ -156,5 +156,5 @@ def test_a_header_of_anything_else_is_one_sentence(header: dict[str, str], fault
     save_file(
         {"x": torch.zeros(1)}, tmp_path / "x.safetensors", {"step": "1", "dataset_hash": "", **format_name, **header}
     )
-    with pytest.raises(UserError, match=f"is damaged: its header is not whole .*{fault}"):
+    with pytest.raises(UserError, match=f"is damaged: its header is incomplete .*{fault}"):
         load_header(tmp_path / "x.safetensors")
