@@ -19,7 +19,9 @@ def checkpoint_file(path: Path) -> Path:
     """
     file = path / CHECKPOINT if exists(path) and path.is_dir() else path
     if not exists(file):
-        raise UserError(f"No checkpoint at {shortened(str(file))}: `ear train` prints the path of the one it writes.")
+        raise UserError(
+            f"There is no checkpoint {shortened(str(file))}: `ear train` prints the path of the one it writes."
+        )
     return file
 
 

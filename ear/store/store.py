@@ -317,8 +317,8 @@ class Store:
                         return
                     raise
                 warnings.warn(
-                    f"{self.path(key)} was not a result: it had no {ENTRY}. Its files were moved to {aside}, where they "
-                    "stay until `ear store gc` deletes them.",
+                    f"{self.path(key)} was not a result: it had no {ENTRY}. Its files were moved to {aside}, where "
+                    "they stay until `ear store gc` deletes them.",
                     stacklevel=3,
                 )
             else:

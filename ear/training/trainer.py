@@ -257,7 +257,7 @@ class Trainer:
         if header.tokenizer_hash not in ("", self.data.tokenizer_hash):
             raise UserError(
                 f"{path} was trained on latents of another autoencoder ({header.tokenizer_hash[:12]}) than "
-                f"data.latents has ({self.data.tokenizer_hash[:12]}): set data.latents to the cache that it was trained on."
+                f"data.latents has ({self.data.tokenizer_hash[:12]}): set data.latents to the cache of that training."
             )
         if header.initial_hash not in ("", self._initial_hash):
             raise UserError(

@@ -280,7 +280,7 @@ def test_classifier_below_its_bound_is_not_kept(
 
 
 def test_no_classifier_for_other_datasets(bars: ImageDataset, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="digits and fashion_mnist, not for bars; name one of torch-fidelity's"):
+    with pytest.raises(UserError, match="digits and fashion_mnist, not for bars; use one of torch-fidelity's"):
         load_extractor(EvaluationConfig(), "extractor", bars, Store(tmp_path))
 
 

@@ -179,7 +179,7 @@ def test_other_images_in_the_folder_of_kept_ones_are_found_before_real_ones_are_
     dataset = load_dataset(config.data)
     store = Store(tmp_path / "runs")
     keys = checkpoint_keys(config, dataset, checkpoint, store)
-    with pytest.raises(UserError, match="holds other images already"):
+    with pytest.raises(UserError, match="already contains other images"):
         evaluate(checkpoint, config, keys, dataset, store, keep_images=kept)
     assert not store.published()
 

@@ -119,7 +119,7 @@ REFUSED = {
     "no key": ("?\n: x", "put the empty key in quotes"),
     "key twice": ("a: {b: 1, c: 2, b: 3}", "line 1, column 17: .*duplicate key 'b'"),
     "key twice, in quotes": ("a: 1\n'a': 2", "line 2.*duplicate key 'a'"),
-    "key twice in what is merged": ("a: {<<: {b: 1, b: 2}}", "twice"),
+    "key twice in what is merged": ("a: {<<: {b: 1, b: 2}}", "duplicate key 'b'"),
     "two merges": ("a: &a {x: 1}\nb: {<<: *a, <<: *a}", "duplicate key '<<'"),
     "an alias in itself": ("a: &a [1, *a]", "line 1, column 11: .*an alias is used inside its own anchor"),
     "billions": (
