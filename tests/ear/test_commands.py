@@ -52,7 +52,7 @@ def test_an_interrupted_training_says_how_to_go_on_and_loses_nothing(tmp_path: P
     training.send_signal(number)
     said = training.stderr.read()
     assert training.wait(30) == 130
-    assert f"Go on with:  ear train digits --root {tmp_path} --set execution.log_every=10" in said
+    assert f"Resume with:  ear train digits --root {tmp_path} --set execution.log_every=10" in said
     (saved,) = (tmp_path / "store" / ".work").glob("*/checkpoint.safetensors")
     assert 0 < load_header(saved).step < 1200
 

@@ -172,7 +172,7 @@ def test_a_damaged_cache_trains_nothing(cache: Path, tmp_path: Path) -> None:
     LatentCache.open(cache).require_intact()
     put_nan(cache)
     run = Run(on_latents(cache), Store(tmp_path / "runs"))
-    with pytest.raises(UserError, match=r"1 of 5 shards are not what was written \(shard-00002\.npy"):
+    with pytest.raises(UserError, match=r"1 of 5 shards have changed since they were written \(shard-00002\.npy"):
         run.train()
     assert not run.store.published()
 
@@ -182,12 +182,12 @@ def test_a_cache_that_is_damaged_in_the_meantime_records_no_divergence(cache: Pa
     assert isinstance(run.dataset, FolderDataset)
     trainer = run.trainer()
     put_nan(cache)
-    with pytest.raises(UserError, match=r"no divergence is recorded.*shard-00002\.npy: its content is not what"):
+    with pytest.raises(UserError, match=r"no divergence is recorded.*shard-00002\.npy: its content has changed"):
         finish(trainer)
     assert not run.store.published()
     (cache / "shard-00002.npy").unlink()
     assert encode(tmp_path / "images", cache)
-    assert "it was replaced while it was read" in run.dataset.cache.verify()[0]  # this process still reads the old one
+    assert "it was replaced while in use" in run.dataset.cache.verify()[0]  # this process still reads the old one
     # The intact cache is served nothing of it, and trains to its end.
     outcome = Run(run.config, run.store).train()
     assert outcome is not None

@@ -58,7 +58,7 @@ def test_half_precision_clamps_log_variances_and_refuses_what_it_cannot_hold() -
     assert to_half(moments).flatten().tolist() == [1.5, -30]
     assert to_half(-moments).flatten().tolist() == [-1.5, 20]
     for wrong in ([70000.0, 0.0], [0.0, torch.inf], [0.0, torch.nan], [torch.nan, 0.0]):
-        with pytest.raises(ValueError, match="not finite or beyond float16"):
+        with pytest.raises(ValueError, match="not finite or exceed float16"):
             to_half(torch.tensor(wrong)[None, :, None, None])
 
 
@@ -81,7 +81,7 @@ def test_an_encoding_stops_between_batches_and_goes_on(source: Path, whole: Path
     assert not encode(source, tmp_path, stop=lambda: next(asked), on_images=lambda *counts: calls.append(counts))
     assert calls == [(0, 24), (2, 24), (4, 24), (5, 24), (7, 24), (9, 24)]
     assert set(contents(tmp_path)) == {"encoding.json", "shard-00000.npy", "shard-00000.json"}
-    with pytest.raises(UserError, match="is unfinished: 1 of 5 shards are there; the same `ear encode` goes on"):
+    with pytest.raises(UserError, match="is unfinished: 1 of 5 shards are done; run the same `ear encode` again"):
         LatentCache.open(tmp_path)
     calls.clear()
     assert encode(source, tmp_path, on_images=lambda *counts: calls.append(counts))
@@ -138,7 +138,7 @@ def test_a_cache_of_other_settings_is_not_gone_on_with(
     with pytest.raises(UserError) as refused:
         encode(source, whole, **settings)
     assert message in str(refused.value)
-    assert "encode into another folder by --set data.latents=FOLDER" in str(refused.value)
+    assert "encode into another folder with --set data.latents=FOLDER" in str(refused.value)
 
 
 def test_a_cache_of_other_images_is_not_gone_on_with(tmp_path: Path) -> None:
@@ -184,8 +184,8 @@ def test_many_are_an_error_until_they_are_mended(damaged_source: Path, tmp_path:
         with pytest.raises(UserError) as refused:
             encode(damaged_source, tmp_path / "cache", max_skipped=0.1)
         message = str(refused.value)
-        assert "2 of the 12 images do not decode, more than the share of 0.1" in message
-        assert f"All of them so far: {tmp_path / 'cache' / 'skipped.txt'}" in message
+        assert "2 of the 12 images can't be decoded, more than the allowed fraction of 0.1" in message
+        assert f"{tmp_path / 'cache' / 'skipped.txt'} lists all of them so far" in message
         assert "\n  class-0/05.png: " in message
     assert "class-1/01.png" in (tmp_path / "cache" / "skipped.txt").read_text()
     noise_image(16, 16, 0).save(damaged_source / "class-0" / "05.png")
@@ -217,7 +217,7 @@ def test_a_class_of_which_nothing_decodes_is_an_error_until_it_is_mended(tmp_pat
     # Neither of two processes sees all of its shards.
     assert encode(source, tmp_path / "cache", max_skipped=0.5, rank=1, world=2)
     with pytest.raises(
-        UserError, match=r"No image of the class 'class-1' decodes \(class-1/00.JPEG: no image in a form"
+        UserError, match=r"No image of the class 'class-1' can be decoded \(class-1/00.JPEG: not an image in a form"
     ):
         encode(source, tmp_path / "cache", max_skipped=0.5, world=2)
     assert "class-1/07.png" in (tmp_path / "cache" / "skipped.txt").read_text()
@@ -247,9 +247,9 @@ def test_remarks_are_counted_and_kept(odd_source: Path, tmp_path: Path) -> None:
     for _ in range(2):  # the second time, nothing is encoded
         assert encode(odd_source, tmp_path / "cache", shard_size=3)
         assert LatentCache.open(tmp_path / "cache").remarks().sentences() == [
-            "images with an EXIF orientation stay as stored, as ADM has them; "
-            "--set data.exif_orientation=true turns them (images: 1, the first 'class-0/00.JPEG').",
-            "of grey in 16 bits the upper eight are used (images: 2, the first 'class-1/00.png').",
+            "images with an EXIF orientation are used as stored, as in ADM; "
+            "--set data.exif_orientation=true rotates them (images: 1, the first 'class-0/00.JPEG').",
+            "only the upper 8 bits of 16-bit grayscale values are used (images: 2, the first 'class-1/00.png').",
         ]
     assert encode(odd_source, tmp_path / "turned", exif_orientation=True)
     ignored, turned = LatentCache.open(tmp_path / "cache"), LatentCache.open(tmp_path / "turned")

@@ -287,7 +287,7 @@ def test_an_image_folder_needs_a_named_network(tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("evaluation.reference=test", "an image folder has no test split"),
-        ("data.latents=gone", "holds no cached latents"),
+        ("data.latents=gone", "has no cached latents"),
         ("seed=0", r"data\.latents is not set"),
     ],
 )

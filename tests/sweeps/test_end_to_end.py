@@ -157,7 +157,7 @@ def test_interrupted_and_run_again(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, messages = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"Go on with:  ear sweep run {sweep}" in messages
+    assert f"Resume with:  ear sweep run {sweep}" in messages
     parents, children = runs_of(root)
     assert "RUNNING" not in {run.info.status for run in [*parents, *children]}
     assert ear("sweep", "run", sweep, "--root", root).returncode == 0
