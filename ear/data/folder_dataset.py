@@ -122,8 +122,8 @@ class FolderDataset:
         if self.config.latents is not None and self.config.path is not None and not Path(self.config.path).is_dir():
             raise UserError(
                 f"data.path: the image folder {self.config.path} to compare with does not exist here: set its path. "
-                "Or, if data.latents was made from the same images and all of them could be decoded, --set data.path=null, "
-                "which finds the earlier evaluations against them."
+                "Or, if data.latents was made from the same images and all of them could be decoded, --set "
+                "data.path=null, which finds the earlier evaluations against them."
             )
 
     def split_size(self, name: str) -> int:

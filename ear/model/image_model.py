@@ -69,7 +69,9 @@ class ImageModel(nn.Module):
         positions_Bn = orders[:, : max(count for _, count in masked)]
         z_BnW = self.trunk(tokens, mask_BL, self.trunk.embed_classes(labels, dropped), positions_Bn)
         target_BnD = gather_positions(tokens, positions_Bn)
-        loss_N = self.rule.loss(_rows(z_BnW, masked), _rows(target_BnD, masked), noise, temperature=train_temperature)
+        loss_N = self.rule.loss(
+            _rows(z_BnW, masked), _rows(target_BnD, masked), noise, train_temperature=train_temperature
+        )
         losses = torch.split(loss_N, [images * count for images, count in masked])
         return torch.stack([loss.sum() / count for loss, (_, count) in zip(losses, masked, strict=True)]).sum()
 

@@ -21,8 +21,8 @@ def image_randomness(
 ) -> tuple[Tensor, Tensor]:
     """An order [B, L] and the rule's noise [B, L, ...] for each of these image numbers.
 
-    Image i always gets the same, however images are batched and whatever the guidance, temperature or number of steps:
-    values compared across those settings share their noise.
+    Image i always gets the same ones, for any batching, guidance, infer_temperature or number of steps, so comparisons
+    across those settings share their noise.
     """
     generators = [stream_generator(seed, "image", number) for number in images]
     orders = [random_orders(1, tokens, generator)[0] for generator in generators]
@@ -73,7 +73,7 @@ def generate(
         ).flatten(0, 1)
         z, z_null = z.chunk(2) if guided else (z, None)
         step_noise = gather_positions(noise_rows, positions_Bn).reshape(-1, *noise.shape[2:])
-        new = model.rule.sample(z, step_noise, z_null=z_null, cfg=cfg, temperature=config.infer_temperature)
+        new = model.rule.sample(z, step_noise, z_null=z_null, cfg=cfg, infer_temperature=config.infer_temperature)
         new = new.view(*positions_Bn.shape, token_dim)
         if first + new.shape[1] > before:  # static shapes, at the end: of the tokens that are there already
             new = torch.cat(

@@ -26,10 +26,10 @@ class ScoringRule(nn.Module, ABC):
         """What `loss` needs of randomness for N rows, [M, N, ...], drawn on the generator's device."""
 
     @abstractmethod
-    def loss(self, z: Tensor, target: Tensor, noise: Tensor, *, temperature: float = 1.0) -> Tensor:
+    def loss(self, z: Tensor, target: Tensor, noise: Tensor, *, train_temperature: float = 1.0) -> Tensor:
         """Loss of each row, [N] float32, from conditions z [N, W] and true tokens [N, D].
 
-        `temperature` in (0, 1] is the train temperature; 1 is the proper rule.
+        `train_temperature` is in (0, 1]; at 1 the rule is proper.
         """
 
     @abstractmethod
@@ -38,7 +38,13 @@ class ScoringRule(nn.Module, ABC):
 
     @abstractmethod
     def sample(
-        self, z: Tensor, noise: Tensor, *, z_null: Tensor | None = None, cfg: float = 1.0, temperature: float = 1.0
+        self,
+        z: Tensor,
+        noise: Tensor,
+        *,
+        z_null: Tensor | None = None,
+        cfg: float = 1.0,
+        infer_temperature: float = 1.0,
     ) -> Tensor:
         """Tokens [N, D] float32, one for each row of z [N, W].
 

@@ -131,13 +131,13 @@ class GaussianDiffusion:
         nats = torch.where((step == 0).unsqueeze(-1), -likelihood, divergence)
         return nats.mean(dim=-1) / math.log(2)
 
-    def sample(self, noise: Tensor, predict: Predictor, *, temperature: float | Tensor = 1.0) -> Tensor:
+    def sample(self, noise: Tensor, predict: Predictor, *, infer_temperature: float | Tensor = 1.0) -> Tensor:
         """x_0 by ancestral sampling (Ho et al., algorithm 2), [N, D].
 
         Args:
             noise: [N, S + 1, D] standard normal: where to start, then what each step adds. The last step, to x_0, adds
                 none, so the last entry is not used.
-            temperature: multiplies what the steps add, not the start.
+            infer_temperature: multiplies what the steps add, not the start.
         """
         tokens = noise[:, 0]
         for count, step in enumerate(reversed(range(len(self.steps))), start=1):
@@ -145,7 +145,7 @@ class GaussianDiffusion:
             tokens = self.previous_mean(tokens, predicted, step)
             if step > 0:
                 deviation = torch.exp(self.previous_log_variance(v, step) / 2)
-                tokens = tokens + temperature * deviation * noise[:, count]
+                tokens = tokens + infer_temperature * deviation * noise[:, count]
         return tokens
 
 

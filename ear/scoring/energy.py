@@ -32,18 +32,26 @@ class EnergyRule(ScoringRule):
         noise = uniform_noise(self.samples * rows, self.generator.noise_channels, generator)
         return noise.view(self.samples, rows, -1)
 
-    def loss(self, z: Tensor, target: Tensor, noise: Tensor, *, temperature: float = 1.0) -> Tensor:
+    def loss(self, z: Tensor, target: Tensor, noise: Tensor, *, train_temperature: float = 1.0) -> Tensor:
         samples = self.generator(z, noise)
-        return 2.0 * fair_energy_score(samples, target, alpha=self.alpha, temperature=temperature, epsilon=self.epsilon)
+        return 2.0 * fair_energy_score(
+            samples, target, alpha=self.alpha, train_temperature=train_temperature, epsilon=self.epsilon
+        )
 
     def sampling_noise(self, rows: int, generator: torch.Generator, settings: SamplingConfig) -> Tensor:
         """[N, C]."""
         return uniform_noise(rows, self.generator.noise_channels, generator)
 
     def sample(
-        self, z: Tensor, noise: Tensor, *, z_null: Tensor | None = None, cfg: float = 1.0, temperature: float = 1.0
+        self,
+        z: Tensor,
+        noise: Tensor,
+        *,
+        z_null: Tensor | None = None,
+        cfg: float = 1.0,
+        infer_temperature: float = 1.0,
     ) -> Tensor:
         if z_null is not None:
             z = torch.lerp(z_null, z, cfg)
-        tokens: Tensor = self.generator(z, noise, temperature)
+        tokens: Tensor = self.generator(z, noise, infer_temperature)
         return tokens

@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def fair_energy_score(
-    samples: Tensor, target: Tensor, *, alpha: float, temperature: float = 1.0, epsilon: float = 0.0
+    samples: Tensor, target: Tensor, *, alpha: float, train_temperature: float = 1.0, epsilon: float = 0.0
 ) -> Tensor:
     """Unbiased estimate of each row's energy score from M >= 2 independent samples (the "fair" estimator).
 
@@ -25,7 +25,7 @@ def fair_energy_score(
 
     Args:
         samples: [M, N, D]. target: [N, D].
-        temperature: tau, the weight of the diversity term.
+        train_temperature: tau, the weight of the diversity term.
         epsilon: see `powered_distance`.
 
     Returns:
@@ -36,7 +36,7 @@ def fair_energy_score(
     # The mean over pairs j < k is the sum over j != k divided by M (M - 1).
     pairs = torch.stack([one - other for one, other in combinations(samples.unbind(), 2)])
     diversity = powered_distance(pairs, alpha, epsilon).mean(dim=0)
-    score: Tensor = accuracy - temperature / 2 * diversity
+    score: Tensor = accuracy - train_temperature / 2 * diversity
     return score
 
 

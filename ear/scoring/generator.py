@@ -24,11 +24,11 @@ class GeneratorBlock(nn.Module):
         self.expand = nn.Linear(width, width)
         self.contract = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, noise: Tensor, temperature: float) -> Tensor:
+    def forward(self, x: Tensor, noise: Tensor, infer_temperature: float) -> Tensor:
         """x [..., N, G] and activated noise [..., N, G] -> [..., N, G]."""
         shift, scale, gate = self.modulation(noise).chunk(3, dim=-1)
-        if temperature != 1.0:
-            shift = temperature * shift
+        if infer_temperature != 1.0:
+            shift = infer_temperature * shift
         h = torch.addcmul(shift, self.norm(x), 1 + scale)  # one pass over memory instead of two, here and below
         return torch.addcmul(x, gate, self.contract(F.silu(self.expand(h))))
 
@@ -53,15 +53,15 @@ class MLPGenerator(nn.Module):
             nn.init.zeros_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def forward(self, z: Tensor, noise: Tensor, temperature: float = 1.0) -> Tensor:
+    def forward(self, z: Tensor, noise: Tensor, infer_temperature: float = 1.0) -> Tensor:
         """Conditions z [N, W] and noise [N, C] or, for M samples a row, [M, N, C] -> tokens [(M,) N, D] float32.
 
-        `temperature` scales the shift of the residual blocks, not of the last layer; 1 changes nothing.
+        `infer_temperature` scales the shift of the residual blocks, not of the last layer; 1 changes nothing.
         """
         x = self.condition_embedding(z)  # broadcasts over the M samples: computed once a row
         activated_noise = F.silu(self.noise_embedding(noise))
         for block in self.blocks:
-            x = block(x, activated_noise, temperature)
+            x = block(x, activated_noise, infer_temperature)
         shift, scale = self.output_modulation(activated_noise).chunk(2, dim=-1)
         return cast(Tensor, self.output(torch.addcmul(shift, self.output_norm(x), 1 + scale)).float())
 

@@ -43,12 +43,12 @@ class HyvarinenRule(ScoringRule):
         noise = torch.randn(*shape, self.token_dim, generator=generator, device=device)
         return torch.cat([level, noise], dim=-1)
 
-    def loss(self, z: Tensor, target: Tensor, noise: Tensor, *, temperature: float = 1.0) -> Tensor:
+    def loss(self, z: Tensor, target: Tensor, noise: Tensor, *, train_temperature: float = 1.0) -> Tensor:
         """Mean over the M noise levels of: the noise's squared error, mean over D, plus the variational bound's term.
 
         The bound trains the variance only (Nichol & Dhariwal 2021, section 3.1), here with weight 1 as in MAR.
         """
-        assert temperature == 1.0, "the schema admits no other"
+        assert train_temperature == 1.0, "the schema admits no other"
         diffusion = self._diffusion(self.diffusion_steps, target)
         # Below diffusion_steps in float32 too, for the draws stay below 1 - 2^-24.
         step_MN = (noise[..., 0] * self.diffusion_steps).long()
@@ -83,7 +83,7 @@ class HyvarinenRule(ScoringRule):
         *,
         z_null: Tensor | None = None,
         cfg: float | Tensor = 1.0,
-        temperature: float | Tensor = 1.0,
+        infer_temperature: float | Tensor = 1.0,
     ) -> Tensor:
         """The number of steps is the noise's: S = noise.shape[1] - 1."""
         diffusion = self._diffusion(noise.shape[1] - 1, noise)
@@ -97,7 +97,7 @@ class HyvarinenRule(ScoringRule):
                 return predicted, v
             return torch.lerp(predicted[0], predicted[1], cfg), v[1]
 
-        return diffusion.sample(noise, predict, temperature=temperature)
+        return diffusion.sample(noise, predict, infer_temperature=infer_temperature)
 
     def _diffusion(self, steps: int, like: Tensor) -> GaussianDiffusion:
         """The process over this many of the trained steps, its tables where `like` is; made once."""

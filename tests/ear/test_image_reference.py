@@ -150,7 +150,7 @@ def test_training_asks_for_no_image(tmp_path: Path) -> None:
     assert config.data.name == "image_folder"
     keys = run_keys(config, FolderDataset(config.data))
     assert len(keys.stages) == len(config.training.stages)
-    with pytest.raises(UserError, match="the image folder .* does not exist"):
+    with pytest.raises(UserError, match=r"the image folder .* does not exist"):
         _ = keys.evaluation
 
 
@@ -161,7 +161,7 @@ def test_every_process_asks_for_the_key(tmp_path: Path) -> None:
     config = configured(tmp_path / "gone", cache)
     assert config.data.name == "image_folder"
     dataset, second = FolderDataset(config.data), Processes(rank=1)
-    with pytest.raises(UserError, match="the image folder .* does not exist"):
+    with pytest.raises(UserError, match=r"the image folder .* does not exist"):
         evaluate(tmp_path / "x", config, run_keys(config, dataset), dataset, Store(tmp_path / "runs"), processes=second)
     (cache / "shard-00000.npy").write_bytes(bytes((cache / "shard-00000.npy").stat().st_size))
     with pytest.raises(UserError, match="shards have changed since they were written"):
