@@ -1,4 +1,4 @@
-"""The energy score as a training objective: EAR's scoring rule."""
+"""EAR's scoring rule: the energy score as a training objective."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from ear.scoring.generator import MLPGenerator, uniform_noise
 
 
 class EnergyRule(ScoringRule):
-    """Trains an MLP generator with twice the fair energy score, which at two samples is the paper's loss.
+    """Trains an MLP generator with twice the fair energy score, which with two samples is the paper's loss.
 
     Classifier-free guidance acts on the condition, z = cfg z_class + (1 - cfg) z_null, before the generator.
     """
@@ -28,7 +28,7 @@ class EnergyRule(ScoringRule):
         self.generator.zero_modulations_and_output()
 
     def training_noise(self, rows: int, generator: torch.Generator) -> Tensor:
-        """[M, N, C]."""
+        """Draw uniform noise [M, N, C]."""
         noise = uniform_noise(self.samples * rows, self.generator.noise_channels, generator)
         return noise.view(self.samples, rows, -1)
 
@@ -39,7 +39,7 @@ class EnergyRule(ScoringRule):
         )
 
     def sampling_noise(self, rows: int, generator: torch.Generator, settings: SamplingConfig) -> Tensor:
-        """[N, C]."""
+        """Draw uniform noise [N, C]."""
         return uniform_noise(rows, self.generator.noise_channels, generator)
 
     def sample(

@@ -106,7 +106,9 @@ def test_an_autoencoder_with_one_nan_is_named(tmp_path: Path) -> None:
     tokenizer.require_decoder()
     with torch.inference_mode():
         assert decoded_images(tokenizer, torch.zeros(1, tokenizer.tokens, 3)).shape == (1, 3, 16, 16)
-        with pytest.raises(OverflowingSamplesError, match=r"whole makes images that are NaN or infinite"):
+        with pytest.raises(
+            OverflowingSamplesError, match=r"whole decodes finite tokens to images that are NaN or infinite"
+        ):
             decoded_images(tokenizer, torch.full((1, tokenizer.tokens, 3), 3e38))
     torch.nn.init.constant_(autoencoder.decoder.conv_out.bias[:1], float("nan"))
     autoencoder.save_pretrained(tmp_path / "damaged")
