@@ -71,7 +71,7 @@ def test_a_checkpoint_with_a_weight_that_is_not_finite_is_named(
     name: str, value: float, untrained: Path, tmp_path: Path
 ) -> None:
     damaged = changed(untrained, tmp_path, poison(name, value))
-    with pytest.raises(UserError, match=f"{damaged}, .* holds weights that are NaN or infinite: {name.split('/')[1]}"):
+    with pytest.raises(UserError, match=f"{damaged}, .* has weights that are NaN or infinite: {name.split('/')[1]}"):
         Sampler.load(damaged)
 
 
@@ -113,7 +113,7 @@ def test_an_autoencoder_with_one_nan_is_named(tmp_path: Path) -> None:
     torch.nn.init.constant_(autoencoder.decoder.conv_out.bias[:1], float("nan"))
     autoencoder.save_pretrained(tmp_path / "damaged")
     damaged = build_tokenizer(kl_config(tmp_path / "damaged"))
-    with pytest.raises(UserError, match=r"tokenizer\.checkpoint: .*damaged holds weights .*decoder\.conv_out\.bias"):
+    with pytest.raises(UserError, match=r"tokenizer\.checkpoint: .*damaged has weights .*decoder\.conv_out\.bias"):
         damaged.require_decoder()
 
 
@@ -217,7 +217,7 @@ def test_a_damaged_unfinished_checkpoint_records_no_divergence(tmp_path: Path) -
     unfinished = run.store.workspace(run.keys.stages[0])
     changed(unfinished / CHECKPOINT, unfinished, poison("model/trunk.class_embedding.weight"))
     with pytest.warns(
-        UserWarning, match=f"{unfinished / CHECKPOINT}, model, holds weights that are NaN.*restarts from its beginning"
+        UserWarning, match=f"{unfinished / CHECKPOINT}, model, has weights that are NaN.*restarts from its beginning"
     ):
         outcome = Run(run.config, run.store).train()
     assert outcome is not None

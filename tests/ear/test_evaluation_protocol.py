@@ -250,7 +250,7 @@ def test_inception_gives_pooled_features_and_logits_of_grey_and_colour_images(tm
         (None, "There is no file"),
         (b"junk", "is a text file that begins with 'junk'"),
         ({"conv.weight": torch.zeros(2)}, "are not the weights of inception-v3-compat"),
-        ({"weights": Fraction(1, 2)}, r"holds fractions\.Fraction where weights"),
+        ({"weights": Fraction(1, 2)}, r"has fractions\.Fraction where weights"),
     ],
 )
 def test_wrong_extractor_weights_are_one_sentence(tmp_path: Path, content: object, message: str) -> None:

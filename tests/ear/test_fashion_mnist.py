@@ -223,7 +223,7 @@ def test_constant_directions_are_only_centred() -> None:
 
 
 def test_more_components_than_values_are_refused() -> None:
-    with pytest.raises(UserError, match=r"tokenizer.components: 33 are more than the 32 values of a patch"):
+    with pytest.raises(UserError, match=r"tokenizer.components: 33 exceeds the 32 values of a patch"):
         PatchTokenizer(SHAPE, 4, 33)
 
 

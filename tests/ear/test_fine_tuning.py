@@ -123,5 +123,5 @@ def test_weights_that_are_not_finite_are_refused_and_not_a_divergence(checkpoint
     parts = {part: load_part(checkpoint, part) for part in ("model", "ema")}
     parts["ema"]["rule.generator.output.bias"][1] = float("nan")
     save_checkpoint(checkpoint, load_header(checkpoint), parts)
-    with pytest.raises(UserError, match=r"ema, holds weights that are NaN or infinite: rule\.generator\.output\.bias"):
+    with pytest.raises(UserError, match=r"ema, has weights that are NaN or infinite: rule\.generator\.output\.bias"):
         weights(tuning(checkpoint))

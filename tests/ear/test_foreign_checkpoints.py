@@ -248,7 +248,7 @@ def test_a_pointer_in_an_autoencoder_s_folder_is_named(tmp_path: Path) -> None:
         tokenizer_of(tmp_path).content_hash()
     (tmp_path / "diffusion_pytorch_model.safetensors").unlink()
     torch.save({"encoder.conv_in.weight": Callback()}, tmp_path / "diffusion_pytorch_model.bin")
-    with pytest.raises(UserError, match=r"model\.bin holds test_foreign_checkpoints\.Callback"):
+    with pytest.raises(UserError, match=r"model\.bin has test_foreign_checkpoints\.Callback"):
         tokenizer_of(tmp_path).content_hash()
 
 

@@ -151,5 +151,5 @@ def test_every_missing_or_unexpected_weight_is_named(official: OfficialCheckpoin
 def test_a_checkpoint_with_foreign_objects_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "evil.pth"
     torch.save({"args": Fraction(1, 2), "model_ema": {}}, path)
-    with pytest.raises(UserError, match=r"holds fractions\.Fraction where weights or plain values are needed"):
+    with pytest.raises(UserError, match=r"has fractions\.Fraction where weights or plain values are needed"):
         load_official(path)

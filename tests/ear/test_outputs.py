@@ -93,6 +93,6 @@ def test_weights_of_ours_that_are_not_finite_are_not_given_to_others(tmp_path: P
     sizes = {"size": 64, "stride": 16, "patch": 1, "channels": 4, "classes": 10}
     model = {"width": 32, "depth": 2, "heads": 4, "buffer": 4, "head": 24, "head_depth": 1, "noise": 8}
     save_checkpoint(path, CheckpointHeader(config_of(**sizes, **model), 1, ""), parts)
-    with pytest.raises(UserError, match=rf"{part}, holds weights that are NaN or infinite: trunk\.mask_token \(1 of"):
+    with pytest.raises(UserError, match=rf"{part}, has weights that are NaN or infinite: trunk\.mask_token \(1 of"):
         to_official(path, tmp_path / "x.pth")
     assert not (tmp_path / "x.pth").exists()
