@@ -110,7 +110,7 @@ def test_other_tokens_are_a_warning(checkpoint: Path) -> None:
     ("wrong", "message"),
     [
         (lambda _: TINY, r"is a file of torch\.save, .* `ear convert"),
-        (lambda path: path.parent, r"is a folder: name the file in it"),
+        (lambda path: path.parent, r"is a folder: give the file in it"),
     ],
 )
 def test_what_is_no_checkpoint_of_ours_is_named(checkpoint: Path, wrong: object, message: str) -> None:

@@ -264,7 +264,7 @@ def test_files_that_are_not_loaded_do_not_matter(name: str, tmp_path: Path) -> N
 def test_archives_folders_and_unreadable_files_are_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "kl-f16.zip", "w") as archive:
         archive.writestr("model.ckpt", b"")
-    with pytest.raises(UserError, match=r"is a zip archive that holds model\.ckpt: unpack it"):
+    with pytest.raises(UserError, match=r"is a zip archive that contains model\.ckpt: unpack it"):
         read_torch_file(tmp_path / "kl-f16.zip")
     torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), tmp_path / "x.pt")
     with pytest.raises(UserError, match="is a TorchScript program"):

@@ -19,7 +19,7 @@ GONE = Path("gone.safetensors")  # whoever gets as far as this one has not looke
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("folder", "folder is a folder: name a file in it"),
+        ("folder", "folder is a folder: give a file in it"),
         ("x.jpg", r"--out .*x\.jpg: the grid is a PNG file; use a name that ends in \.png"),
         ("new", r"a name that ends in \.png"),
         ("file/x.png", "can't be written"),
@@ -68,7 +68,7 @@ def test_convert_looks_at_its_output_first(tmp_path: Path, output: Callable[[Pat
 
 def test_an_official_file_is_not_written_over_a_folder(tmp_path: Path) -> None:
     (tmp_path / "x.pth").mkdir()
-    with pytest.raises(UserError, match=r"x\.pth is a folder: name a file"):
+    with pytest.raises(UserError, match=r"x\.pth is a folder: give a file"):
         to_official(GONE, tmp_path / "x.pth")
 
 
