@@ -1,6 +1,6 @@
-"""Checkpoints of the official EAR project: the same weights under our names.
+"""Converts checkpoints of the official EAR project: the same weights under this program's names.
 
-Source: the authors' public code (ICML 2025, arXiv 2505.07812); its checkpoint holds `model`, `model_ema`, `args`, ...
+Source: the authors' public code (ICML 2025, arXiv 2505.07812). Its checkpoints have `model`, `model_ema`, `args`, ...
 """
 
 import argparse
@@ -37,9 +37,9 @@ from ear.weights.names import plain_names
 from ear.weights.torch_files import first_line, read_torch_file
 
 IMAGENET_IMAGES = 1_281_167  # of the training split
-SAMPLES_A_PAIR = 2  # generator samples of one of the official loss's `score_batch_mul` pairs
+SAMPLES_A_PAIR = 2  # generator samples in each of the official loss's `score_batch_mul` pairs
 
-# Ours on the left, theirs on the right. Shapes agree but for the leading 1s of three of their parameters.
+# This program's names -> official names. Shapes are equal except for leading 1s in three official parameters.
 TRUNK_NAMES = {
     "trunk.token_embedding": "z_proj",
     "trunk.class_embedding.weight": "class_emb.weight",
@@ -73,22 +73,25 @@ OFFICIAL_LEADING_ONES = {"fake_latent": (1,), "mask_token": (1, 1), "decoder_pos
 
 @dataclass(frozen=True)
 class OfficialCheckpoint:
-    config: RunConfig  # what its args say, of its last command alone; the paper's recipe where they do not say
-    model: ImageModel  # in eval mode, with the weights to sample with: the average's where there is one
-    weights: dict[str, Tensor]  # those that training would go on from, under our names
+    """A converted official checkpoint."""
+
+    config: (
+        RunConfig  # from its args, which are those of its last command only; the paper's recipe if they lack a value
+    )
+    model: ImageModel  # in eval mode, with the weights for sampling: the EMA if there is one
+    weights: dict[str, Tensor]  # the weights to resume training from, under this program's names
 
     @property
     def sampling(self) -> SamplingConfig:
-        """The settings that the model was trained to be sampled with."""
+        """The sampling settings in its args."""
         return self.config.sampling
 
 
 def load_official(path: Path) -> OfficialCheckpoint:
-    """The model in an official checkpoint, sized by its `args` and its weights.
+    """Load an official checkpoint, with the configuration in its `args` and the sizes of its weights.
 
     Raises:
-        UserError: the file can't be read safely, or has missing, unexpected or misshapen weights, or such as are not
-            finite.
+        UserError: the file can't be read safely, or weights are missing, unexpected, misshapen or not finite.
     """
     checkpoint = read_torch_file(path, parts=("args", "model", "model_ema"))
     try:
@@ -100,15 +103,15 @@ def load_official(path: Path) -> OfficialCheckpoint:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except KeyError as error:
-        raise UserError(f"{path} is no checkpoint of the official EAR project: it has no {error}.") from error
+        raise UserError(f"{path} is not a checkpoint of the official EAR project: it has no {error}.") from error
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join([error.title, *map(str, fault["loc"])])
         raise UserError(
-            f"{path}: its args give {place} a wrong value: {fault['msg']} (given: {fault['input']!r})."
+            f"{path}: its args have an invalid value for {place}: {fault['msg']} (given: {fault['input']!r})."
         ) from error
     except (TypeError, ValueError, AttributeError, IndexError) as error:
-        raise UserError(f"{path} is no checkpoint of the official EAR project: {first_line(error)}.") from error
+        raise UserError(f"{path} is not a checkpoint of the official EAR project: {first_line(error)}.") from error
     tokenizer = build_tokenizer(config)
     model = empty_model(config, tokenizer.tokens, tokenizer.token_dim, config.data.classes)
     for part, state in (("model", weights), ("model_ema", averages)):
@@ -120,15 +123,15 @@ def load_official(path: Path) -> OfficialCheckpoint:
 
 
 def save_official(path: Path, config: RunConfig, weights: Mapping[str, Tensor], averages: Mapping[str, Tensor]) -> None:
-    """Writes weights under our names as a checkpoint that the official code loads.
+    """Write weights under this program's names as a checkpoint for the official code.
 
     Raises:
-        UserError: the model is of a kind that the official code does not have.
+        UserError: the official code does not have this kind of model.
     """
     if not isinstance(config.scoring, EnergyConfig) or not isinstance(config.tokenizer, KLTokenizerConfig):
         raise UserError(
-            f"The official project has energy-scored models of autoencoder latents only, not {config.scoring.name} on "
-            f"{config.data.name}."
+            f"The official project has only models of autoencoder latents with the energy score, not "
+            f"{config.scoring.name} on {config.data.name}."
         )
     checkpoint = {
         "model": _official_state(weights),
@@ -140,14 +143,15 @@ def save_official(path: Path, config: RunConfig, weights: Mapping[str, Tensor], 
 
 
 def _weights(checkpoint: Mapping[str, Any], part: str) -> dict[str, Tensor]:
-    """
+    """The state dict in a part of a checkpoint, without prefixes of wrappers.
+
     Raises:
         KeyError: the checkpoint has no such part.
-        TypeError: it is no state dict.
+        TypeError: the part is not a state dict.
     """
     state = checkpoint[part]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise TypeError(f"{part} is no dictionary of tensors")
+        raise TypeError(f"{part} is not a dictionary of tensors")
     return plain_names(state)
 
 
@@ -161,7 +165,7 @@ def _official_state(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _config(args: Mapping[str, Any], weights: Mapping[str, Tensor]) -> RunConfig:
-    """The run that a checkpoint's `args` describe, in sizes that its weights agree with."""
+    """The configuration in a checkpoint's `args`, checked against the sizes of its weights."""
     sizes = _sizes(weights)
     wrong = [
         f"{name} {args[name]} (the weights: {size})" for name, size in sizes.items() if args.get(name, size) != size
@@ -229,7 +233,7 @@ def _config(args: Mapping[str, Any], weights: Mapping[str, Tensor]) -> RunConfig
 
 
 def _sizes(weights: Mapping[str, Tensor]) -> dict[str, int]:
-    """What the weights' shapes alone say, under the names of `args`."""
+    """The sizes that follow from the shapes of the weights, under the names of `args`."""
     return {
         "decoder_embed_dim": weights["z_proj.weight"].shape[0],
         "decoder_depth": sum(name.startswith("decoder_blocks.") and name.endswith("norm1.weight") for name in weights),
@@ -243,7 +247,7 @@ def _sizes(weights: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def _args(config: RunConfig) -> dict[str, Any]:
-    """What the official args can say of a configuration; `_config` reads it back."""
+    """The official args for a configuration, as far as they can express it. `_config` is the inverse."""
     assert isinstance(config.scoring, EnergyConfig)
     assert isinstance(config.tokenizer, KLTokenizerConfig)
     last = config.training.stages[-1]
@@ -268,7 +272,7 @@ def _args(config: RunConfig) -> dict[str, Any]:
         "scoreloss_d": config.scoring.generator.depth,
         "noise_channels": config.scoring.generator.noise_channels,
         "alpha": config.scoring.alpha,
-        "score_batch_mul": _whole(config.scoring.samples / SAMPLES_A_PAIR),  # the official code has whole ones only
+        "score_batch_mul": _whole(config.scoring.samples / SAMPLES_A_PAIR),  # the official code has only integers
         "weight_decay": config.optimizer.weight_decay,
         "score_lrscale": config.optimizer.generator_lr_scale,
         "warmup_epochs": warmup_epochs,
@@ -295,10 +299,14 @@ def _whole(number: float) -> float | int:
 
 
 def translate(official: Mapping[str, Tensor], ours: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """The official state dict under our names and shapes.
+    """Translate an official state dict to this program's names and shapes.
+
+    Args:
+        ours: a state dict with the wanted names and shapes.
+        source: names the file in messages.
 
     Raises:
-        UserError: naming every key of theirs that is missing, unexpected or of another size.
+        UserError: weights are missing, unexpected or of another shape; the message gives their official names.
     """
     names = {name: official_name(name) for name in ours}
     faults = [f"missing {theirs}" for theirs in names.values() if theirs not in official]
@@ -309,12 +317,12 @@ def translate(official: Mapping[str, Tensor], ours: Mapping[str, Tensor], source
         if theirs in official and squeezed_shape(official[theirs]) != squeezed_shape(ours[name])
     ]
     if faults:
-        raise UserError(f"{source} does not hold the weights of the model that its args describe: {'; '.join(faults)}.")
+        raise UserError(f"{source} does not have the weights of the model in its args: {'; '.join(faults)}.")
     return {name: official[theirs].reshape(ours[name].shape) for name, theirs in names.items()}
 
 
 def squeezed_shape(tensor: Tensor) -> tuple[int, ...]:
-    """The shape without its leading 1s."""
+    """The shape of a tensor without leading 1s."""
     shape = tuple(tensor.shape)
     while shape and shape[0] == 1:
         shape = shape[1:]
@@ -322,7 +330,7 @@ def squeezed_shape(tensor: Tensor) -> tuple[int, ...]:
 
 
 def official_name(name: str) -> str:
-    """The official project's name of one of our parameters."""
+    """The official name of a parameter with this program's name `name`."""
     module, _, leaf = name.rpartition(".")
     outside_blocks = TRUNK_NAMES | GENERATOR_NAMES
     if name in outside_blocks:

@@ -330,7 +330,7 @@ def test_an_autoencoder_s_weight_that_is_not_finite_is_refused(tmp_path: Path, l
 def test_lists_of_weights_are_no_mapping(tmp_path: Path) -> None:
     for weights in ([torch.zeros(1)], {"a": 1.0}, None, collections.Counter(a=1)):
         path = official(tmp_path / "x.pth", lambda checkpoint, weights=weights: checkpoint.update(model_ema=weights))
-        with pytest.raises(UserError, match=r"x\.pth is no checkpoint of the official EAR project"):
+        with pytest.raises(UserError, match=r"x\.pth is not a checkpoint of the official EAR project"):
             load_official(path)
 
 
@@ -354,5 +354,7 @@ def test_a_file_that_can_t_be_read_is_not_called_damaged(tmp_path: Path, monkeyp
 def test_an_arg_of_an_impossible_value_is_named(tmp_path: Path, name: str, value: object) -> None:
     path = official(tmp_path / "x.pth", lambda checkpoint: vars(checkpoint["args"]).update({name: value}))
     field = {"num_iter": "steps"}.get(name, name)
-    with pytest.raises(UserError, match=rf"x\.pth: its args give SamplingConfig\.{field} .* \(given: {value!r}\)"):
+    with pytest.raises(
+        UserError, match=rf"x\.pth: its args have an invalid value for SamplingConfig\.{field} .* \(given: {value!r}\)"
+    ):
         load_official(path)
