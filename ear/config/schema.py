@@ -49,14 +49,17 @@ class DigitsData(Section):
 
     @property
     def classes(self) -> int:
+        """Number of classes."""
         return 10
 
     @property
     def images(self) -> int:
+        """Number of training images."""
         return 1297
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
         return 1, 8, 8
 
 
@@ -69,14 +72,17 @@ class FashionMnistData(Section):
 
     @property
     def classes(self) -> int:
+        """Number of classes."""
         return 10
 
     @property
     def images(self) -> int:
+        """Number of training images."""
         return 60_000
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
         return 1, 28, 28
 
 
@@ -98,6 +104,7 @@ class ImageFolderData(Section):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
         return 3, self.size, self.size
 
 

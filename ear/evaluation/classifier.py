@@ -61,6 +61,7 @@ class Classifier(nn.Module):
         self.logits = nn.Linear(channels, classes)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and logits of uint8 images."""
         features = self.features(to_unit_range(images))
         return features, cast(Tensor, self.logits(features))
 

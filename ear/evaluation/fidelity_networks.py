@@ -23,6 +23,7 @@ class FidelityNetwork(nn.Module):
         self.has_logits = has_logits
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features and, if the network has classes, logits of uint8 images."""
         outputs = self.extractor(images.expand(-1, 3, -1, -1))
         return outputs[0], outputs[1] if self.has_logits else None
 

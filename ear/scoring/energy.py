@@ -33,6 +33,7 @@ class EnergyRule(ScoringRule):
         return noise.view(self.samples, rows, -1)
 
     def loss(self, z: Tensor, target: Tensor, noise: Tensor, *, train_temperature: float = 1.0) -> Tensor:
+        """Twice the fair energy score of each row, [N]."""
         samples = self.generator(z, noise)
         return 2.0 * fair_energy_score(
             samples, target, alpha=self.alpha, train_temperature=train_temperature, epsilon=self.epsilon
@@ -51,6 +52,7 @@ class EnergyRule(ScoringRule):
         cfg: float = 1.0,
         infer_temperature: float = 1.0,
     ) -> Tensor:
+        """Sample tokens [N, D], with guidance on the conditions."""
         if z_null is not None:
             z = torch.lerp(z_null, z, cfg)
         tokens: Tensor = self.generator(z, noise, infer_temperature)
