@@ -27,11 +27,8 @@ from ear.data.latent_files import (
     read_record,
     read_shard,
     shard_path,
-    to_half,
-    write_index,
-    write_shard,
-    write_skipped,
 )
+from ear.data.latent_writing import to_half, write_index, write_shard, write_skipped
 from ear.errors import UserError
 from ear.files.writing import require_writable, write_json
 from ear.process.interrupt import SIGNALS

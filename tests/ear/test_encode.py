@@ -17,7 +17,7 @@ from ear.cli.encode import announce, check_folders, inspect_cache, label_line
 from ear.config.schema import ImageFolderData
 from ear.data.decode import center_crop
 from ear.data.image_folder import list_images
-from ear.data.latent_files import to_half, write_shard
+from ear.data.latent_writing import to_half, write_shard
 from ear.data.latents import LatentCache
 from ear.errors import UserError
 
