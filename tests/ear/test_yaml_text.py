@@ -190,7 +190,7 @@ def test_a_pipe_and_a_device_are_named_and_not_waited_for(tmp_path: Path) -> Non
 def test_a_file_of_gigabytes_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "huge.yaml").open("wb") as file:
         file.truncate(2**40)  # a hole, which no memory holds
-    with pytest.raises(UserError, match="more than 1,048,576 bytes"):
+    with pytest.raises(UserError, match="larger than 1,048,576 bytes"):
         load_config(str(tmp_path / "huge.yaml"))
 
 
