@@ -210,7 +210,7 @@ class Run:
         """Evaluate the finished training, or load its evaluation from the store.
 
         Args:
-            on_images: called with the number of images that are done, at least now and then.
+            on_images: called with the number of images that this process has sampled so far.
         """
         outcome = self.training_outcome()
         assert outcome is not None, "only a finished training can be evaluated"

@@ -35,7 +35,7 @@ class RunKeys:
     """
 
     def __init__(self, stages: tuple[str, ...], config: RunConfig, dataset: Dataset | None) -> None:
-        """`dataset` is None for keys that only need to be distinct, as long as the real images are not hashed."""
+        """`dataset` may be None for keys that are only compared with each other; they then leave out the reference."""
         self.stages = stages
         self._config = config
         self._dataset = dataset
