@@ -245,7 +245,7 @@ def test_a_place_for_a_file(tmp_path: Path) -> None:
     require_file_place(tmp_path / "new" / "file", "--out")
     (tmp_path / "new" / "file").touch()
     require_file_place(tmp_path / "new" / "file", "--out")  # to be replaced
-    with pytest.raises(UserError, match=r"--out .*new is a folder: name a file in it"):
+    with pytest.raises(UserError, match=r"--out .*new is a folder: give a file in it"):
         require_file_place(tmp_path / "new", "--out")
     with pytest.raises(UserError, match=r"can't be written .*give another with --out"):
         require_file_place(tmp_path / "new" / "file" / "below", "--out")

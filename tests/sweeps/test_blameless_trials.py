@@ -79,7 +79,7 @@ def test_other_code_makes_nothing_and_stops_the_sweep(root: Path, monkeypatch: p
         assert (report.state, report.fault) == ("failed", "code")
         assert driver.handler.report("trial", report)
         assert (driver.handler.stop_reason or "").startswith("The code in ")
-        assert "has been changed since, or belongs to another checkout" in (driver.handler.stop_reason or "")
+        assert "it has changed since, or it is another checkout" in (driver.handler.stop_reason or "")
         assert driver.handler.next("another trial") is None
     assert not Store(root).published()
 

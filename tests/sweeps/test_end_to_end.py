@@ -162,7 +162,7 @@ def test_interrupted_and_killed_and_run_again(digits_store: Path, tmp_path: Path
     process.send_signal(signal.SIGINT)
     _, messages = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"Go on with:  ear sweep run {sweep}" in messages
+    assert f"Resume with:  ear sweep run {sweep}" in messages
     parents, children = runs_of(root)
     assert "RUNNING" not in {run.info.status for run in [*parents, *children]}
 
