@@ -114,7 +114,7 @@ def test_a_grid_whose_values_change_and_change_back(root: Path, monkeypatch: pyt
     monkeypatch.setattr("ear.store.collect.SETTLED_SECONDS", -1.0)
     first, other = (f"name: changed\nspace: {{scoring.{axis}}}\n" for axis in ("alpha: [1.1, 1.2]", "epsilon: [0.1]"))
     assert "had the name" not in reported(root, first).findings
-    with pytest.warns(UserWarning, match="another sweep has had the name changed, with other runs"):
+    with pytest.warns(UserWarning, match="another sweep with other runs has already used the name changed"):
         report = reported(root, other)
     assert [row["epsilon"] for row in rows_of(report)] == ["0.1"]
     assert (report.folder / "epsilon.png").exists()
