@@ -1,16 +1,16 @@
-"""The tags by which a sweep's runs are known in MLflow, beside its own."""
+"""The MLflow tags of a sweep's runs."""
 
 from typing import Any
 
 KEY, DIGEST, PARAMETERS, SEED, OUTCOME = "ear.key", "ear.sweep", "ear.parameters", "ear.seed", "ear.outcome"
 PARENT = "mlflow.parentRunId"
-OBJECTIVE, OBJECTIVES = "ear.objective", "ear.objectives"  # the first of them, and all as a JSON list
+OBJECTIVE, OBJECTIVES = "ear.objective", "ear.objectives"  # the first one; all as a JSON list
 TRIAL, ROLE, CONFIRMATION = "ear.trial", "ear.role", "confirmation"
-LAST_RAN = "ear.last_ran"  # when a driver took a sweep up last, in ms, as MLflow counts
-STAGES = "ear.stage_keys"  # set last: a run that lacks it was left half made
+LAST_RAN = "ear.last_ran"  # when a driver last started on the sweep, in ms since 1970
+STAGES = "ear.stage_keys"  # written last: a run without it was left incomplete
 
 
 def last_ran(parent: Any) -> int:
-    """When a driver took this sweep up last, in ms: of several with one name, one that began first may be the last."""
-    noted = parent.data.tags.get(LAST_RAN)  # not by earlier versions
+    """Returns when a driver last started on a sweep, in ms since 1970, from its parent run."""
+    noted = parent.data.tags.get(LAST_RAN)  # missing in earlier versions
     return int(noted) if noted else max(parent.info.start_time, parent.info.end_time or 0)
