@@ -138,7 +138,7 @@ def test_scratch_that_can_t_be_had_is_named(tmp_path: Path, environment: pytest.
     with pytest.raises(UserError, match=r"\$LOCAL/a, names a variable that is not set"):
         make_scratch("$LOCAL/a")
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="can't be made"):
+    with pytest.raises(UserError, match="can't be created"):
         make_scratch(str(tmp_path / "file" / "a"))
 
 

@@ -43,7 +43,7 @@ class Driver:
     """Of SWEEP, without Ray."""
 
     plan: Plan
-    work: Scheduler
+    scheduler: Scheduler
     driver: RunningDriver
     handler: EventHandler
 
@@ -51,12 +51,12 @@ class Driver:
 @contextmanager
 def begun(root: Path, retries: int = 0) -> Iterator[Driver]:
     plan, store = plan_of(root, SWEEP), Store(root)
-    work, tracker = Scheduler(Grid(plan.runs), store, retries), Tracker(plan.identity, store, root)
+    scheduler, tracker = Scheduler(Grid(plan.runs), store, retries), Tracker(plan.identity, store, root)
     with RunningDriver(SweepFolder(root, "s")).opened() as driver:
-        handler = EventHandler(work, Grid(plan.runs), tracker, driver)
-        work.start()
-        yield Driver(plan, work, driver, handler)
-    work.close()
+        handler = EventHandler(scheduler, Grid(plan.runs), tracker, driver)
+        scheduler.start()
+        yield Driver(plan, scheduler, driver, handler)
+    scheduler.close()
     tracker.close(complete=False)
 
 

@@ -146,7 +146,7 @@ def test_a_file_server_that_is_away_for_a_moment_stops_no_driver(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "stat", away)
         assert not driver.stop_requested()
-        with pytest.raises(UserError, match="stop can't be looked at"):
+        with pytest.raises(UserError, match="stop can't be checked"):
             RunningDriver(folder)
     assert not driver.stop_requested()
 
