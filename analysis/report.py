@@ -166,7 +166,7 @@ def why_no_figure(results: SweepResults, summary: pd.DataFrame) -> str:
 def save_figure(
     folder: Path, results: SweepResults, summary: pd.DataFrame, paper: PaperAblation | None, caption: str
 ) -> list[Path]:
-    """Saves the figure of a grid with one axis or two numeric axes; returns its path, or nothing if there is no figure."""
+    """Saves the figure of a grid with one axis or two numeric axes; returns its path, if there is a figure."""
     if results.searched or why_no_figure(results, summary):
         return []
     path = folder / figure_name(results.axes)
