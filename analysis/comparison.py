@@ -11,7 +11,8 @@ from itertools import pairwise
 
 import pandas as pd
 
-from analysis.statistics import CONFIDENCE, p_value, seed_range
+from analysis.statistics import p_value, seed_range
+from sweeps.spec.confidence import CONFIDENCE
 
 Pair = tuple[pd.Series, pd.Series]  # two rows of `summarise`
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import pandas as pd
 
 from analysis.results import SweepResults
-from analysis.statistics import half_width
 from analysis.tables import COLUMNS, cell, display_table
 from sweeps.search.domination import front, outcome
+from sweeps.spec.confidence import half_width
 from sweeps.spec.metric import better, written
 from sweeps.spec.search_schema import BoundConfig
 

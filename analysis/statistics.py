@@ -1,23 +1,13 @@
 """Means over seeds and their uncertainty."""
 
-import math
 from collections.abc import Sequence
 
 import pandas as pd
 from scipy import stats
 
-CONFIDENCE = 0.95
+from sweeps.spec.confidence import half_width
+
 OUTCOMES = ("finished", "diverged", "pruned", "failed")  # how a run ends
-
-
-def half_width(values: Sequence[float]) -> float | None:
-    """Returns half of Student's 95% confidence interval of the mean; None for fewer than two values."""
-    count = len(values)
-    assert not pd.isna(list(values)).any(), "leave out missing values"
-    if count < 2:
-        return None
-    deviation = float(pd.Series(values).std(ddof=1))
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * deviation / math.sqrt(count)
 
 
 def p_value(values: Sequence[float]) -> float | None:

@@ -3,21 +3,19 @@
 With one objective: winner and runner-up. With several: the Pareto front, at most `MOST_CONFIRMED` of its members.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from optuna.trial import FrozenTrial
-from scipy import stats
 
+from sweeps.spec.confidence import half_width
 from sweeps.spec.configurations import Configurations
 from sweeps.spec.metric import better
 from sweeps.spec.runs import PlannedRun, RunResult
 from sweeps.spec.search_schema import ConfirmationConfig
 
-CONFIDENCE = 0.95
 FIRST_FRESH_SEED = 1000  # offset of the fresh seeds above the sweep's own
 WINNER_AND_RUNNER_UP = 2
 MOST_CONFIRMED = 8  # members of a Pareto front
@@ -126,10 +124,3 @@ def read_confirmed(attributes: Mapping[str, Any], metrics: Sequence[str]) -> lis
         for name in ("searched", "mean", "half_width"):
             found = [{**each, name: {} if each[name] is None else {metrics[0]: each[name]}} for each in found]
     return [Confirmed(**each) for each in found]
-
-
-def half_width(values: Sequence[float]) -> float | None:
-    """Half of Student's 95% interval of the mean; None of fewer than two values."""
-    if len(values) < 2:
-        return None
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * stdev(values) / math.sqrt(len(values))

@@ -11,7 +11,8 @@ import pytest
 from analysis.comparison import by_seed, compare, differences, holm, neighbours, not_worse
 from analysis.findings import findings
 from analysis.results import METRICS
-from analysis.statistics import half_width, p_value, seed_range, summarise
+from analysis.statistics import p_value, seed_range, summarise
+from sweeps.spec.confidence import half_width
 
 CFG, STEPS = "sampling.cfg", "sampling.steps"
 AXES = [CFG, STEPS]
