@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ear.errors import UserError
-from sweeps.tracking.tags import OUTCOME, PARAMETERS
+from sweeps.spec.tags import OUTCOME, PARAMETERS, detail
 
 # Condition -> its name in a report.
 CONDITIONS = {
@@ -48,7 +48,7 @@ def conditions_of(runs: Iterable[Any], axes: Sequence[str]) -> list[Conditions]:
 
 def _conditions(run: Any, axes: Sequence[str]) -> Conditions:
     tags, metrics, parameters = run.data.tags, run.data.metrics, run.data.params
-    found = {name: tags.get(f"ear.{name}", metrics.get(name)) for name in CONDITIONS}
+    found = {name: tags.get(detail(name), metrics.get(name)) for name in CONDITIONS}
     found["extractor_accuracy"] = metrics.get("extractor_accuracy")
     return found | {name: parameters[name] for name in SETTINGS if name not in axes}
 

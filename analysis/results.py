@@ -15,9 +15,8 @@ from analysis.statistics import OUTCOMES
 from ear.errors import UserError
 from ear.terminal.credentials import shown
 from sweeps.spec.search_schema import BoundConfig
-from sweeps.tracking.mlflow_client import open_client, tracking_errors, tracking_uri
-from sweeps.tracking.tags import (
-    CONFIRMATION,
+from sweeps.spec.tags import (
+    CONFIRMATION_ROLE,
     DIGEST,
     KEY,
     OBJECTIVE,
@@ -31,6 +30,7 @@ from sweeps.tracking.tags import (
     TRIAL,
     last_ran,
 )
+from sweeps.tracking.mlflow_client import open_client, tracking_errors, tracking_uri
 
 METRICS = ("fid", "is", "precision", "recall", "fid_null", "is_null", "precision_null", "recall_null")
 
@@ -97,12 +97,14 @@ def load_results(name: str, root: Path) -> SweepResults:
         searched = any(TRIAL in run.data.tags for run in runs)
         bounds = constraints(client, parent.info.run_id) if searched else {}
     ended = [run for run in runs if has_ended(run)]
-    measured = [run for run in ended if run.data.tags.get(ROLE) != CONFIRMATION]
+    measured = [run for run in ended if run.data.tags.get(ROLE) != CONFIRMATION_ROLE]
     if not measured:
         raise UserError(f"No run of {name!r} has ended yet: continue it with `ear sweep run FILE`.")
     axes = json.loads(parent.data.tags[PARAMETERS])
     objective = parent.data.tags.get(OBJECTIVE, "fid")  # earlier versions had no other
-    again = [run for run in ended if run.data.tags.get(ROLE) == CONFIRMATION and run.data.tags[OUTCOME] != "failed"]
+    again = [
+        run for run in ended if run.data.tags.get(ROLE) == CONFIRMATION_ROLE and run.data.tags[OUTCOME] != "failed"
+    ]
     return SweepResults(
         name,
         axes,

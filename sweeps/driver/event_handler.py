@@ -10,6 +10,7 @@ from sweeps.driver.running_driver import RunningDriver
 from sweeps.driver.scheduler import Scheduler, Task
 from sweeps.search.run_source import RunSource
 from sweeps.spec.runs import PlannedRun, RunResult
+from sweeps.spec.tags import CONFIRMATION_ROLE, ROLE
 from sweeps.tracking.tracker import Tracker
 from sweeps.trial.messages import Report
 
@@ -151,7 +152,7 @@ class EventHandler:
 
     def confirms(self, task: Task) -> bool:
         """Whether the task belongs to a search's confirmation, which early stopping must leave alone."""
-        return any(self._source.tags(run).get("ear.role") == "confirmation" for run in self._concerned(task))
+        return any(self._source.tags(run).get(ROLE) == CONFIRMATION_ROLE for run in self._concerned(task))
 
     def _fail(self, trial: str, task: Task, report: Report) -> None:
         if report.fault in ("storage", "code"):

@@ -25,6 +25,7 @@ from sweeps.spec.metric import written
 from sweeps.spec.runs import PlannedRun, RunResult, is_done
 from sweeps.spec.schema import SweepConfig
 from sweeps.spec.search_space import MAX_INVALID_DRAWS, evaluation_only, starting_point
+from sweeps.spec.tags import CONFIRMATION_ROLE, ROLE, TRIAL
 
 
 @dataclass
@@ -148,7 +149,7 @@ class Search:
     def tags(self, run: PlannedRun) -> dict[str, str]:
         """Returns the MLflow tags that name the run's trial and role."""
         known = self._roles.get(run.keys.evaluation)
-        return {"ear.trial": str(known[0]), "ear.role": known[1]} if known else {}
+        return {TRIAL: str(known[0]), ROLE: known[1]} if known else {}
 
     def progress_note(self) -> str:
         """Returns the number of proposals and the best value so far."""
@@ -206,7 +207,7 @@ class Search:
         for number in self.study.noted(CHOSEN) or () if self._search.confirmation else ():
             for run in self._confirmation_of(self.study.trial(number)):
                 if run.keys.evaluation not in self._roles and self._was_done(run, {}):
-                    self._roles[run.keys.evaluation] = (number, "confirmation")
+                    self._roles[run.keys.evaluation] = (number, CONFIRMATION_ROLE)
                     found.append(run)
         return found
 
@@ -370,7 +371,7 @@ class Search:
             self.study.note(CHOSEN, known + new)
         for candidate in candidates:
             for key in candidate.keys:
-                self._roles[key] = (candidate.trial.number, "confirmation")
+                self._roles[key] = (candidate.trial.number, CONFIRMATION_ROLE)
         return [run for candidate in candidates for run in candidate.runs]
 
     def _conclude(self) -> None:

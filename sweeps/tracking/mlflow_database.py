@@ -16,10 +16,10 @@ from urllib.parse import unquote, urlsplit
 from filelock import FileLock
 
 from ear.files.writing import may_write
+from sweeps.spec.tags import CHECKPOINT_TAG
 
 UNFINISHED = ".mlflow-"  # prefix of a database that is being created
 ARTIFACTS = "mlartifacts"
-CHECKPOINT_TAG = "ear.checkpoint"  # run tag: the checkpoint file in the store
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SECONDS_OF_A_LOCK = 5.0  # a shorter lock is normal: other drivers write too
 

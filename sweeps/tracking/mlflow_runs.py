@@ -19,10 +19,25 @@ from ear.training.checkpoint import CHECKPOINT
 from sweeps.spec.identity import SweepIdentity
 from sweeps.spec.result_comparison import differs
 from sweeps.spec.runs import PlannedRun, result_of
+from sweeps.spec.tags import (
+    CHECKPOINT_TAG,
+    DIGEST,
+    HOSTS,
+    KEY,
+    KIND,
+    LAST_RAN,
+    OBJECTIVE,
+    OBJECTIVES,
+    OUTCOME,
+    PARAMETERS,
+    PARENT,
+    SEED,
+    STAGES,
+    detail,
+)
 from sweeps.tracking.mlflow_client import refuses, tracking_uri
-from sweeps.tracking.mlflow_database import CHECKPOINT_TAG, artifact_folder, is_database
+from sweeps.tracking.mlflow_database import artifact_folder, is_database
 from sweeps.tracking.run_artifacts import CONFIG, RunArtifacts
-from sweeps.tracking.tags import DIGEST, KEY, LAST_RAN, OBJECTIVE, OBJECTIVES, OUTCOME, PARAMETERS, PARENT, SEED, STAGES
 
 METRICS_PER_CALL = 999  # MLflow's limit is 1000; a multiple of 3 keeps the 3 metrics of a curve's point together
 PARAMETERS_PER_CALL = 100
@@ -108,7 +123,7 @@ class MlflowRuns:
     def _create_parent(self) -> str:
         tags = {
             DIGEST: self.identity.digest,
-            "ear.kind": "sweep",
+            KIND: "sweep",
             PARAMETERS: json.dumps(self.identity.axes),
             OBJECTIVE: self.identity.objectives[0],
         }
@@ -116,7 +131,7 @@ class MlflowRuns:
 
     def touch(self) -> None:
         """Rewrites an existing tag and artifact, which shows whether MLflow accepts writes now."""
-        self.client.set_tag(self.parent, "ear.kind", "sweep")
+        self.client.set_tag(self.parent, KIND, "sweep")
         self.client.log_dict(self.parent, self.identity.resolved, "sweep.json")
 
     def look_up(self, key: str) -> None:
@@ -169,7 +184,7 @@ class MlflowRuns:
                 KEY: key,
                 PARAMETERS: json.dumps(run.parameters),
                 SEED: str(run.seed),
-                "ear.kind": "run",
+                KIND: "run",
                 **tags,
             },
         )
@@ -256,13 +271,13 @@ class MlflowRuns:
             OUTCOME: "finished" if outcome.diverged_at is None else "diverged",
             CHECKPOINT_TAG: str(self.store.path(outcome.key) / CHECKPOINT),
             **{
-                f"ear.{name}": json.dumps(value) if isinstance(value, dict) else str(value)
+                detail(name): json.dumps(value) if isinstance(value, dict) else str(value)
                 for name, value in entry.provenance.items()
             },
         }
         metrics = {"train_seconds": outcome.seconds, "train_steps": float(outcome.step)}
         evaluation = stored.evaluation()
-        tags["ear.hosts"] = json.dumps(self._hosts(run))
+        tags[HOSTS] = json.dumps(self._hosts(run))
         if evaluation is None:
             metrics["diverged_at"] = float(outcome.diverged_at or 0)
         else:
@@ -276,10 +291,10 @@ class MlflowRuns:
             }
             metrics |= {name: float(value) for name, value in conditions.items() if value is not None}
             tags |= {
-                "ear.extractor": evaluation.extractor,
-                "ear.extractor_hash": evaluation.extractor_hash,
-                "ear.reference": evaluation.reference,
-                **({"ear.reference_hash": evaluation.reference_hash} if evaluation.reference_hash else {}),
+                detail("extractor"): evaluation.extractor,
+                detail("extractor_hash"): evaluation.extractor_hash,
+                detail("reference"): evaluation.reference,
+                **({detail("reference_hash"): evaluation.reference_hash} if evaluation.reference_hash else {}),
             }
             self._artifacts.log_results(run, run_id)
         self._log(run_id, metrics=_metrics(metrics, outcome.step, at), tags=tags)

@@ -17,8 +17,8 @@ from analysis.samples import first_seeds, note
 from ear.errors import UserError
 from ear.store import Store
 from ear.store.uses import recorded_uses
+from sweeps.spec.tags import DIGEST, KEY, OUTCOME, PARAMETERS, PARENT, SEED
 from sweeps.tracking.mlflow_client import open_client
-from sweeps.tracking.tags import DIGEST, KEY, OUTCOME, PARAMETERS, PARENT, SEED
 
 ALPHA = "scoring.alpha"
 # alpha -> each seed's outcome and the run's status in MLflow.
