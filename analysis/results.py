@@ -30,7 +30,7 @@ from sweeps.spec.tags import (
     TRIAL,
     last_ran,
 )
-from sweeps.tracking.mlflow_client import open_client, tracking_errors, tracking_uri
+from sweeps.tracking.mlflow_client import open_client, search_runs, tracking_errors, tracking_uri
 
 METRICS = ("fid", "is", "precision", "recall", "fid_null", "is_null", "precision_null", "recall_null")
 
@@ -89,11 +89,11 @@ def load_results(name: str, root: Path) -> SweepResults:
             raise UserError(
                 f"There is no sweep {name!r} in {shown(tracking_uri(root))}; known: {', '.join(known) or 'none'}."
             )
-        parents = found_runs(client, experiment.experiment_id, f"tags.`{DIGEST}` != ''")
+        parents = search_runs(client, experiment.experiment_id, f"tags.`{DIGEST}` != ''")
         if not parents:
             raise UserError(f"The MLflow experiment {name!r} contains no EAR sweep.")
         parent, *others = sorted(parents, key=last_ran, reverse=True)
-        runs = found_runs(client, experiment.experiment_id, f"tags.`{PARENT}` = '{parent.info.run_id}'")
+        runs = search_runs(client, experiment.experiment_id, f"tags.`{PARENT}` = '{parent.info.run_id}'")
         searched = any(TRIAL in run.data.tags for run in runs)
         bounds = constraints(client, parent.info.run_id) if searched else {}
     ended = [run for run in runs if has_ended(run)]
@@ -138,18 +138,6 @@ def confirmations(runs: list[Any]) -> pd.DataFrame:
     found = pd.DataFrame([{**row(run), "images": run.data.metrics.get("images")} for run in runs])
     images = found["images"]  # NaN for diverged runs; fewer for runs under earlier settings
     return found[(images == images.max()) | images.isna()].reset_index(drop=True)
-
-
-def found_runs(client: Any, experiment: str, wanted: str) -> list[Any]:
-    """Returns all runs of an experiment that match an MLflow filter."""
-    found: list[Any] = []
-    token = None
-    while True:
-        page = client.search_runs([experiment], wanted, max_results=1000, page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
 
 
 def frame_of(runs: Sequence[Any], axes: list[str]) -> pd.DataFrame:

@@ -28,6 +28,7 @@ from sweeps.tracking.mlflow_database import (
 )
 
 VARIABLE = "MLFLOW_TRACKING_URI"
+RUNS_PER_PAGE = 1000
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -111,6 +112,21 @@ def prepared(root: Path, sweep: str | None, writing: bool) -> tuple[str, Path | 
     copy = sqlite_uri(folder / "mlflow.db")
     relocate(copy, misplaced(copy, root, own))
     return copy, folder
+
+
+def search_runs(client: Any, experiment: str, filter_string: str, *, deleted: bool = False) -> list[Any]:
+    """Returns all runs of an experiment that match a filter: the active ones, or the deleted ones."""
+    from mlflow.entities import ViewType
+
+    view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
+    found: list[Any] = []
+    token = None
+    while True:
+        page = client.search_runs([experiment], filter_string, view, RUNS_PER_PAGE, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
 
 
 def refuses(error: Exception) -> bool:

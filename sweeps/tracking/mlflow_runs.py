@@ -35,7 +35,7 @@ from sweeps.spec.tags import (
     STAGES,
     detail,
 )
-from sweeps.tracking.mlflow_client import refuses, tracking_uri
+from sweeps.tracking.mlflow_client import refuses, search_runs, tracking_uri
 from sweeps.tracking.mlflow_database import artifact_folder, is_database
 from sweeps.tracking.run_artifacts import CONFIG, RunArtifacts
 
@@ -98,17 +98,7 @@ class MlflowRuns:
         return str(experiment.experiment_id)
 
     def _search(self, filter_string: str, deleted: bool = False) -> list[Any]:
-        from mlflow.entities import ViewType
-
-        view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
-        found: list[Any] = []
-        token = None
-        while True:
-            page = self.client.search_runs([self.experiment], filter_string, view, 1000, page_token=token)
-            found += page
-            token = page.token
-            if not token:
-                return found
+        return search_runs(self.client, self.experiment, filter_string, deleted=deleted)
 
     def _find_parent(self) -> str | None:
         """The sweep's parent run, if any. A deleted one is restored, since its child runs may still exist."""
