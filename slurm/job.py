@@ -29,10 +29,12 @@ from ear.process.interrupt import end_with_parent
 from slurm.allocation import LAST_STOP, NOTHING_READY, SUPERVISED, Allocation
 from slurm.attempts import Attempts
 from slurm.gang import Gang
+from slurm.ports import free_port
 from slurm.progress import Progress
 from slurm.queue import task_states
-from slurm.rendezvous import Rendezvous, first_address, free_port, show_address
+from slurm.rendezvous import Rendezvous, first_address, show_address
 from slurm.stopping import STOP, last_stop
+from slurm.submitit_private import requeue_this_job
 
 Shape = Literal["alone", "gang", "processes"]
 """alone: one task. gang: one task per node, with the driver in the first. processes: one training process per task."""
@@ -174,7 +176,7 @@ class EarJob:
 
     def _queue_again(self, delay: float = 0.0) -> None:
         """Requeues the job, to start after `delay` seconds at the earliest. Does not return: SLURM ends all tasks."""
-        submitit.JobEnvironment()._requeue(0)
+        requeue_this_job()
         if delay:
             job = os.environ["SLURM_JOB_ID"]
             subprocess.run(["scontrol", "update", f"JobId={job}", f"StartTime=now+{delay:.0f}seconds"], check=False)

@@ -1,8 +1,6 @@
 """The message board of a job's tasks: small files in a shared folder, each written atomically."""
 
 import json
-import random
-import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ from slurm.allocation import Allocation
 
 ADDRESS = "address"  # topic
 POLL_SECONDS = 0.5
-PORTS = range(20000, 32768)  # below the ephemeral ports of Linux
 
 
 class Rendezvous:
@@ -71,16 +68,3 @@ def first_address(allocation: Allocation, board: Rendezvous, seconds: float) -> 
         return str(board.wait(ADDRESS, seconds))
     except TimeoutError:
         return allocation.address
-
-
-def free_port() -> int:
-    """Returns a port that is free now and unlikely to be taken within the next seconds."""
-    draw = random.Random()  # not seeded by the run: several jobs of one configuration may share a machine
-    while True:
-        port = draw.choice(PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("", port))
-            except OSError:
-                continue
-        return port

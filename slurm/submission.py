@@ -23,6 +23,7 @@ from slurm.job import EarJob, Shape
 from slurm.profile import Profile
 from slurm.queue import run_slurm
 from slurm.stopping import last_stop
+from slurm.submitit_private import script_text
 
 UNLIMITED = 1_000_000  # submitit's limit of restarts; the job itself counts those without progress
 RECORD = "job.json"
@@ -196,9 +197,7 @@ class Submission:
     def script(self) -> str:
         """Returns the sbatch script; works without SLURM."""
         executor = self._configured(_Script(self.folder, max_num_timeout=UNLIMITED, python=python()))
-        if self.in_array and self.profile.drivers > 1:
-            executor.parameters["map_count"] = self.profile.drivers  # as submitit's own submission of arrays does
-        return executor._make_submission_file_text(executor._submitit_command_str, "dry-run")
+        return script_text(executor, self.profile.drivers if self.in_array else 1)
 
     def test(self) -> tuple[bool, str]:
         """Returns whether SLURM would accept the job, and its message; queues nothing.

@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ear.errors import UserError
 from ear.files.writing import require_writable
+from sweeps.search.optuna_private import storage_id
 from sweeps.search.samplers import pruner_for, sampler_for
 from sweeps.spec.metric import better
 from sweeps.spec.search_schema import SearchConfig
@@ -111,17 +112,17 @@ class Study:
     def take_up(self, trial: FrozenTrial) -> FrozenTrial:
         """Resumes an unfinished trial with its parameters. Call it with the study locked."""
         if trial.state is TrialState.WAITING:
-            self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+            self._storage.set_trial_state_values(storage_id(trial), TrialState.RUNNING)
         # A driver that was killed while asking may have drawn only some parameters; the rest are drawn now.
         self._study.sampler = sampler_for(self._search, trial.number, trial.user_attrs.get("fixed", {}))
-        draw(self._search, optuna.Trial(self._study, trial._trial_id))
+        draw(self._search, optuna.Trial(self._study, storage_id(trial)))
         return self.trial(trial.number)
 
     def lay_down(self, number: int) -> None:
         """Marks an unfinished trial as WAITING, for the next driver or another Optuna program."""
         trial = self.trial(number)
         if trial.state is TrialState.RUNNING:
-            self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            self._storage.set_trial_state_values(storage_id(trial), TrialState.WAITING)
 
     def report(self, number: int, step: int, value: float) -> bool:
         """Records an intermediate value; returns whether the trial must stop. Call it with the study locked."""
@@ -129,7 +130,7 @@ class Study:
         if trial.state not in UNFINISHED:
             return trial.state is TrialState.PRUNED
         if step not in trial.intermediate_values:
-            self._storage.set_trial_intermediate_value(trial._trial_id, step, value)
+            self._storage.set_trial_intermediate_value(storage_id(trial), step, value)
         return self._study.pruner.prune(self._study, self.trial(number))
 
     def note_end(self, number: int, key: str, state: str, traceback: str) -> None:
@@ -141,7 +142,7 @@ class Study:
         if trial.state in UNFINISHED:
             ends = {**trial.user_attrs.get(ENDS, {}), key: state}
             for name, value in {"traceback": traceback, ENDS: ends}.items():
-                self._storage.set_trial_user_attr(trial._trial_id, name, value)
+                self._storage.set_trial_user_attr(storage_id(trial), name, value)
 
     def tell(
         self,
@@ -159,9 +160,9 @@ class Study:
         if trial.state not in UNFINISHED:
             return False
         if trial.state is TrialState.WAITING:
-            self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+            self._storage.set_trial_state_values(storage_id(trial), TrialState.RUNNING)
         self._study.sampler = optuna.samplers.RandomSampler(0)  # nothing is drawn here
-        live = optuna.Trial(self._study, trial._trial_id)
+        live = optuna.Trial(self._study, storage_id(trial))
         for key, value in attributes.items():
             live.set_user_attr(key, value)
         for name, violation in violations.items():
