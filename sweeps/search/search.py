@@ -5,26 +5,26 @@ trained models are evaluated with further values of the evaluation-only paramete
 end the best configurations are confirmed with fresh seeds.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
 from ear.errors import UserError
 from ear.store import Store
-from sweeps.search.best import best_trainings, pareto_front, undominated
-from sweeps.search.confirmation import CONFIRMATION, Candidate, chosen, confirmation_runs, confirmed
+from sweeps.search.best import best_trainings, pareto_front
+from sweeps.search.confirmer import Confirmer
+from sweeps.search.proposals import Proposer, role
 from sweeps.search.removed import STEERED, Removed, came_out_alike, refuse_steered, rests_on_results
-from sweeps.search.study import CHOSEN, ENDS, UNFINISHED, Study
+from sweeps.search.study import ENDS, UNFINISHED, Study
+from sweeps.search.verdict import verdict, violations
 from sweeps.spec.configurations import Configurations
 from sweeps.spec.metric import written
 from sweeps.spec.runs import PlannedRun, RunResult, is_done
 from sweeps.spec.schema import SweepConfig
-from sweeps.spec.search_space import MAX_INVALID_DRAWS, evaluation_only, starting_point
+from sweeps.spec.search_space import MAX_INVALID_DRAWS
 from sweeps.spec.tags import CONFIRMATION_ROLE, ROLE, TRIAL
 
 
@@ -59,13 +59,14 @@ class Search:
         self.objectives = sweep.objectives
         identity = search_identity(sweep, configurations)
         self.study = Study(root / sweep.name, sweep.name, sweep.search, self.objectives, identity)
+        self.proposer = Proposer(sweep.search, self.objectives, configurations, self.study)
+        self._confirmer = Confirmer(sweep, configurations, self.study)
         self._open: dict[int, OpenTrial] = {}
         self._removed = Removed(store)
         self._measuring: dict[int, OpenTrial] = {}  # finished trials whose removed results are computed again
         self._seen: set[int] = set()  # trials whose runs the driver knows
         self._forgiven: set[tuple[int, str]] = set()  # (trial, evaluation key) of failures before this driver
         self._faults = 0  # proposals that failed in this driver; a later driver may replace them
-        self._candidates: list[Candidate] | None = None
         self._roles: dict[str, tuple[int, str]] = {}  # evaluation key -> trial and role
 
     # The RunSource protocol
@@ -97,13 +98,13 @@ class Search:
             for _ in range(MAX_INVALID_DRAWS):
                 if len(self._kept()) + self._faults >= self._search.trials:
                     break
-                if runs := self._begin(self._ask_proposal()):
+                if runs := self._begin(self.study.ask("proposal", self.proposer.next_point(), {})):
                     return runs
             else:
                 return ()  # all draws were invalid; the next call tries again
             if any(trial.state in UNFINISHED for trial in self.study.trials()):
                 return ()
-            return self._confirm()
+            return self._confirmation_runs()
 
     def report(self, run: PlannedRun, step: int, value: float) -> bool:
         """Records an intermediate value of a trial's first seed; returns whether the run must stop."""
@@ -128,10 +129,7 @@ class Search:
                 if any(key == each.keys.evaluation for each in trial.runs):
                     trial.results[key] = result
                     self._compare(trial)
-            for candidate in self._candidates or ():
-                if key in candidate.keys:
-                    candidate.results[key] = result
-                    self._conclude()
+            self._confirmer.settle(key, result)
         return more
 
     def known_end(self, run: PlannedRun) -> RunResult | None:
@@ -180,14 +178,6 @@ class Search:
         """The proposals that count towards `trials`: all but the failed ones."""
         return [each for each in self.study.trials() if role(each) == "proposal" and each.state is not TrialState.FAIL]
 
-    def _ask_proposal(self) -> FrozenTrial:
-        asked = sum(role(trial) == "proposal" for trial in self.study.trials())
-        if asked < len(self._search.start):
-            point = starting_point(self._search, self._search.start[asked], self._configurations)
-        else:
-            point = self._suggestion()
-        return self.study.ask("proposal", point, {})
-
     def _take_in(self) -> list[PlannedRun]:
         """The runs of trials that this driver has not seen: of unfinished ones, and of finished ones, since one driver
         writes MLflow for all."""
@@ -204,16 +194,19 @@ class Search:
     def _measured_again(self) -> list[PlannedRun]:
         """The finished confirmation runs of any driver, including removed results, that this driver does not know."""
         found: list[PlannedRun] = []
-        for number in self.study.noted(CHOSEN) or () if self._search.confirmation else ():
-            for run in self._confirmation_of(self.study.trial(number)):
-                if run.keys.evaluation not in self._roles and self._was_done(run, {}):
-                    self._roles[run.keys.evaluation] = (number, CONFIRMATION_ROLE)
-                    found.append(run)
+        for number, run in self._confirmer.chosen_before():
+            if run.keys.evaluation not in self._roles and self._was_done(run, {}):
+                self._roles[run.keys.evaluation] = (number, CONFIRMATION_ROLE)
+                found.append(run)
         return found
 
-    def _confirmation_of(self, trial: FrozenTrial) -> list[PlannedRun]:
-        assert self._search.confirmation is not None
-        return confirmation_runs(self._search.confirmation, trial.params, self._sweep.seeds, self._configurations)
+    def _confirmation_runs(self) -> list[PlannedRun]:
+        """The runs that confirm the best trials; none if they were already returned."""
+        candidates = self._confirmer.choose(self.best())
+        for candidate in candidates:
+            for key in candidate.keys:
+                self._roles[key] = (candidate.trial.number, CONFIRMATION_ROLE)
+        return [run for candidate in candidates for run in candidate.runs]
 
     def _ended(self, trial: FrozenTrial) -> list[PlannedRun]:
         """The runs that were done for a finished trial; removed results are computed again."""
@@ -233,7 +226,7 @@ class Search:
         results = trial.ordered()
         if len(results) < len(trial.runs) or any(result.state == "failed" for result in results):
             return  # the next driver tries the failed runs again
-        state, values, attributes = self._verdict(results)
+        state, values, attributes = verdict(results, self.objectives)
         if not came_out_alike(self.study.trial(trial.number), state, values, attributes):
             self.study.note(STEERED, sorted({*(self.study.noted(STEERED) or ()), trial.number}))
         del self._measuring[trial.number]
@@ -268,10 +261,12 @@ class Search:
         if trial.given < len(trial.runs) and not ends:
             rest, trial.given = trial.runs[trial.given :], len(trial.runs)
             return rest
-        state, values, attributes = self._verdict(results)
+        state, values, attributes = verdict(results, self.objectives)
         if ends or ENDS in self.study.trial(trial.number).user_attrs:  # from an earlier driver
             attributes[ENDS] = ends
-        told = self.study.tell(trial.number, state, values, attributes, self._violations(attributes))
+        told = self.study.tell(
+            trial.number, state, values, attributes, violations(attributes, self._search.constraints)
+        )
         del self._open[trial.number]
         frozen = self.study.trial(trial.number)
         if state is TrialState.FAIL and role(frozen) == "proposal":
@@ -280,108 +275,21 @@ class Search:
             return self._ask_extras(frozen)
         return []
 
-    def _verdict(self, results: Sequence[RunResult]) -> tuple[TrialState, list[float] | None, dict[str, Any]]:
-        """The state, values and attributes of a trial with these results.
-
-        A divergence counts as PRUNED, not FAIL: samplers ignore failed trials and would propose the point again.
-        """
-        for result in results:
-            if result.state == "failed":
-                said = {"error": result.traceback.strip().splitlines()[-1:], "traceback": result.traceback}
-                return TrialState.FAIL, None, said
-        if any(result.state == "pruned" for result in results):
-            return TrialState.PRUNED, None, {}
-        if diverged := [result.diverged_at for result in results if result.state == "diverged"]:
-            return TrialState.PRUNED, None, {"diverged_at": diverged[0], "diverged": len(diverged)}
-        metrics = {name: fmean(result.metrics[name] for result in results) for name in results[0].metrics}
-        values = [metrics[name] for name in self.objectives]
-        if not all(math.isfinite(value) for value in values):
-            return TrialState.FAIL, None, {"error": ["a metric is not finite"], "not finite": str(metrics)}
-        return TrialState.COMPLETE, values, {"metrics": metrics}
-
-    def _violations(self, attributes: Mapping[str, Any]) -> dict[str, float]:
-        """The violation of each constraint by a trial with these attributes; without metrics, all are violated."""
-        metrics = attributes.get("metrics", {})
-        return {
-            f"{name} {side}": violation
-            for name, bound in self._search.constraints.items()
-            for side, violation in bound.violations(metrics.get(name, math.nan)).items()
-        }
-
     def _ask_extras(self, proposal: FrozenTrial) -> list[PlannedRun]:
         """Asks for the missing extra trials: the proposal's training with other evaluation-only parameters."""
         asked = sum(trial.user_attrs.get("extra_of") == proposal.number for trial in self.study.trials())
-        fixed = self._training_of(proposal.params)
+        fixed = self.proposer.training_of(proposal.params)
         runs: list[PlannedRun] = []
         for _ in range(self._search.evaluations - asked):
             runs += self._begin(self.study.ask("extra", fixed, {"extra_of": proposal.number}))
         return runs
-
-    def _suggestion(self) -> dict[str, Any]:
-        """The parameters of the next proposal; empty if the sampler must draw from the study itself."""
-        history = self._history()
-        if history is None:
-            return {}
-        point = self.study.suggest(history)
-        # A Gaussian process models noise and may propose a point again. Here that would repeat the same training with
-        # the same seeds, which gives no new information.
-        trained = (self._training_of(trial.params) for trial in history)
-        if any(nearly_equal(self._training_of(point), other) for other in trained):
-            return self.study.suggest(history, blindly=True)
-        return point
-
-    def _training_of(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of a point's parameters that need training."""
-        free = evaluation_only(self._search, self._configurations)
-        return {name: value for name, value in point.items() if name not in free}
-
-    def _history(self) -> list[FrozenTrial] | None:
-        """The trials that the sampler sees: of each training its undominated evaluations, or its proposal if none yet.
-
-        All evaluations would mislead a sampler that models densities or a surface: five evaluations of one training
-        look like five good trainings, and it proposes the same again. None for the samplers that need the study
-        itself: the genetic algorithm keeps its generations there, and random sampling needs no history.
-        """
-        if self._search.sampler in ("random", "nsga2"):
-            return None
-        trainings: dict[int, list[FrozenTrial]] = {}
-        for trial in self.study.trials():
-            trainings.setdefault(int(trial.user_attrs.get("extra_of", trial.number)), []).append(trial)
-        return [each for trials in trainings.values() for each in undominated(trials, self.objectives) or trials[:1]]
-
-    # Confirmation
 
     def best(self) -> list[FrozenTrial]:
         """Returns the best trials, sorted by the first objective; with several objectives, the Pareto front."""
         trials = self.study.trials()
         if len(self.objectives) > 1:
             return pareto_front(trials, self.objectives)
-        return best_trainings(trials, self.objectives, self._training_of)
-
-    def _confirm(self) -> Sequence[PlannedRun]:
-        """The confirmation runs of the best trials; none if they were already returned."""
-        if self._search.confirmation is None:
-            return ()
-        candidates = [Candidate(each, self._confirmation_of(each)) for each in chosen(self.best(), self.objectives)]
-        if [candidate.keys for candidate in candidates] == [each.keys for each in self._candidates or ()]:
-            return ()
-        self._candidates = candidates
-        known = self.study.noted(CHOSEN) or []
-        if new := [each.trial.number for each in candidates if each.trial.number not in known]:
-            self.study.note(CHOSEN, known + new)
-        for candidate in candidates:
-            for key in candidate.keys:
-                self._roles[key] = (candidate.trial.number, CONFIRMATION_ROLE)
-        return [run for candidate in candidates for run in candidate.runs]
-
-    def _conclude(self) -> None:
-        """Stores the confirmation's results in the study, once all are there."""
-        candidates = self._candidates or []
-        if not all(candidate.done for candidate in candidates):
-            return
-        found = [confirmed(candidate, self.objectives) for candidate in candidates]
-        if found != self.study.noted(CONFIRMATION):  # the stored one may cover fewer trials or other settings
-            self.study.note(CONFIRMATION, found)
+        return best_trainings(trials, self.objectives, self.proposer.training_of)
 
 
 def search_identity(sweep: SweepConfig, configurations: Configurations) -> dict[str, Any]:
@@ -390,16 +298,3 @@ def search_identity(sweep: SweepConfig, configurations: Configurations) -> dict[
     decisive = {"objectives": sweep.objectives, "seeds": sweep.seeds, "base": configurations.digest}
     decisive["earlier_base"] = configurations.earlier_digest
     return {**sweep.search.identity(), **decisive}
-
-
-def nearly_equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two points are equal up to rounding; a logarithmic range may yield 4.999999999999998 for its end 5."""
-    return one.keys() == other.keys() and all(
-        math.isclose(value, other[name], rel_tol=1e-9) if isinstance(value, float) else value == other[name]
-        for name, value in one.items()
-    )
-
-
-def role(trial: FrozenTrial) -> str:
-    """Returns "proposal" or "extra"; a trial without the attribute is a proposal of a driver killed while asking."""
-    return str(trial.user_attrs.get("role", "proposal"))
