@@ -5,12 +5,10 @@ the runs up to date with the store.
 """
 
 import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ear.errors import UserError
 from ear.run import Run
 from ear.store import Store
 from ear.store.repair import removed_keys
@@ -21,13 +19,9 @@ from sweeps.spec.result_comparison import differs
 from sweeps.spec.runs import PlannedRun, result_of
 from sweeps.spec.tags import (
     CHECKPOINT_TAG,
-    DIGEST,
     HOSTS,
     KEY,
     KIND,
-    LAST_RAN,
-    OBJECTIVE,
-    OBJECTIVES,
     OUTCOME,
     PARAMETERS,
     PARENT,
@@ -35,8 +29,9 @@ from sweeps.spec.tags import (
     STAGES,
     detail,
 )
-from sweeps.tracking.mlflow_client import refuses, search_runs, tracking_uri
-from sweeps.tracking.mlflow_database import artifact_folder, is_database
+from sweeps.tracking.batches import flatten, log_batch, metrics_at
+from sweeps.tracking.mlflow_client import refuses, search_runs
+from sweeps.tracking.parent_run import ParentRun
 from sweeps.tracking.run_artifacts import CONFIG, RunArtifacts
 
 METRICS_PER_CALL = 999  # MLflow's limit is 1000; a multiple of 3 keeps the 3 metrics of a curve's point together
@@ -54,16 +49,8 @@ class MlflowRuns:
         self.identity = identity
         self.store = store
         self.client = client
-        self.experiment = self._experiment(root)
-        self.parent = self._find_parent() or self._create_parent()
-        self.touch()
-        self.client.set_tag(self.parent, OBJECTIVES, json.dumps(identity.objectives))  # earlier versions did not
-        # An axis can be spelled in more than one way, `stages.1` and `stages.-1`: the latest spelling applies.
-        self.client.set_tag(self.parent, PARAMETERS, json.dumps(identity.axes))
-        if identity.source.exists():
-            self.client.log_artifact(self.parent, str(identity.source))
-        self.client.set_tag(self.parent, LAST_RAN, str(time.time_ns() // 1_000_000))
-        self.client.update_run(self.parent, status="RUNNING")
+        self._sweep = ParentRun(identity, root, client)
+        self.experiment, self.parent = self._sweep.experiment, self._sweep.id
         self._runs: dict[str, str] = {}  # run ids; here and below, by evaluation key
         self._points: dict[str, str] = {}  # the values of the axes in MLflow
         self._over: set[str] = set()
@@ -77,52 +64,12 @@ class MlflowRuns:
         for child in self._search(f"tags.`{PARENT}` = '{self.parent}'"):
             self._take_in(child)
 
-    def _experiment(self, root: Path) -> str:
-        experiment = self.client.get_experiment_by_name(self.identity.name)
-        if experiment is None:
-            # Without an explicit location, artifacts would go to the current working directory.
-            artifacts = artifact_folder(root, self.identity.name)
-            return str(
-                self.client.create_experiment(
-                    self.identity.name,
-                    artifacts.as_uri() if is_database(tracking_uri(root)) else None,  # a server chooses
-                    # With this tag MLflow's page opens on runs and curves instead of on traces of language models.
-                    tags={"mlflow.experimentKind": "custom_model_development"},
-                )
-            )
-        if experiment.lifecycle_stage == "deleted":
-            raise UserError(
-                f"The experiment {self.identity.name!r} was deleted in MLflow: restore it there, "
-                f"or give {self.identity.source} another name."
-            )
-        return str(experiment.experiment_id)
-
-    def _search(self, filter_string: str, deleted: bool = False) -> list[Any]:
-        return search_runs(self.client, self.experiment, filter_string, deleted=deleted)
-
-    def _find_parent(self) -> str | None:
-        """The sweep's parent run, if any. A deleted one is restored, since its child runs may still exist."""
-        ours = f"tags.`{DIGEST}` = '{self.identity.digest}'"
-        if found := self._search(ours):
-            return str(found[0].info.run_id)
-        if not (found := self._search(ours, deleted=True)):
-            return None
-        self.client.restore_run(found[0].info.run_id)
-        return str(found[0].info.run_id)
-
-    def _create_parent(self) -> str:
-        tags = {
-            DIGEST: self.identity.digest,
-            KIND: "sweep",
-            PARAMETERS: json.dumps(self.identity.axes),
-            OBJECTIVE: self.identity.objectives[0],
-        }
-        return str(self.client.create_run(self.experiment, run_name=self.identity.name, tags=tags).info.run_id)
-
     def touch(self) -> None:
-        """Rewrites an existing tag and artifact, which shows whether MLflow accepts writes now."""
-        self.client.set_tag(self.parent, KIND, "sweep")
-        self.client.log_dict(self.parent, self.identity.resolved, "sweep.json")
+        """Rewrites what exists, which shows whether MLflow accepts writes now."""
+        self._sweep.touch()
+
+    def _search(self, filter_string: str) -> list[Any]:
+        return search_runs(self.client, self.experiment, filter_string)
 
     def look_up(self, key: str) -> None:
         """Discards what is cached about a run and reads it from MLflow again."""
@@ -205,9 +152,9 @@ class MlflowRuns:
             dict(parameters[start:][:PARAMETERS_PER_CALL]) for start in range(0, len(parameters), PARAMETERS_PER_CALL)
         )
         for some in before:
-            self._log(self._runs[key], params=some)
-        # In one call, MLflow writes parameters before tags.
-        self._log(self._runs[key], params=last, tags={STAGES: json.dumps(run.keys.stages)})
+            log_batch(self.client, self._runs[key], params=some)
+        # The tag marks the run as complete, so it goes with the last parameters.
+        log_batch(self.client, self._runs[key], params=last, tags={STAGES: json.dumps(run.keys.stages)})
         self._half_made.discard(key)
 
     def progress(self, run: PlannedRun, records: Sequence[TrainingRecord], at: int) -> None:
@@ -229,7 +176,7 @@ class MlflowRuns:
             )
         ]
         for start in range(0, len(metrics), METRICS_PER_CALL):
-            self._log(self._runs[key], metrics=metrics[start : start + METRICS_PER_CALL])
+            log_batch(self.client, self._runs[key], metrics=metrics[start : start + METRICS_PER_CALL])
         there |= {record.step for record in fresh}
 
     def _curve(self, key: str) -> set[int]:
@@ -241,7 +188,9 @@ class MlflowRuns:
     def intermediate(self, run: PlannedRun, step: int, value: float, at: int) -> None:
         """Writes an intermediate value of early stopping."""
         if run.keys.evaluation in self._at_work:
-            self._log(self._runs[run.keys.evaluation], metrics=_metrics({"intermediate": value}, step, at))
+            log_batch(
+                self.client, self._runs[run.keys.evaluation], metrics=metrics_at({"intermediate": value}, step, at)
+            )
 
     def finish(self, run: PlannedRun, tags: Mapping[str, str], at: int) -> None:
         """Writes the run's results from the store, which must exist; if already written, restores missing artifacts."""
@@ -287,7 +236,7 @@ class MlflowRuns:
                 **({detail("reference_hash"): evaluation.reference_hash} if evaluation.reference_hash else {}),
             }
             self._artifacts.log_results(run, run_id)
-        self._log(run_id, metrics=_metrics(metrics, outcome.step, at), tags=tags)
+        log_batch(self.client, run_id, metrics=metrics_at(metrics, outcome.step, at), tags=tags)
         self._end(run, "FINISHED")
 
     def _retire_stale(self, run: PlannedRun) -> None:
@@ -343,38 +292,4 @@ class MlflowRuns:
                 if not refuses(error):  # rejected: somebody deleted the run
                     raise
             self._at_work.discard(key)
-        self.client.set_terminated(self.parent, "FINISHED" if complete else "KILLED")
-
-    def _log(
-        self,
-        run_id: str,
-        metrics: Sequence[Any] = (),
-        params: Mapping[str, str] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        from mlflow.entities import Param, RunTag
-
-        self.client.log_batch(
-            run_id,
-            metrics=metrics,
-            params=[Param(key, value) for key, value in (params or {}).items()],
-            tags=[RunTag(key, value) for key, value in (tags or {}).items()],
-        )
-
-
-def _metrics(values: Mapping[str, float], step: int, at: int) -> list[Any]:
-    from mlflow.entities import Metric
-
-    return [Metric(name, value, at, step) for name, value in values.items()]
-
-
-def flatten(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields nested mappings and lists of mappings as dotted names and values: training.stages.0.steps."""
-    if isinstance(values, Mapping):
-        for key, value in values.items():
-            yield from flatten(value, f"{prefix}{key}.")
-    elif isinstance(values, list) and values and isinstance(values[0], Mapping):
-        for index, value in enumerate(values):
-            yield from flatten(value, f"{prefix}{index}.")
-    else:
-        yield prefix.removesuffix("."), values
+        self._sweep.close(complete)
