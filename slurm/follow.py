@@ -52,7 +52,7 @@ def follow(record: JobRecord, console: Console, only: str | None = None, rank: i
     tasks = [only] if only else record.tasks
     logs = {task: Log(record.log(task, rank)) for task in tasks}
     with ExitStack() as stack:
-        tell = stack.enter_context(in_sight(record, console)) if console.is_terminal else Changes(console)
+        tell = stack.enter_context(live_table(record, console)) if console.is_terminal else Changes(console)
         while True:
             states = task_states(tasks)
             tell(states)
@@ -70,7 +70,7 @@ def follow(record: JobRecord, console: Console, only: str | None = None, rank: i
 
 
 @contextmanager
-def in_sight(record: JobRecord, console: Console) -> Iterator[Callable[[States], None]]:
+def live_table(record: JobRecord, console: Console) -> Iterator[Callable[[States], None]]:
     """Keeps a table of states below the printed lines; yields the function that updates it."""
     with Live(console=console, auto_refresh=False) as live:
         yield lambda states: live.update(states_table([record], states, ROWS), refresh=True)
@@ -84,6 +84,7 @@ class Changes:
         self._known: dict[str, str] = {}
 
     def __call__(self, states: States) -> None:
+        """Prints what has changed since the last call."""
         for task, state in states.items():
             told = state.describe() if state.over or state.reason not in ("", "None") else state.state.lower()
             if self._known.get(task) != told:

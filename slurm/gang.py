@@ -17,7 +17,7 @@ from slurm.rendezvous import POLL_SECONDS, Rendezvous, first_address, show_addre
 
 FOLDER, ATTEMPT = "EAR_GANG_FOLDER", "EAR_GANG_ATTEMPT"  # environment variables that the job sets for the driver
 HEAD, OVER = "head", "over"  # topics on the message board
-SECONDS_TO_ARRIVE = 60.0  # how long the driver waits for the second node
+RENDEZVOUS_SECONDS = 60.0  # how long the driver waits for the second node
 REJOIN_SECONDS = 30.0  # before a node whose Ray process died joins the same head again
 
 
@@ -60,7 +60,7 @@ class Gang:
 
     def address(self) -> str:
         """Returns this node's address, as the other nodes reach it."""
-        return first_address(self.allocation, self._board, SECONDS_TO_ARRIVE)
+        return first_address(self.allocation, self._board, RENDEZVOUS_SECONDS)
 
     def announce(self, address: str, token: Path) -> None:
         """Publishes the address of Ray's head and the secret's file."""

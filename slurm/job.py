@@ -42,10 +42,10 @@ Shape = Literal["alone", "gang", "processes"]
 INTERRUPTED = 130  # exit code of a command that saved its work and stopped on request
 PORT = "port"  # topic on the message board
 POLL_SECONDS = 0.2
-SECONDS_FOR_OTHERS = 90.0  # a failed task waits this long before it ends the job, so that a killed one can requeue it
-SECONDS_TO_MEET = 300.0  # for all processes of a training to start
-SECONDS_BEFORE_ANOTHER_LOOK = 300.0  # before a driver with nothing to do is started again
-MARGIN = 10.0  # seconds of the signal's delay that are reserved for the requeue
+REQUEUE_WAIT_SECONDS = 90.0  # a failed task waits this long before it ends the job, so that a killed one can requeue it
+RENDEZVOUS_SECONDS = 300.0  # for all processes of a training to start
+IDLE_RESTART_SECONDS = 300.0  # before a driver with nothing to do is started again
+REQUEUE_MARGIN_SECONDS = 10.0  # seconds of the signal's delay that are reserved for the requeue
 
 
 class EarJob:
@@ -130,7 +130,7 @@ class EarJob:
         if self._command is not None:
             with suppress(ProcessLookupError):
                 self._command.send_signal(signal.SIGTERM)
-            self._wait_for_end(self._command.pid, self.signal_delay - MARGIN)
+            self._wait_for_end(self._command.pid, self.signal_delay - REQUEUE_MARGIN_SECONDS)
         arguments = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         return DelayedSubmission(EarJob(**arguments))
 
@@ -138,8 +138,8 @@ class EarJob:
         """Runs the command, again if its process is killed, and ends the task with its exit code."""
         attempts = Attempts(self.folder / f"attempts-{allocation.job}.json", self.restarts)
         rest = self.folder / f"rest-{allocation.job}"  # written when the driver had nothing to do
-        if (left := SECONDS_BEFORE_ANOTHER_LOOK - seconds_since(rest)) > 0:
-            self._queue_again(left)  # again, since SLURM drops a start time that is set while a job is ending
+        if (left := IDLE_RESTART_SECONDS - seconds_since(rest)) > 0:
+            self._requeue(left)  # again, since SLURM drops a start time that is set while a job is ending
         while True:
             if allocation.rank == 0:
                 attempts.begin(os.environ.get("SLURMD_NODENAME", ""), Progress.of(self.store, self.cache))
@@ -150,21 +150,21 @@ class EarJob:
                 break
             print(f"The command was killed ({signal.Signals(-code).name}).", file=sys.stderr, flush=True)
             if self.shape == "processes":
-                self._queue_again()  # the other processes can neither continue without this one nor reconnect
+                self._requeue()  # the other processes can neither continue without this one nor reconnect
         if code == 0:
             return
         if code == NOTHING_READY:
             print("Nothing is ready for this driver: giving its machine back for a while.", flush=True)
             attempts.forget_last()
             write_text(rest, "")
-            self._queue_again(SECONDS_BEFORE_ANOTHER_LOOK)
+            self._requeue(IDLE_RESTART_SECONDS)
         if code == INTERRUPTED:
             if allocation.rank > 0:
                 self._wait_to_be_ended()  # an exit would end the first task too, which may still be saving
             if is_running(allocation.job):
-                self._queue_again()  # a preemption: SLURM does not requeue a job that exits by itself
+                self._requeue()  # a preemption: SLURM does not requeue a job that exits by itself
         elif self.shape == "processes":
-            time.sleep(SECONDS_FOR_OTHERS)
+            time.sleep(REQUEUE_WAIT_SECONDS)
         sys.exit(code)
 
     def _end_command(self, _number: int, _frame: FrameType | None) -> None:
@@ -174,7 +174,7 @@ class EarJob:
             with suppress(ProcessLookupError):
                 self._command.send_signal(signal.SIGTERM)
 
-    def _queue_again(self, delay: float = 0.0) -> None:
+    def _requeue(self, delay: float = 0.0) -> None:
         """Requeues the job, to start after `delay` seconds at the earliest. Does not return: SLURM ends all tasks."""
         requeue_this_job()
         if delay:
@@ -187,7 +187,7 @@ class EarJob:
         self._command = subprocess.Popen(
             [sys.executable, "-P", "-u", "-m", "ear", *self.arguments],
             env={**os.environ, **code_environment(), SUPERVISED: "1", LAST_STOP: self.last_stop, **environment},
-            preexec_fn=become_a_command,
+            preexec_fn=prepare_command,
         )
         if self._told_to_end:  # SIGTERM arrived before the command started
             self._command.send_signal(signal.SIGTERM)
@@ -199,12 +199,12 @@ class EarJob:
         """The environment variables by which torch.distributed finds the other processes."""
         if allocation.rank == 0:
             board.publish(PORT, free_port())
-        os.environ["MASTER_PORT"] = str(board.wait(PORT, SECONDS_TO_MEET))
+        os.environ["MASTER_PORT"] = str(board.wait(PORT, RENDEZVOUS_SECONDS))
         # CUDA_VISIBLE_DEVICES stays as SLURM set it: its numbers need not start at 0.
         submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         show_address(allocation, board)
         # An address, because a node's name need not resolve.
-        return {"MASTER_ADDR": first_address(allocation, board, SECONDS_TO_MEET)}
+        return {"MASTER_ADDR": first_address(allocation, board, RENDEZVOUS_SECONDS)}
 
     @staticmethod
     def _wait_for_end(pid: int, seconds: float) -> None:
@@ -269,7 +269,7 @@ def is_running(job: str) -> bool:
         return False
 
 
-def become_a_command() -> None:
+def prepare_command() -> None:
     """Prepares the command between fork and exec: it ignores submitit's signal, and exits with its supervisor."""
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     end_with_parent()

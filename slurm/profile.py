@@ -18,7 +18,7 @@ from ear.files.writing import exists
 
 OPTION = re.compile("[a-z][a-z0-9-]+")
 SBATCH_OPTION = re.compile(f"--({OPTION.pattern})")
-OURS = {
+PROFILE_KEYS = {
     **{name: name for name in ("account", "constraint", "exclusive", "nodes", "partition", "qos", "reservation")},
     "array": "drivers",
     "cpus-per-task": "cpus_per_node",
@@ -96,8 +96,8 @@ class Profile(Section):
         for name, value in options.items() if isinstance(options, dict) else ():
             if not OPTION.fullmatch(str(name)):
                 raise ValueError(f"{name}: write an option as its long name without the dashes, e.g. mail-type")
-            if name in OURS:
-                raise ValueError(f"{name} has its own key in a profile: {OURS[name]}")
+            if name in PROFILE_KEYS:
+                raise ValueError(f"{name} has its own key in a profile: {PROFILE_KEYS[name]}")
             if value is False:
                 raise ValueError(f"{name}: remove the option instead of setting it to false")
             if value is None or isinstance(value, list | dict):
@@ -157,7 +157,7 @@ def _refuse_unknown_options(profile: Profile, path: Path) -> None:
         help_text = subprocess.run(["sbatch", "--help"], capture_output=True, text=True, check=True, timeout=30).stdout
     except (OSError, subprocess.SubprocessError):
         return  # the submission reports the problem
-    known = sorted(set(SBATCH_OPTION.findall(help_text)) - set(OURS))
+    known = sorted(set(SBATCH_OPTION.findall(help_text)) - set(PROFILE_KEYS))
     for name in profile.sbatch:
         if known and name not in known:
             near = difflib.get_close_matches(name, known, n=1)

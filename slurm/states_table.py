@@ -22,14 +22,14 @@ def states_table(records: Sequence[JobRecord], states: Mapping[str, TaskState], 
         rows, left_out = rows[:most_rows], [state for _, state in rows[most_rows:]]
     for record, state in rows:
         style = "red" if state.failed else "dim" if state.over else "cyan"
-        table.add_row(state.task, record.name, times_begun(record, state.task), state.describe(), style=style)
+        table.add_row(state.task, record.name, start_count(record, state.task), state.describe(), style=style)
     if left_out:
         counts = Counter(state.state.lower() for state in left_out)
         table.add_row(f"{len(left_out)} more", "", "", ", ".join(f"{count} {word}" for word, count in counts.items()))
     return table
 
 
-def times_begun(record: JobRecord, task: str) -> str:
+def start_count(record: JobRecord, task: str) -> str:
     """Returns how often a task was started; empty if unknown."""
     try:
         return str(len(Attempts(record.folder / f"attempts-{task}.json", 0).all()))

@@ -38,7 +38,7 @@ elif [ -e "$pickle.save_tmp" ]; then mv "$pickle.save_tmp" "$pickle"; fi"""
 
 # EAR's own exit codes pass. Others come from srun when it lost a task, which was killed by the system or with its
 # machine; SLURM notices that later than srun. 255 is submitit's code after it has requeued the job.
-QUEUE_AGAIN = """\
+REQUEUE = """\
 code=$?
 case $code in 0|1|2|75|130|255) exit $code;; esac
 echo "A task was killed or lost (srun: exit code $code). The job is requeued."
@@ -184,7 +184,7 @@ class Submission:
             "array_parallelism": parallelism,
             "stderr_to_stdout": True,
             "setup": [*profile.setup, HEAL.format(folder=shlex.quote(str(self.folder)))],
-            "teardown": [QUEUE_AGAIN],
+            "teardown": [REQUEUE],
             # srun does not inherit sbatch's CPU count; one failing task ends all.
             "srun_args": [f"--cpus-per-task={cpus}", "--kill-on-bad-exit=1"],
             "additional_parameters": {

@@ -91,6 +91,7 @@ class ReportListener(Stopper):
         self._handler = handler
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Passes on a report; returns whether the trial must stop."""
         return self._handler.report(trial_id, Report.from_result(result))
 
     def stop_all(self) -> bool:

@@ -123,7 +123,7 @@ class Search:
             for trial in [each for each in self._open.values() if any(key == r.keys.evaluation for r in each.runs)]:
                 trial.results[key] = result
                 if result.state in ("pruned", "failed"):
-                    self.study.note_end(trial.number, key, result.state, result.traceback)
+                    self.study.record_end(trial.number, key, result.state, result.traceback)
                 more += self._advance(trial)
             for trial in list(self._measuring.values()):
                 if any(key == each.keys.evaluation for each in trial.runs):
@@ -169,7 +169,7 @@ class Search:
         """Leaves unfinished trials to the next driver."""
         with self.study.locked():
             for number in self._open:
-                self.study.lay_down(number)
+                self.study.suspend(number)
             self._open.clear()
 
     # Trials
@@ -186,7 +186,7 @@ class Search:
             if trial.number in self._seen:
                 continue
             if trial.state in UNFINISHED:
-                runs += self._begin(self.study.take_up(trial))
+                runs += self._begin(self.study.resume(trial))
             else:
                 runs += self._ended(trial)
         return runs + self._measured_again()

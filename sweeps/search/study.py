@@ -109,7 +109,7 @@ class Study:
         draw(self._search, trial)
         return self.trial(number)
 
-    def take_up(self, trial: FrozenTrial) -> FrozenTrial:
+    def resume(self, trial: FrozenTrial) -> FrozenTrial:
         """Resumes an unfinished trial with its parameters. Call it with the study locked."""
         if trial.state is TrialState.WAITING:
             self._storage.set_trial_state_values(storage_id(trial), TrialState.RUNNING)
@@ -118,7 +118,7 @@ class Study:
         draw(self._search, optuna.Trial(self._study, storage_id(trial)))
         return self.trial(trial.number)
 
-    def lay_down(self, number: int) -> None:
+    def suspend(self, number: int) -> None:
         """Marks an unfinished trial as WAITING, for the next driver or another Optuna program."""
         trial = self.trial(number)
         if trial.state is TrialState.RUNNING:
@@ -133,7 +133,7 @@ class Study:
             self._storage.set_trial_intermediate_value(storage_id(trial), step, value)
         return self._study.pruner.prune(self._study, self.trial(number))
 
-    def note_end(self, number: int, key: str, state: str, traceback: str) -> None:
+    def record_end(self, number: int, key: str, state: str, traceback: str) -> None:
         """Records for other drivers that a run of an unfinished trial ended without a result.
 
         Call it with the study locked.

@@ -13,8 +13,11 @@ from sweeps.spec.configurations import Configurations
 from sweeps.spec.runs import PlannedRun
 from sweeps.spec.schema import SweepConfig
 
-ELSEWHERE = {"seed": "list it under `seeds`", "execution.threads": "`resources.cpus` says how many a trial has"}
-MEASURES = ("extractor", "reference")  # fields of `evaluation` that change what a metric of the same name means
+SET_ELSEWHERE = {"seed": "list it under `seeds`", "execution.threads": "`resources.cpus` says how many a trial has"}
+MEASUREMENT_FIELDS = (
+    "extractor",
+    "reference",
+)  # fields of `evaluation` that change what a metric of the same name means
 
 
 def refuse_overlaps(sweep: SweepConfig, base: RunConfig, path: Path) -> None:
@@ -37,8 +40,8 @@ def refuse_overlaps(sweep: SweepConfig, base: RunConfig, path: Path) -> None:
                     f"{path}: {where}: {inner} is part of {outer}, so one overwrites the other; remove one of them."
                 )
     for parameter in sweep.set:
-        if parameter in ELSEWHERE:
-            raise UserError(f"{path}: set: {parameter} has no effect here: {ELSEWHERE[parameter]}.")
+        if parameter in SET_ELSEWHERE:
+            raise UserError(f"{path}: set: {parameter} has no effect here: {SET_ELSEWHERE[parameter]}.")
         for axis in () if sweep.search else axes:
             if _lies_in(parameter, axis, base):
                 raise UserError(f"{path}: set: the axis {axis} replaces {parameter} in all runs; remove it from `set`.")
@@ -104,7 +107,7 @@ def refuse_measures(runs: Iterable[PlannedRun], axes: Iterable[str], path: Path)
         UserError: an axis varies the reference or the extractor.
     """
     evaluations = [run.config.evaluation for run in runs]
-    for field in MEASURES:
+    for field in MEASUREMENT_FIELDS:
         if len({getattr(evaluation, field) for evaluation in evaluations}) > 1:
             axis = next(each for each in axes if each in ("evaluation", f"evaluation.{field}"))
             raise UserError(

@@ -16,13 +16,13 @@ TAKEN = frozenset((*get_args(MetricName), "seed", "trial"))
 MOST_DIGITS = 12  # characters of a number that somebody typed; drawn numbers are longer
 
 # ROOT/NAME is a sweep's folder. EAR and MLflow create these folders beside it, and MLflow has an experiment Default.
-PROGRAMS_OWN = frozenset(("store", "slurm", "mlartifacts", "mlruns", "default"))
+RESERVED_NAMES = frozenset(("store", "slurm", "mlartifacts", "mlruns", "default"))
 DATABASE = "mlflow.db"  # prefix of sqlite's and the lock's files: mlflow.db-wal, mlflow.db.lock
 
 
 def is_reserved(name: str) -> bool:
     """Whether a sweep can't have this name. Ignores case, as some file systems and databases do."""
-    return name.casefold() in PROGRAMS_OWN or name.casefold().startswith(DATABASE)
+    return name.casefold() in RESERVED_NAMES or name.casefold().startswith(DATABASE)
 
 
 def short_names(parameters: Iterable[str]) -> dict[str, str]:

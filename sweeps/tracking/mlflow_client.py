@@ -177,10 +177,10 @@ def tracking_errors(root: Path) -> Iterator[None]:
             raise DatabaseLockedError(
                 f"MLflow's database {shown(tracking_uri(root))} is locked by another program. Stop it, or wait for it."
             ) from error
-        raise UserError(in_words(root, error)) from error
+        raise UserError(describe_error(root, error)) from error
 
 
-def in_words(root: Path, error: Exception) -> str:
+def describe_error(root: Path, error: Exception) -> str:
     """Describes an error of the tracking server or database, and how to fix it."""
     reason, given = in_a_line(error), given_uri()
     otherwise = f"unset that variable to track in {root / 'mlflow.db'}"

@@ -53,12 +53,12 @@ class MlflowRuns:
         self.experiment, self.parent = self._sweep.experiment, self._sweep.id
         self._runs: dict[str, str] = {}  # run ids; here and below, by evaluation key
         self._points: dict[str, str] = {}  # the values of the axes in MLflow
-        self._over: set[str] = set()
+        self._ended: set[str] = set()
         self._removed = removed_keys(store)  # keys whose metrics in MLflow may come from damaged results
         self._shown: dict[str, tuple[str, Mapping[str, float]]] = {}  # outcome and metrics in MLflow of such runs
         self._pruned: set[str] = set()
-        self._at_work: set[str] = set()
-        self._half_made: set[str] = set()
+        self._running: set[str] = set()
+        self._incomplete: set[str] = set()
         self._curves: dict[str, set[int]] = {}  # steps in MLflow, of running runs
         self._artifacts = RunArtifacts(store, client, root / identity.name / "logs")
         for child in self._search(f"tags.`{PARENT}` = '{self.parent}'"):
@@ -75,7 +75,7 @@ class MlflowRuns:
         """Discards what is cached about a run and reads it from MLflow again."""
         self._runs.pop(key, None)
         self._curves.pop(key, None)
-        for remembered in (self._over, self._pruned, self._at_work, self._half_made):
+        for remembered in (self._ended, self._pruned, self._running, self._incomplete):
             remembered.discard(key)
         for run in self._search(f"tags.`{PARENT}` = '{self.parent}' and tags.`{KEY}` = '{key}'"):
             self._take_in(run)
@@ -86,30 +86,30 @@ class MlflowRuns:
         self._points[tags[KEY]] = tags[PARAMETERS]
         self._artifacts.found(tags[KEY], run)
         if run.info.status == "FINISHED" and tags.get(OUTCOME) in ("finished", "diverged"):
-            self._over.add(tags[KEY])
+            self._ended.add(tags[KEY])
             # A diverged run has no evaluation that could have been removed, only stages.
             if self._removed & {tags[KEY], *json.loads(tags.get(STAGES, "[]"))}:
                 self._shown[tags[KEY]] = (tags[OUTCOME], run.data.metrics)
         if run.info.status == "FINISHED" and tags.get(OUTCOME) == "pruned":
             self._pruned.add(tags[KEY])
         if run.info.status == "RUNNING":
-            self._at_work.add(tags[KEY])
+            self._running.add(tags[KEY])
         if STAGES not in tags:
-            self._half_made.add(tags[KEY])
+            self._incomplete.add(tags[KEY])
 
     def begin(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
         """Creates the run in MLflow with its parameters, if needed, and marks it as RUNNING."""
         key = run.keys.evaluation
         self._correct(run)
-        if key in self._over:
+        if key in self._ended:
             return
         if key not in self._runs:
             self._create(run, tags)
-        if key in self._half_made:
+        if key in self._incomplete:
             self._describe(run)
-        if key not in self._at_work:
+        if key not in self._running:
             self.client.update_run(self._runs[key], status="RUNNING")
-            self._at_work.add(key)
+            self._running.add(key)
 
     def _create(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
         key = run.keys.evaluation
@@ -128,8 +128,8 @@ class MlflowRuns:
         self._runs[key] = str(created.info.run_id)
         self._points[key] = json.dumps(run.parameters)
         self._curves[key] = set()
-        self._at_work.add(key)
-        self._half_made.add(key)
+        self._running.add(key)
+        self._incomplete.add(key)
 
     def _correct(self, run: PlannedRun) -> None:
         """Updates an existing run's axes to their current names and values.
@@ -155,14 +155,14 @@ class MlflowRuns:
             log_batch(self.client, self._runs[key], params=some)
         # The tag marks the run as complete, so it goes with the last parameters.
         log_batch(self.client, self._runs[key], params=last, tags={STAGES: json.dumps(run.keys.stages)})
-        self._half_made.discard(key)
+        self._incomplete.discard(key)
 
     def progress(self, run: PlannedRun, records: Sequence[TrainingRecord], at: int) -> None:
         """Writes new points of the training curve; skips those that MLflow already has."""
         from mlflow.entities import Metric
 
         key = run.keys.evaluation
-        if key not in self._at_work:
+        if key not in self._running:
             return
         there = self._curve(key)
         fresh = [record for record in records if record.step not in there]
@@ -187,7 +187,7 @@ class MlflowRuns:
 
     def intermediate(self, run: PlannedRun, step: int, value: float, at: int) -> None:
         """Writes an intermediate value of early stopping."""
-        if run.keys.evaluation in self._at_work:
+        if run.keys.evaluation in self._running:
             log_batch(
                 self.client, self._runs[run.keys.evaluation], metrics=metrics_at({"intermediate": value}, step, at)
             )
@@ -196,7 +196,7 @@ class MlflowRuns:
         """Writes the run's results from the store, which must exist; if already written, restores missing artifacts."""
         self._correct(run)
         self._retire_stale(run)
-        if run.keys.evaluation in self._over:
+        if run.keys.evaluation in self._ended:
             self._artifacts.restore(run, self._runs[run.keys.evaluation])
             return
         self.begin(run, tags)
@@ -278,18 +278,18 @@ class MlflowRuns:
         key = run.keys.evaluation
         self._artifacts.log_logs(run, self._runs[key])
         self.client.set_terminated(self._runs[key], status)
-        self._at_work.discard(key)
+        self._running.discard(key)
         self._curves.pop(key, None)
         if status == "FINISHED":
-            self._over.add(key)
+            self._ended.add(key)
 
     def close(self, complete: bool) -> None:
         """Ends all RUNNING runs when the driver ends. `complete` says whether every run has its result."""
-        for key in sorted(self._at_work):
+        for key in sorted(self._running):
             try:
                 self.client.set_terminated(self._runs[key], "KILLED")
             except Exception as error:
                 if not refuses(error):  # rejected: somebody deleted the run
                     raise
-            self._at_work.discard(key)
+            self._running.discard(key)
         self._sweep.close(complete)

@@ -33,9 +33,9 @@ from sweeps.tracking.mlflow_client import (
 from sweeps.tracking.mlflow_runs import MlflowRuns
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between two tries
-TRIES_WHEN_ANSWERING = 3  # tries of a write that fails although MLflow accepts others
+MAX_REJECTIONS = 3  # tries of a write that fails although MLflow accepts others
 MAX_IDLE_SECONDS = 30.0  # at the end, without a successful write, before giving up
-PATIENCE_WITH_LOCKS = 150.0  # likewise while another program locks the database, since locks end
+MAX_LOCKED_SECONDS = 150.0  # likewise while another program locks the database, since locks end
 RETRY_SECONDS = 2.0  # between two tries to become the writer
 
 
@@ -126,7 +126,7 @@ class Tracker:
         self._closing.set()
         while self._thread.is_alive() and not self._give_up.is_set():
             self._thread.join(0.2)
-            if time.monotonic() - max(self._moved, closing) > (PATIENCE_WITH_LOCKS if self._locked else patience):
+            if time.monotonic() - max(self._moved, closing) > (MAX_LOCKED_SECONDS if self._locked else patience):
                 self._give_up.set()  # not joined: the thread may hang in a call to MLflow
         if self._give_up.is_set() and not self._all_written:
             warnings.warn(
@@ -196,7 +196,7 @@ class Tracker:
                 self._locked = is_locked(error)
                 if self._is_at_fault(error):
                     refusals += 1
-                    if refusals == TRIES_WHEN_ANSWERING:
+                    if refusals == MAX_REJECTIONS:
                         self._moved = time.monotonic()
                         self._warn(error)
                         return False

@@ -37,7 +37,7 @@ from sweeps.trial.messages import TaskRequest
 READY = "ready"  # a helper's only output on stdout: its imports are done
 POLL_SECONDS = 1.0  # between two checks that the helpers live
 CHECKS_BEFORE_EXIT = 10  # checks that find a helper dead before the trial kills itself
-SECONDS_TO_DIE = 1.0  # from the loss of a process's connections to its exit
+EXIT_SECONDS = 1.0  # from the loss of a process's connections to its exit
 
 
 class TrialProcesses:
@@ -65,7 +65,7 @@ class TrialProcesses:
             self._tell(words)
             yield
         except BaseException as error:
-            lost = self._lost(SECONDS_TO_DIE) if isinstance(error, RuntimeError | OSError) else None
+            lost = self._lost(EXIT_SECONDS) if isinstance(error, RuntimeError | OSError) else None
             self.end()
             if lost is not None:
                 raise RuntimeError(lost) from error

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterable
 
-SECONDS_TO_END = 10.0  # before a server that was asked to exit is killed
+TERMINATE_SECONDS = 10.0  # before a server that was asked to exit is killed
 # Every request is checked (page_access); one process with several threads; no control socket.
 GUNICORN = [
     "--config",
@@ -113,15 +113,17 @@ def mlflow_server(tracking_uri: str, port: int) -> Server:
     return Server(
         command,
         {
-            "MLFLOW_BACKEND_STORE_URI": anywhere(tracking_uri),  # may contain a password
-            "MLFLOW_ARTIFACTS_DESTINATION": anywhere(os.environ.get("MLFLOW_ARTIFACTS_DESTINATION") or "mlartifacts"),
+            "MLFLOW_BACKEND_STORE_URI": absolute_address(tracking_uri),  # may contain a password
+            "MLFLOW_ARTIFACTS_DESTINATION": absolute_address(
+                os.environ.get("MLFLOW_ARTIFACTS_DESTINATION") or "mlartifacts"
+            ),
             "MLFLOW_SERVER_ALLOWED_HOSTS": "127.0.0.1,127.0.0.1:*,localhost,localhost:*",
             "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
         },
     )
 
 
-def anywhere(address: str) -> str:
+def absolute_address(address: str) -> str:
     """Returns the address of a database or folder with an absolute path, independent of the working directory."""
     from sweeps.tracking.mlflow_database import sqlite_file
 
@@ -197,7 +199,7 @@ def end(processes: "Iterable[subprocess.Popen[bytes]]") -> None:
     try:
         for process in processes:
             with suppress(subprocess.TimeoutExpired):
-                process.wait(SECONDS_TO_END)
+                process.wait(TERMINATE_SECONDS)
     finally:  # Ctrl-C again
         for process in processes:
             with suppress(ProcessLookupError):

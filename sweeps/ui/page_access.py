@@ -43,6 +43,7 @@ class Guarded:
         self._token = token
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Serves a request, or refuses it."""
         if refusal := refuse_foreign(environ):
             return answer(start_response, "403 Forbidden", refusal)
         if environ["REQUEST_METHOD"] == "GET" and self._is_token(given_in_link(environ)):

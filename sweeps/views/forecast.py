@@ -18,7 +18,7 @@ from ear.store import Store
 from sweeps.spec.stage_tree import TrainingNode
 
 CPU_FLOPS = 4e10  # FLOP/s per thread, measured on digits in float32; a guess for other models
-RESULTS_LOOKED_AT = 12  # newest results of each kind
+NEWEST_RESULTS = 12  # newest results of each kind
 EVALUATION_BYTES = 300_000  # sample sheets and metrics of one evaluation
 COPIES_IN_A_CHECKPOINT = 4 / 5  # checkpoint size / training memory of the weights: gradients are not saved
 
@@ -57,7 +57,7 @@ def _measured(store: Store, execution: ExecutionConfig) -> Iterator[tuple[str, f
     looked = {"training": 0, "evaluation": 0}
     for entry in newest_entries(store):
         kind = str(entry["kind"])
-        if looked.get(kind, RESULTS_LOOKED_AT) >= RESULTS_LOOKED_AT:
+        if looked.get(kind, NEWEST_RESULTS) >= NEWEST_RESULTS:
             continue
         if any(entry["provenance"].get(name) != here[name] for name in ("processor", "accelerator")):
             continue
@@ -89,7 +89,7 @@ def newest_entries(store: Store) -> list[dict[str, Any]]:
             found.append((path.stat().st_mtime, path))
         except OSError:
             continue
-    newest = sorted(found, reverse=True)[: 4 * RESULTS_LOOKED_AT]
+    newest = sorted(found, reverse=True)[: 4 * NEWEST_RESULTS]
     entries = []
     for _, path in newest:
         with suppress(OSError, ValueError):  # damaged, which `ear store verify` reports

@@ -163,7 +163,7 @@ def render_tree(plan: Plan, tree: StageTree, done: set[str]) -> Tree:
         left -= 1
         apart = [p for p, r in reaches.items() if r.needs_training and r.stage == node.stage]
         run = next(iter(node.evaluations.values()), None) or next(run for run in runs_of(tree, node))
-        words = [said(run, parameter) for parameter in apart]
+        words = [format_parameter(run, parameter) for parameter in apart]
         if node.stage == 0 and len(plan.sweep.seeds) > 1:
             words.append(f"seed {run.seed}")
         stages = len(node.config.training.stages)
@@ -198,7 +198,7 @@ def evaluations_line(node: TrainingNode, parameters: list[str], done: set[str]) 
     if not parameters:
         return Text("evaluated", "green") if finished else Text("1 evaluation")
     values = [
-        ", ".join(said(run, parameter) for parameter in parameters)
+        ", ".join(format_parameter(run, parameter) for parameter in parameters)
         for run in list(node.evaluations.values())[:VALUES_SHOWN]
     ]
     more = f"; and {count - VALUES_SHOWN} more" if count > VALUES_SHOWN else ""
@@ -206,7 +206,7 @@ def evaluations_line(node: TrainingNode, parameters: list[str], done: set[str]) 
     return Text(f"{count} evaluation{'s' if count > 1 else ''}: {'; '.join(values)}{more}").append(there, "green")
 
 
-def said(run: PlannedRun, parameter: str) -> str:
+def format_parameter(run: PlannedRun, parameter: str) -> str:
     """Formats a parameter of a run: `train_temperature 0.99`."""
     return f"{run.names[parameter]} {shown(run.parameters[parameter])}"
 
