@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import submitit
+from faked import FakedSlurm, fake_slurm
 
 from slurm.submitit_private import requeue_this_job, script_text
-from tests.slurm.faked import FakedSlurm, fake_slurm
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ STATISTICS = "statistics.npz"
 REFUSED = {
     "stopping what is better when higher": (
         text(more="  early_stopping: {every: 100}\n", top="metric: {name: recall, mode: max}"),
-        "the objective must be fid or fid_null, not recall",
+        "needs an objective that is better when lower: fid or fid_null, not recall",
     ),
     "no valid point": (
         text(
