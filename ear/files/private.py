@@ -71,7 +71,7 @@ def _keep_from_others(folder: Path) -> str | None:
             return None
         return f"it is {stat.filemode(status.st_mode)}, of user {status.st_uid}"
     except OSError as error:
-        return error.strerror or str(error)
+        return str(error.strerror or error)
 
 
 def keep_names(folder: Path) -> None:

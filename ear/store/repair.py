@@ -88,10 +88,9 @@ def _has_entry(store: Store, key: str) -> bool:
 def _set_aside(store: Store, key: str, names: Iterable[str] = ("",)) -> Path:
     """Moves files of a result's folder, or all of it, out of the store's way; returns where to."""
     aside = store.aside(key)
-    aside.mkdir()  # new: what is old already, `gc` deletes at once
     for name in names:
         target = aside / (name or key)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)  # new, so that `gc` keeps them for now
         with suppress(FileNotFoundError):
             (store.path(key) / name).rename(target)
     return aside

@@ -8,10 +8,11 @@ import json
 import warnings
 from collections.abc import Mapping
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError, create_model
+from pydantic import ConfigDict, ValidationError, create_model
 
 from ear.config import RunConfig, config_hash
 from ear.config.hashing import digest
@@ -21,6 +22,19 @@ from ear.errors import UserError
 from sweeps.spec.naming import plain, short_names
 from sweeps.spec.runs import PlannedRun
 from sweeps.spec.schema import SweepConfig
+
+
+class _Part(Section):
+    """The base of models that are created at run time: keeps pydantic from searching source files for docstrings."""
+
+    model_config = ConfigDict(use_attribute_docstrings=False)
+
+
+@cache
+def _model_of(section: str) -> type[Section]:
+    """A model with this section of a configuration alone."""
+    field = RunConfig.model_fields[section]
+    return create_model("Part", __base__=_Part, **{section: (field.annotation, field)})  # type: ignore[call-overload, no-any-return]
 
 
 class Configurations:
@@ -100,12 +114,10 @@ class Configurations:
         return self._sections[key]
 
     def _validate_section(self, name: str, values: dict[str, Any], source: str) -> Any:
-        field = RunConfig.model_fields.get(name)
-        if field is None:  # the schema's error lists the valid names
+        if name not in RunConfig.model_fields:  # the schema's error lists the valid names
             validate(RunConfig, {**self._values, **values}, source=source)
             raise AssertionError(name)
-        part: Any = create_model("Part", __base__=Section, **{name: (field.annotation, field)})  # type: ignore[call-overload]
-        return getattr(validate(part, values, source=source), name)
+        return getattr(validate(_model_of(name), values, source=source), name)
 
     def _explain(self, parameters: Mapping[str, Any], seed: int) -> RunConfig:
         """Validates a point from its plain values, to get the error message."""

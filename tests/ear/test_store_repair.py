@@ -17,7 +17,7 @@ from ear.files.writing import write_text
 from ear.process.provenance import provenance
 from ear.store import Store
 from ear.store.collect import find_garbage
-from ear.store.repair import removed_keys, repair
+from ear.store.repair import REMOVED, lost_seconds, removed_keys, repair
 from ear.store.verify import verify
 
 NOBODY = 65534
@@ -47,16 +47,16 @@ def test_what_rests_on_a_damaged_result_is_named_and_removed_with_it(store: Stor
 
 
 @pytest.mark.parametrize(
-    ("change", "resting"),
+    ("change", "resting", "aside"),
     [
-        (lambda folder: (folder / "entry.json").write_text("{"), [B]),
-        (lambda folder: (folder / "value").unlink(), []),  # from what is gone nothing was computed
-        (lambda folder: flip(folder / "config.yaml"), []),  # nor from what nobody reads
-        (lambda folder: (folder / ".DS_Store").touch(), []),
+        (lambda folder: (folder / "entry.json").write_text("{"), [B], {"entry.json", "value", "config.yaml"}),
+        (lambda folder: (folder / "value").unlink(), [], set()),  # from what is gone nothing was computed
+        (lambda folder: flip(folder / "config.yaml"), [], set()),  # nor from what nobody reads
+        (lambda folder: [(folder / name).touch() for name in (".DS_Store", "._value")], [], {".DS_Store", "._value"}),
     ],
 )
 def test_damage_that_nothing_was_computed_from_costs_no_more_than_itself(
-    change: Callable[[Path], object], resting: list[str], store: Store
+    change: Callable[[Path], object], resting: list[str], aside: set[str], store: Store
 ) -> None:
     publish(store, A, **{"value": "1", "config.yaml": "seed: 1"})
     publish(store, B, (A,))
@@ -66,9 +66,39 @@ def test_damage_that_nothing_was_computed_from_costs_no_more_than_itself(
     moved = repair(store, verdict)
     assert store.published() == ({A} if verdict.strays else set()) | ({B} if not resting else set())
     assert verify(store).faults == verify(store).strays == {}
-    left = {path.name for folder in moved for path in folder.rglob("*") if path.is_file()}
-    assert left in (set(), {".DS_Store"}, {"entry.json", "value", "config.yaml"})
-    assert (".DS_Store" in left) is bool(verdict.strays)
+    assert {path.name for folder in moved for path in folder.rglob("*") if path.is_file()} == aside
+    assert (store.folder / REMOVED).exists() is bool(verdict.faults)
+
+
+def test_what_the_removed_results_took_to_compute(store: Store) -> None:
+    """A later stage's entry counts from the start of its training."""
+
+    def fill(folder: Path) -> None:
+        write_text(folder / "evaluation.json", json.dumps({"seconds": 60.0}))
+
+    store.publish(A, "training", fill, {"seconds": 3600.0})
+    store.publish(B, "training", fill, {"seconds": 5400.0}, (A,))
+    store.publish(C, "evaluation", fill, {}, (B,))
+    store.publish(D, "reference", fill, {"seconds": 1.0})
+    assert [lost_seconds(store, [key]) for key in (A, B, C, D)] == [3600.0, 1800.0, 60.0, 0.0]
+    (store.path(C) / "evaluation.json").unlink()
+    (store.path(A) / "entry.json").write_text("{")
+    assert lost_seconds(store, [C, A]) == 0.0  # as far as they tell
+    assert lost_seconds(store, []) == 0.0
+
+
+def test_a_damaged_list_of_removed_results_is_named(store: Store) -> None:
+    (store.folder / REMOVED).write_text("[")
+    with pytest.raises(UserError, match=r"\.removed\.json is damaged .*restore it"):
+        removed_keys(store)
+
+
+def test_unfinished_training_from_damage_is_removed(store: Store) -> None:
+    store.workspace(A).mkdir()
+    verdict = verify(store)
+    verdict.unfinished = {A: [B]}  # as `tests/ear/test_unfinished_stages.py` shows
+    repair(store, verdict)
+    assert not store.workspace(A).exists()
 
 
 def test_what_rests_on_damage_goes_though_a_stray_file_lies_in_it(store: Store) -> None:

@@ -44,7 +44,7 @@ class Driver:
 
     plan: Plan
     scheduler: Scheduler
-    driver: RunningDriver
+    state: RunningDriver
     handler: EventHandler
 
 
@@ -60,10 +60,10 @@ def begun(root: Path, retries: int = 0) -> Iterator[Driver]:
     tracker.close(complete=False)
 
 
-def trial_of(order: str) -> StageTrial:
+def trial_of(request: str) -> StageTrial:
     """In this process, without Ray."""
     trial: StageTrial = object.__new__(StageTrial)
-    trial._begin({"request": order})
+    trial._begin({"request": request})
     return trial
 
 
@@ -71,9 +71,9 @@ def test_other_code_makes_nothing_and_stops_the_sweep(root: Path, monkeypatch: p
     with begun(root, retries=5) as driver:
         task = driver.handler.next("trial")
         assert task is not None
-        order = task_request(task, root, root / "log", driver.driver.stopping, 1, None).dumps()
+        request = task_request(task, root, root / "log", driver.state.stopping, 1, None).dumps()
         monkeypatch.setattr("ear.process.code.code_digest", lambda: "another")
-        report = Report.from_result(trial_of(order).step())
+        report = Report.from_result(trial_of(request).step())
         assert (report.state, report.fault) == ("failed", "code")
         assert driver.handler.report("trial", report)
         assert (driver.handler.stop_reason or "").startswith("The code in ")
@@ -89,7 +89,7 @@ def test_a_process_that_could_not_begin_is_not_called_killed(root: Path) -> None
             driver.handler.lost(trial, reason)
             driver.handler.ended(trial)
         unborn, killed = sorted(
-            (failure.last_lines for failure in driver.driver.folder.failures()), key=len, reverse=True
+            (failure.last_lines for failure in driver.state.folder.failures()), key=len, reverse=True
         )
     assert unborn[-2].startswith("ModuleNotFoundError")
     assert unborn[-1] == "The trial's process could not start, see above."
@@ -112,7 +112,7 @@ def test_a_ray_that_does_not_start_is_started_again_a_few_times(
     monkeypatch.setattr(runner, "_run_rounds", lambda *_: True)
     with begun(root) as driver, warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        at_work = runner._run_on_ray(driver.plan, root, driver.handler, driver.driver, 1)
+        at_work = runner._run_on_ray(driver.plan, root, driver.handler, driver.state, 1)
         assert (driver.handler.stop_reason or "at work") == ends
         assert at_work == (ends == "at work")
     assert len(told) == 3
@@ -150,8 +150,8 @@ def test_a_full_disk_ends_the_sweep_and_fails_no_run(root: Path, monkeypatch: py
     with begun(root) as driver:
         task = driver.handler.next("trial")
         assert task is not None
-        order = task_request(task, root, root / "log", driver.driver.stopping, 1, None).dumps()
-        trial = trial_of(order)
+        request = task_request(task, root, root / "log", driver.state.stopping, 1, None).dumps()
+        trial = trial_of(request)
         trial._processes = TrialProcesses(1)
         assert driver.handler.report("trial", Report.from_result(trial.step()))
         reason = "results can't be written (OSError: [Errno 28] No space left on device)"
