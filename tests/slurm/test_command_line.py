@@ -102,13 +102,13 @@ def test_no_command_that_submits_loads_ray_or_starts_any() -> None:
         ("sweep run tiny.yaml --slurm nowhere", "There is no profile 'nowhere'"),
         ("sweep run missing.yaml --slurm mine.yaml", "missing.yaml can't be read"),
         ("sweep run wide.yaml --slurm mine.yaml", "a node of the profile mine.yaml has 1 and 0"),
-        ("sweep run gpu.yaml --slurm half.yaml", "a trial is to have 1 CPUs and 2 GPUs"),
+        ("sweep run gpu.yaml --slurm half.yaml", "a trial needs 1 CPUs and 2 GPUs"),
         ("sweep run twins.yaml --slurm mine.yaml", "are the same run"),
         ("sweep run tiny.yaml --slurm mine.yaml --root newer", "was written by a newer version"),
         ("train digits --set scoring.alpha=-1 --slurm mine.yaml", "scoring.energy.alpha|scoring.alpha"),
         ("evaluate nowhere --slurm mine.yaml", "There is no checkpoint nowhere"),
-        ("encode digits --slurm mine.yaml", "needs no cache"),
-        ("train digits --dry-run", "belong to --slurm"),
+        ("encode digits --slurm mine.yaml", "only image_folder data needs encoding"),
+        ("train digits --dry-run", "need --slurm"),
         ("slurm cancel 7", "No job 7 was submitted"),
     ],
 )
@@ -140,6 +140,6 @@ def test_what_only_the_nodes_see_is_left_to_them(tmp_path: Path) -> None:
         "resources: {gpus: 1}\nspace: {scoring.alpha: [1.0, 1.5]}\n"
     )
     dry = ear("sweep", "run", "there.yaml", "--slurm", "mine.yaml", "--dry-run")
-    assert "mine.yaml asks for no GPUs, but a trial is to have 1" in dry.stderr
+    assert "mine.yaml requests no GPUs, but a trial needs 1" in dry.stderr
     assert not (tmp_path / "runs").exists()
     ear("sweep", "run", "there.yaml", "--slurm", "mine.yaml")

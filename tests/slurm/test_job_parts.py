@@ -19,9 +19,10 @@ from ear.training.checkpoint import CheckpointHeader, save_checkpoint
 from slurm.allocation import Allocation
 from slurm.attempts import Attempts, FruitlessError
 from slurm.job import EarJob, make_scratch, seconds_since
+from slurm.ports import PORTS, free_port
 from slurm.progress import Progress
 from slurm.ray_node import own_address
-from slurm.rendezvous import PORTS, Rendezvous, free_port
+from slurm.rendezvous import Rendezvous
 from slurm.stopping import is_another, last_stop, request_stop
 
 TASK = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "1", "SLURM_CPUS_ON_NODE": "4"}
@@ -144,7 +145,7 @@ def test_scratch_that_can_t_be_had_is_named(tmp_path: Path, environment: pytest.
     with pytest.raises(UserError, match=r"\$LOCAL/a, names a variable that is not set"):
         make_scratch("$LOCAL/a")
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="can't be made"):
+    with pytest.raises(UserError, match="can't be created"):
         make_scratch(str(tmp_path / "file" / "a"))
 
 

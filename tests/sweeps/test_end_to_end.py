@@ -84,7 +84,7 @@ def test_the_same_command_again_trains_nothing(finished: tuple[Path, Path]) -> N
     sweep, root = finished
     before = {path: path.stat().st_mtime_ns for path in (root / "store").rglob("*") if path.is_file()}
     again = in_process.ear("sweep", "run", sweep, "--root", root)
-    assert "0 runs done now, 2 were in the store already" in again.stdout
+    assert "0 runs done now, 2 were already in the store" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in (root / "store").rglob("*") if path.is_file()} == before
     parents, children = runs_of(root)
     assert (len(parents), len(children)) == (1, 2)
@@ -162,7 +162,7 @@ def test_interrupted_and_killed_and_run_again(digits_store: Path, tmp_path: Path
     process.send_signal(signal.SIGINT)
     _, messages = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"Go on with:  ear sweep run {sweep}" in messages
+    assert f"Resume with:  ear sweep run {sweep}" in messages
     parents, children = runs_of(root)
     assert "RUNNING" not in {run.info.status for run in [*parents, *children]}
 

@@ -86,7 +86,7 @@ def test_when_one_server_ends_the_other_does_and_it_is_said() -> None:
     started = started_by(process, 4)
     _, messages = process.communicate(timeout=20)
     assert process.returncode == 1
-    assert "b ended by itself with exit code 0: what it said stands above." in messages
+    assert "b exited with code 0; see its output above." in messages
     assert not living(started)
 
 
