@@ -162,7 +162,7 @@ def test_statistics_for_an_extractor_of_grey_images(tmp_path: Path) -> None:
     mean, covariance = np.arange(64.0), np.eye(64)
     assert read("fitting.npz", mu=mean, sigma=covariance).statistics.mean[5] == 5
     assert read("grey.npz", arr_0=images(9, 0)[:, :1].permute(0, 2, 3, 1).numpy()).images == 9
-    with pytest.raises(UserError, match=r"8x8 pixels in 3 channels, but digits-classifier takes .* in 1 channel:"):
+    with pytest.raises(UserError, match=r"8x8 pixels in 3 channels, but digits-classifier needs .* in 1 channel:"):
         read("colour.npz", mu=mean, sigma=covariance, arr_0=images(9, 0).permute(0, 2, 3, 1).numpy())
     with pytest.raises(UserError, match="digits-classifier has 64 features"):
         read("inception.npz", mu=np.zeros(2048), sigma=np.eye(2048))

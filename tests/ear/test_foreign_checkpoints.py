@@ -355,6 +355,6 @@ def test_an_arg_of_an_impossible_value_is_named(tmp_path: Path, name: str, value
     path = official(tmp_path / "x.pth", lambda checkpoint: vars(checkpoint["args"]).update({name: value}))
     field = {"num_iter": "steps"}.get(name, name)
     with pytest.raises(
-        UserError, match=rf"x\.pth: its args have an invalid value for SamplingConfig\.{field} .* \(given: {value!r}\)"
+        UserError, match=rf"x\.pth: its args have an invalid value for SamplingConfig\.{field}: .* \(given: {value!r}\)"
     ):
         load_official(path)

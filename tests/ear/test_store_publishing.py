@@ -129,7 +129,7 @@ def test_one_damaged_entry_hides_no_other_from_the_list_and_the_forecast(store: 
     said = CliRunner().invoke(app, ["list", "--root", str(store.folder.parent)])
     assert said.exit_code == 0
     assert B[:12] in said.stdout
-    assert "1 more can't be read: `ear store verify` says why" in said.stdout
+    assert "1 more can't be read; `ear store verify` says why" in said.stdout
     assert [entry["key"] for entry in newest_entries(store)] == [B]
     with pytest.raises(UserError, match="verify --repair"):  # what it needs can't be told
         find_garbage(store)

@@ -126,7 +126,7 @@ def test_a_forgotten_user_s_results_go_and_a_report_s_stay(tmp_path: Path) -> No
     assert [entry.key for entry in garbage.results] == ["measured"]
     collect(store, garbage, ["sweep a"])
     assert [use.user for use in recorded_uses(store)] == ["report a"]
-    with pytest.raises(UserError, match="there is report a"):
+    with pytest.raises(UserError, match="its users: report a"):
         find_garbage(store, ["sweep b"])
 
 
