@@ -5,14 +5,8 @@ from pathlib import Path
 
 import pytest
 from encoding_parts import encode, write_images
-from inception import write_random_inception
-from kl16 import write_rule_filled_kl16
 from made_once import made_once
 
-from ear.config import load_config
-from ear.data import load_dataset
-from ear.evaluation.extractors import load_extractor
-from ear.evaluation.reference import load_reference
 from ear.store import Store, reference_keys
 
 
@@ -54,6 +48,11 @@ def store(tmp_path: Path) -> Store:
 def digits_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A `store` folder that holds the digits' classifier and the real images' features in it. Not to be changed."""
 
+    from ear.config import load_config  # which most tests need none of
+    from ear.data import load_dataset
+    from ear.evaluation.extractors import load_extractor
+    from ear.evaluation.reference import load_reference
+
     def measure(root: Path) -> None:
         config, store = load_config("digits"), Store(root)
         dataset = load_dataset(config.data)
@@ -66,10 +65,14 @@ def digits_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """torch-fidelity's Inception with random weights. Not to be changed."""
+    from inception import write_random_inception
+
     return made_once("inception", lambda folder: write_random_inception(folder / "x.pth"), tmp_path_factory) / "x.pth"
 
 
 @pytest.fixture(scope="session")
 def kl16_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A KL-16 checkpoint in LDM's layout, 266 MB. Not to be changed."""
+    from kl16 import write_rule_filled_kl16
+
     return made_once("kl16", lambda folder: write_rule_filled_kl16(folder / "x.ckpt"), tmp_path_factory) / "x.ckpt"

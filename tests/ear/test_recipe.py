@@ -92,6 +92,16 @@ def test_the_three_differ_in_size_alone() -> None:
     assert rest[0] == rest[1] == rest[2]
 
 
+@pytest.mark.parametrize(
+    ("size", "parameters", "head"),
+    [("base", 205_608_720, 34_469_904), ("large", 474_755_088, 70_302_736), ("huge", 937_314_576, 148_500_496)],
+)
+def test_the_models_have_the_official_sizes(size: str, parameters: int, head: int) -> None:
+    counted = cost(config_of(size))
+    assert (counted.parameters, counted.head_parameters) == (parameters, head)
+    assert (counted.tokens, counted.token_dim) == (256, 16)
+
+
 def test_the_documentation_has_the_costs_counted() -> None:
     """The table of docs/imagenet.md, row by row."""
     text = (Path(__file__).parents[2] / "docs" / "imagenet.md").read_text()
