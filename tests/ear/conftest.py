@@ -1,6 +1,5 @@
 """An image folder and its cache, for whoever encodes or reads one; stores; networks that judge images."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,14 +7,6 @@ from encoding_parts import encode, write_images
 from made_once import made_once
 
 from ear.store import Store, reference_keys
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _own_memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Hashes of files are remembered there and not in the home of whoever tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("memory")))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,7 @@ def test_other_signals_interrupt_as_ctrl_c_does(tmp_path: Path, number: signal.S
 
 
 def require_saved(root: Path, said: str) -> None:
-    assert f"Go on with:  ear train digits --root {root} --set execution.log_every=10" in said
+    assert f"Resume with:  ear train digits --root {root} --set execution.log_every=10" in said
     (saved,) = (root / "store" / ".work").glob("*/checkpoint.safetensors")
     assert 0 < load_header(saved).step < 1200
 
@@ -118,7 +118,7 @@ def test_sample_refuses(arguments: list[str], message: str, checkpoint: Path) ->
 
 def test_a_grid_has_a_bound() -> None:
     require_a_grid([0] * 1000, 100)
-    with pytest.raises(UserError, match="100,100 images are more than the 100,000 of one grid"):
+    with pytest.raises(UserError, match="100,100 images exceed the limit of 100,000 for one grid"):
         require_a_grid([0] * 1001, 100)
 
 
@@ -126,7 +126,7 @@ def test_classes_are_numbers_with_commas_null_or_all() -> None:
     assert parse_classes("3,8", 10) == [3, 8]
     assert parse_classes(None, 3) == [0, 1, 2]
     assert parse_classes("null", 3) is None
-    with pytest.raises(UserError, match="numbers with commas"):
+    with pytest.raises(UserError, match="comma-separated numbers"):
         parse_classes("three", 10)
 
 
