@@ -123,16 +123,18 @@ def joined_processes(device: str = "auto") -> Iterator[Processes]:
             f"WORLD_SIZE is {count}, but {', '.join(sorted(missing))} is not set: start with torchrun, for example "
             "torchrun --nproc-per-node 8 -m ear train CONFIG, or unset WORLD_SIZE."
         )
-    backend = "gloo"
-    if device != "cpu" and torch.cuda.is_available():
+    if (backend := _backend(device)) == "nccl":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        backend = "nccl"
     with _same_afterwards(*INTERFACES):
         dist.init_process_group(backend, timeout=TIMEOUT, **_meeting())
         try:
             yield Processes(dist.get_rank(), dist.get_world_size())
         finally:
             dist.destroy_process_group()
+
+
+def _backend(device: str) -> str:
+    return "nccl" if device != "cpu" and torch.cuda.is_available() else "gloo"
 
 
 @contextmanager

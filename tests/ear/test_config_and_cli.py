@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from in_process import ear
 from pydantic import ValidationError
 
 from ear.cli.main import ran_out_of_memory
 from ear.config import RunConfig, config_hash, load_config
 from ear.errors import UserError
 
-EAR = str(Path(sys.executable).parent / "ear")
 GOLDEN = Path(__file__).parent / "golden" / "run_schema.json"
 
 
@@ -106,12 +106,7 @@ def test_bad_input_is_one_message_and_exit_code_two(arguments: list[str], messag
     (tmp_path / "file").write_text("")
     (tmp_path / "bad.safetensors").write_bytes(b"garbage")
     (tmp_path / "mlflow.db").write_bytes(b"half a database" * 100)
-    done = subprocess.run(
-        [EAR, *(argument.format(tmp=tmp_path) for argument in arguments)], capture_output=True, text=True
-    )
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    assert message in ear(*(argument.format(tmp=tmp_path) for argument in arguments), code=2).stderr
 
 
 def test_help_imports_neither_torch_nor_pydantic() -> None:

@@ -92,10 +92,10 @@ def test_an_encoding_stops_between_batches_and_goes_on(source: Path, whole: Path
 def test_a_killed_encoding_goes_on_to_the_same_bytes(source: Path, whole: Path, tmp_path: Path) -> None:
     killed = encode_elsewhere(source, tmp_path, seconds=0.1)
     while not (tmp_path / "shard-00001.json").exists():
-        assert killed.poll() is None
+        assert killed.is_alive()
         time.sleep(0.01)
     killed.kill()
-    killed.wait()
+    killed.join()
     assert "index.json" not in contents(tmp_path)
     # What kills at worse moments leave.
     (tmp_path / ".shard-00003.npy.k1ll3d").write_bytes(b"half")
@@ -110,7 +110,9 @@ def test_a_killed_encoding_goes_on_to_the_same_bytes(source: Path, whole: Path, 
 def test_two_processes_share_the_shards(source: Path, whole: Path, tmp_path: Path) -> None:
     # The main one is done first and has to wait.
     processes = [encode_elsewhere(source, tmp_path, rank=rank, world=2, seconds=0.2 * rank) for rank in (0, 1)]
-    assert [process.wait(60) for process in processes] == [0, 0]
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
     assert contents(tmp_path) == contents(whole)
 
 

@@ -1,6 +1,7 @@
 """References of real images and torch-fidelity's networks: what is read, and what a user can get wrong."""
 
 import hashlib
+import shutil
 from contextlib import nullcontext
 from fractions import Fraction
 from functools import partial
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from inception import write_random_inception
+from store_parts import copy_result
 from torch import Tensor, nn
 
 from ear.config import load_config
@@ -73,11 +74,13 @@ def test_statistics_and_images_of_a_file(tmp_path: Path) -> None:
     assert reference_of(without, tmp_path).features is None
 
 
-def test_features_of_a_dataset_are_those_of_its_images(tmp_path: Path) -> None:
-    config = load_config("digits", ["execution.batch_size=400"])
+def test_features_of_a_dataset_are_those_of_its_images(digits_store: Path, tmp_path: Path) -> None:
+    config, store = load_config("digits", ["execution.batch_size=400"]), Store(tmp_path)
     dataset = load_dataset(config.data)
-    classifier = load_extractor(config.evaluation, "extractor", dataset, Store(tmp_path))
-    reference = load_reference(config, reference_keys(config, dataset)[1], dataset, classifier, Store(tmp_path))
+    extractor_key, reference_key = reference_keys(config, dataset)
+    copy_result(extractor_key, digits_store, store)
+    classifier = load_extractor(config.evaluation, extractor_key, dataset, store)
+    reference = load_reference(config, reference_key, dataset, classifier, store)
     assert not isinstance(dataset, FolderDataset)
     features = classifier.extract(dataset.train.images).features
     torch.testing.assert_close(reference.features, features)
@@ -101,7 +104,7 @@ def test_features_of_a_dataset_are_those_of_its_images(tmp_path: Path) -> None:
         ({"arr_0": np.zeros((0, 8, 8, 3), np.uint8)}, r"arr_0 of .* is \(0, 8, 8, 3\): at least two images"),
         ({"arr_0": np.zeros((1, 8, 8, 3), np.uint8)}, r"arr_0 of .* is \(1, 8, 8, 3\): at least two images"),
         ({"arr_0": np.zeros((9, 8, 8), np.uint8)}, r"not uint8 \[N, H, W, 3\]"),
-        ({"mu": np.zeros(2048), "sigma": np.eye(2048)}, r"mean \(2048,\).*colour-moments has 5 features"),
+        ({"mu": np.zeros(64), "sigma": np.eye(64)}, r"mean \(64,\).*colour-moments has 5 features"),
         ({"mu": np.zeros(5), "sigma": np.eye(4)}, r"covariance \(4, 4\)"),
         ({"mu": np.zeros(5), "sigma": np.eye(5), "arr_0": np.zeros((2, 3, 8, 8))}, r"not uint8 \[N, H, W, 3\]"),
     ],
@@ -165,7 +168,7 @@ def test_statistics_for_an_extractor_of_grey_images(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"8x8 pixels in 3 channels, but digits-classifier needs .* in 1 channel:"):
         read("colour.npz", mu=mean, sigma=covariance, arr_0=images(9, 0).permute(0, 2, 3, 1).numpy())
     with pytest.raises(UserError, match="digits-classifier has 64 features"):
-        read("inception.npz", mu=np.zeros(2048), sigma=np.eye(2048))
+        read("another.npz", mu=np.zeros(65), sigma=np.eye(65))
 
 
 @pytest.mark.parametrize(
@@ -188,14 +191,15 @@ def test_there_are_more_images_than_neighbours(overrides: list[str], real: int |
         require_enough_images(config, reference)
 
 
-def test_what_an_evaluation_is_given_is_looked_at_before_anything_is_sampled(tmp_path: Path) -> None:
-    write_random_inception(tmp_path / "inception.pth")
+def test_what_an_evaluation_is_given_is_looked_at_before_anything_is_sampled(
+    inception_file: Path, tmp_path: Path
+) -> None:
     covariance = np.eye(2048)
     covariance[3, 3] = np.nan
     statistics = statistics_file(tmp_path / "nan.npz", mu=np.zeros(2048), sigma=covariance)
     settings = {
         "extractor": "inception-v3-compat",
-        "extractor_weights": tmp_path / "inception.pth",
+        "extractor_weights": inception_file,
         "statistics": statistics,
     }
     config = load_config("digits", [f"evaluation.{name}={value}" for name, value in settings.items()])
@@ -232,10 +236,11 @@ def inception(weights: Path) -> EvaluationConfig:
     return EvaluationConfig(extractor="inception-v3-compat", extractor_weights=str(weights))
 
 
-def test_inception_gives_pooled_features_and_logits_of_grey_and_colour_images(tmp_path: Path) -> None:
-    write_random_inception(tmp_path / "inception.pth")
+def test_inception_gives_pooled_features_and_logits_of_grey_and_colour_images(
+    inception_file: Path, tmp_path: Path
+) -> None:
     dataset = load_dataset(load_config("digits").data)
-    extractor = load_extractor(inception(tmp_path / "inception.pth"), "key", dataset, Store(tmp_path))
+    extractor = load_extractor(inception(inception_file), "key", dataset, Store(tmp_path))
     found = extractor.extract(images(2, 1))
     assert found.logits is not None
     assert (found.features.shape, found.logits.shape) == ((2, 2048), (2, 1008))
@@ -299,8 +304,9 @@ def test_an_image_folder_says_what_it_lacks(override: str, message: str) -> None
         ask()
 
 
-def test_reconstruction_of_patches(tmp_path: Path) -> None:
+def test_reconstruction_of_patches(digits_store: Path, tmp_path: Path) -> None:
     """All pixels of digits come back: the FID of a set from itself. Two components of four do not."""
+    shutil.copytree(digits_store, tmp_path / "store")
     dataset = load_dataset(load_config("digits").data)
     results = []
     for overrides in ([], ["tokenizer.components=2"]):

@@ -7,14 +7,14 @@ settings nobody recorded, and an unfinished training of another seed.
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from in_process import ear
+from processes import run
 from safetensors import safe_open
 
 from ear.config import RunConfig, load_config
@@ -29,7 +29,6 @@ from ear.store.uses import recorded_uses
 from ear.store.verify import verify
 from ear.training.checkpoint import CHECKPOINT, load_header
 
-EAR = str(Path(sys.executable).parent / "ear")
 ARCHIVE = Path(__file__).parent / "golden" / "store_1.tar.gz"
 FIRST, LAST, UNFINISHED = (
     "7b9f0a593c580923fcd8040bb25dd3c4",
@@ -133,13 +132,11 @@ def test_settings_may_lie_elsewhere(root: Path, tmp_path_factory: pytest.TempPat
 def test_an_earlier_store_is_not_passed_over_in_silence(root: Path) -> None:
     with pytest.raises(UserError, match=r"ear store migrate --root"):
         Store(root)
-    trained = subprocess.run([EAR, "train", "digits", "--root", str(root)], capture_output=True, text=True)
-    assert trained.returncode == 2
-    assert f"ear store migrate --root {root}" in trained.stderr
-    said = subprocess.run([EAR, "store", "migrate", "--root", str(root)], capture_output=True, text=True, check=True)
-    assert "Migrated: 2 training stages, 2 evaluations and 1 unfinished stages." in said.stdout
-    assert f"Not migrated: evaluation eb07f3b7bcd0: {NOWHERE}." in said.stdout
-    again = subprocess.run([EAR, "store", "migrate", "--root", str(root)], capture_output=True, text=True, check=True)
+    assert f"ear store migrate --root {root}" in ear("train", "digits", "--root", root, code=2).stderr
+    said = run(1, "store", "migrate", "--root", str(root))
+    assert "Migrated: 2 training stages, 2 evaluations and 1 unfinished stages." in said
+    assert f"Not migrated: evaluation eb07f3b7bcd0: {NOWHERE}." in said
+    again = ear("store", "migrate", "--root", root)
     assert "Migrated: 0 training stages, 0 evaluations and 0 unfinished stages." in again.stdout
 
 

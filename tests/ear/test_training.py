@@ -1,5 +1,6 @@
 """The trainer: determinism, resuming, EMA, schedules, divergence, golden losses."""
 
+import functools
 import json
 import os
 import re
@@ -52,6 +53,13 @@ def finish(trainer: Trainer) -> dict[str, Tensor]:
     return model | {f"ema.{name}": value.clone() for name, value in trainer.ema.averages.items()}
 
 
+@functools.cache
+def undisturbed(*overrides: str) -> tuple[dict[str, Tensor], list[TrainingRecord]]:
+    """Weights and records of a training from beginning to end. Not to be changed."""
+    trainer = make_trainer(short(*overrides))
+    return finish(trainer), trainer.history
+
+
 def assert_identical(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -62,7 +70,7 @@ def test_same_configuration_same_weights() -> None:
 
 
 def test_another_seed_gives_other_weights() -> None:
-    one, other = finish(make_trainer(short())), finish(make_trainer(short("seed=1")))
+    one, other = undisturbed()[0], finish(make_trainer(short("seed=1")))
     name = "model.trunk.blocks.0.attention.qkv.weight"
     assert not torch.equal(one[name], other[name])
 
@@ -77,10 +85,10 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, intervals: int, overrides:
     first.save(path)
     resumed = make_trainer(config)
     resumed.restore(path)
-    whole = make_trainer(config)
-    assert_identical(finish(resumed), finish(whole))
+    whole, history = undisturbed(*overrides)
+    assert_identical(finish(resumed), whole)
     assert [record.step for record in resumed.history] == [5, 10, 12, 15, 20]
-    assert [record.loss for record in resumed.history] == [record.loss for record in whole.history]
+    assert [record.loss for record in resumed.history] == [record.loss for record in history]
 
 
 @pytest.mark.parametrize(
@@ -90,10 +98,10 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, intervals: int, overrides:
 def test_how_a_step_is_split_changes_rounding_only(split: list[str]) -> None:
     """Groups of 24, 24 and 16 images with a ratio each; parts of 7 or 32 images cut through them."""
     settings = ["training.mask_group=24", "model.depth=3"]
-    whole, parts = make_trainer(short(*settings)), make_trainer(short(*settings, *split))
-    first, second = finish(whole), finish(parts)
-    assert_close(second, first)
-    losses = [[record.loss for record in trainer.history] for trainer in (whole, parts)]
+    whole, history = undisturbed(*settings)
+    parts = make_trainer(short(*settings, *split))
+    assert_close(finish(parts), whole)
+    losses = [[record.loss for record in records] for records in (history, parts.history)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
@@ -110,11 +118,8 @@ def test_each_group_of_a_step_has_its_own_ratio_and_every_step_its_own() -> None
 
 
 def test_bfloat16_follows_float32() -> None:
-    losses = []
-    for precision in ("float32", "bfloat16"):
-        trainer = make_trainer(short(f"execution.precision={precision}"))
-        finish(trainer)
-        losses.append([record.loss for record in trainer.history])
+    histories = [undisturbed(f"execution.precision={precision}")[1] for precision in ("float32", "bfloat16")]
+    losses = [[record.loss for record in records] for records in histories]
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
 
@@ -132,9 +137,7 @@ def test_fine_tuning_starts_from_the_average(tmp_path: Path) -> None:
 
 def test_golden_losses() -> None:
     """Whoever changes these numbers on purpose raises RECIPE_VERSION: the store must not mix old and new results."""
-    trainer = make_trainer(short())
-    finish(trainer)
-    losses = [record.loss for record in trainer.history]
+    losses = [record.loss for record in undisturbed()[1]]
     golden = json.loads(GOLDEN.read_text())
     assert len(losses) == len(golden)
     assert losses == pytest.approx(golden, rel=1e-4)
