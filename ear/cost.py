@@ -1,6 +1,6 @@
-"""What a configuration costs, counted on torch's meta device: nothing is allocated and nothing is computed.
+"""The size and cost of a configuration, counted on torch's meta device, which allocates and computes nothing.
 
-FLOPs are those of matrix products and attention (two a multiply-add), as torch counts them.
+FLOPs are those of matrix products and attention as torch counts them: two per multiply-add.
 """
 
 from collections import Counter
@@ -20,43 +20,48 @@ from ear.model.masking import masked_count
 from ear.tokenizers import build_tokenizer
 
 META = torch.device("meta")
-BYTES_PER_PARAMETER = 20  # float32 weight, gradient, AdamW's two moments, average
+BYTES_PER_PARAMETER = 20  # float32 weight, gradient, AdamW's two moments, EMA
 SUSTAINED_FLOPS = 2e14
-"""An aim, not a measurement: a quarter of the 7.7e14 to 8.0e14 a second that an H100 SXM and an H200 reach in bfloat16
+"""An aim, not a measurement: a quarter of the 7.7e14 to 8.0e14 FLOP/s that an H100 SXM and an H200 reach in bfloat16
 matrix products of 8192 x 8192."""
 
 
 @dataclass(frozen=True)
 class Cost:
+    """Size and cost of one configuration."""
+
     tokens: int
     token_dim: int
     trunk_parameters: int
     head_parameters: int
-    training_flops: float  # an image: forward and backward, without recomputed activations
-    sampling_flops: float  # an image, with the configured steps and guidance
-    training_bytes: float  # weights, gradients, optimizer and average
-    activation_bytes: float  # an image, float32; about half of it in bfloat16
+    training_flops: float  # per image: forward and backward, without recomputed activations
+    sampling_flops: float  # per image, with the configured steps and guidance
+    training_bytes: float  # weights, gradients, optimizer state and EMA
+    activation_bytes: float  # per image, float32; about half of it in bfloat16
     training_steps: int
     training_images: int  # over all steps
 
     @property
     def parameters(self) -> int:
+        """Parameters of trunk and head."""
         return self.trunk_parameters + self.head_parameters
 
     @property
     def total_training_flops(self) -> float:
+        """FLOPs of the whole training."""
         return self.training_flops * self.training_images
 
     def training_hours(self, sustained_flops: float = SUSTAINED_FLOPS) -> float:
-        """Device hours of training at this many FLOPs a second."""
+        """Device hours of the whole training at this many FLOP/s."""
         return self.total_training_flops / sustained_flops / 3600
 
     def sampling_hours(self, images: int, sustained_flops: float = SUSTAINED_FLOPS) -> float:
+        """Device hours of sampling `images` images at this many FLOP/s."""
         return self.sampling_flops * images / sustained_flops / 3600
 
 
 def cost(config: RunConfig) -> Cost:
-    """Counts a configuration's parameters, FLOPs and bytes; configurations of equal shapes are counted once."""
+    """Count a configuration's parameters, FLOPs and bytes. Configurations of equal shapes are counted once."""
     same_shapes: dict[str, object] = {
         "seed": 0,
         "optimizer": OptimizerConfig(),
@@ -103,9 +108,9 @@ def _count(config: RunConfig) -> Cost:
 
 
 def mean_mask_ratio(config: RunConfig) -> float:
-    """The mean of normal(1, std) truncated to [minimum, 1].
+    """The mean mask ratio of training: the mean of normal(1, std) truncated to [minimum, 1].
 
-    1 + std (pdf(a) - pdf(0)) / (cdf(0) - cdf(a)) of the standard normal, a = (minimum - 1)/std.
+    It is 1 + std (pdf(a) - pdf(0)) / (cdf(0) - cdf(a)) of the standard normal, with a = (minimum - 1)/std.
     """
     std = config.training.mask_ratio_std
     normal, lowest = NormalDist(), (config.training.mask_ratio_min - 1) / std
@@ -114,14 +119,14 @@ def mean_mask_ratio(config: RunConfig) -> float:
 
 
 def _training_step(model: ImageModel, tokens: int, token_dim: int, masked: int) -> tuple[float, float]:
-    """FLOPs, and bytes kept for the backward pass, of one image's training step."""
+    """FLOPs of one image's training step, and the bytes that it keeps for the backward pass."""
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         if not isinstance(tensor, nn.Parameter):
             storage = tensor.untyped_storage()
             kept[storage._cdata] = storage.nbytes()
-            storages.append(storage)  # so that no address is used twice
+            storages.append(storage)  # keep it alive, so that no address is reused
         return tensor
 
     storages: list[object] = []
@@ -143,7 +148,7 @@ def _training_step(model: ImageModel, tokens: int, token_dim: int, masked: int) 
 
 
 def _sampling(model: ImageModel, tokens: int, token_dim: int, config: RunConfig) -> float:
-    """FLOPs of generating one image, step by step; steps that predict as many tokens cost the same."""
+    """FLOPs of sampling one image. Steps that predict the same number of tokens cost the same and are counted once."""
     sampling = config.sampling
     model.eval().requires_grad_(False)
     counts = cosine_schedule(tokens, min(sampling.steps, tokens))

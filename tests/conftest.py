@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from made_once import made_once
 
 if TYPE_CHECKING:
     from xdist.remote import Producer
@@ -62,6 +64,26 @@ def _own_memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("memory")))
         yield
+
+
+@pytest.fixture(scope="session")
+def digits_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `store` folder that holds the digits' classifier and the real images' features in it. Not to be changed."""
+
+    def measure(root: Path) -> None:
+        from ear.config import load_config
+        from ear.data import load_dataset
+        from ear.evaluation.extractors import load_extractor
+        from ear.evaluation.reference import load_reference
+        from ear.store import Store, reference_keys
+
+        config, store = load_config("digits"), Store(root)
+        dataset = load_dataset(config.data)
+        extractor, reference = reference_keys(config, dataset)
+        judge = load_extractor(config.evaluation, extractor, dataset, store)
+        load_reference(config, reference, dataset, judge, store)
+
+    return made_once("digits", measure, tmp_path_factory) / "store"
 
 
 @pytest.hookimpl(wrapper=True)

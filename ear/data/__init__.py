@@ -1,4 +1,4 @@
-"""Datasets of labelled images, each a function that returns an `ImageDataset`."""
+"""Datasets of labelled images."""
 
 from functools import cache
 
@@ -15,7 +15,7 @@ Dataset = ImageDataset | FolderDataset
 
 @cache
 def load_dataset(config: DataConfig) -> Dataset:
-    """The dataset that the configuration names.
+    """Load the configured dataset. A process loads each one only once.
 
     Raises:
         UserError: its files are missing or damaged.

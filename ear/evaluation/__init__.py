@@ -1,4 +1,4 @@
-"""Evaluation: features, metrics, and what they were measured with."""
+"""Evaluation: features of generated and real images, and the metrics that compare them."""
 
 from ear.evaluation.evaluate import Evaluation, evaluate, load_evaluation, prepare
 

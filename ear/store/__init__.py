@@ -1,4 +1,4 @@
-"""The content-addressed store: what is in it is never computed again."""
+"""The content-addressed store of results. A result in the store is never computed again."""
 
 from ear.files.lease import Lease
 from ear.store.identity import checkpoint_keys

@@ -1,4 +1,4 @@
-"""Training: the loop, what it calls, and what happens around it."""
+"""Training: the loop, its parts, and the callbacks around it."""
 
 from ear.training.callbacks import Callback, PeriodicCheckpoint
 from ear.training.history import TrainingRecord

@@ -52,7 +52,7 @@ def test_an_interrupted_training_says_how_to_go_on_and_loses_nothing(tmp_path: P
     training.send_signal(number)
     said = training.stderr.read()
     assert training.wait(30) == 130
-    assert f"Go on with:  ear train digits --root {tmp_path} --set execution.log_every=10" in said
+    assert f"Resume with:  ear train digits --root {tmp_path} --set execution.log_every=10" in said
     (saved,) = (tmp_path / "store" / ".work").glob("*/checkpoint.safetensors")
     assert 0 < load_header(saved).step < 1200
 
@@ -89,7 +89,7 @@ def test_sample_refuses(arguments: list[str], message: str, checkpoint: Path) ->
 
 def test_a_grid_has_a_bound() -> None:
     require_a_grid([0] * 1000, 100)
-    with pytest.raises(UserError, match="100,100 images are more than the 100,000 of one grid"):
+    with pytest.raises(UserError, match="100,100 images exceed the limit of 100,000 for one grid"):
         require_a_grid([0] * 1001, 100)
 
 
@@ -97,7 +97,7 @@ def test_classes_are_numbers_with_commas_null_or_all() -> None:
     assert parse_classes("3,8", 10) == [3, 8]
     assert parse_classes(None, 3) == [0, 1, 2]
     assert parse_classes("null", 3) is None
-    with pytest.raises(UserError, match="numbers with commas"):
+    with pytest.raises(UserError, match="comma-separated numbers"):
         parse_classes("three", 10)
 
 

@@ -237,7 +237,7 @@ def test_a_wrong_file_is_one_sentence(tmp_path: Path, damage: str, message: str)
 def test_models_that_the_official_project_lacks_are_refused(tmp_path: Path) -> None:
     path = tmp_path / CHECKPOINT
     save_checkpoint(path, CheckpointHeader(load_config("digits"), 0, ""), {"model": {}, "ema": {}})
-    with pytest.raises(UserError, match="energy-scored models of autoencoder latents only"):
+    with pytest.raises(UserError, match="only models of autoencoder latents with the energy score"):
         to_official(path, tmp_path / "x.pth")
     with pytest.raises(UserError, match=r"ends in \.pth"):
         to_official(path, tmp_path / "folder")

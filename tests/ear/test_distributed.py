@@ -233,7 +233,7 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
 def test_more_processes_than_images_in_a_step_are_refused(tmp_path: Path) -> None:
     few = settings("training.batch_size=1", "execution.micro_batch=1")
     messages = run(2, "train", "digits", *few, "--root", str(tmp_path), code=1)  # of torchrun, for our 2
-    assert "2 processes are more than the 1 images of a step (training.batch_size): start fewer." in messages
+    assert "2 processes exceed the 1 images of a step (training.batch_size): start fewer processes." in messages
 
 
 @pytest.mark.parametrize(("device", "backend"), [("auto", "nccl"), ("cuda", "nccl"), ("cpu", "gloo")])

@@ -92,14 +92,14 @@ def test_features_of_a_dataset_are_those_of_its_images(tmp_path: Path) -> None:
         ({"mu": np.zeros(5)}, r"has mu and no sigma; it needs"),
         ({"sigma": np.eye(5), "arr_0": np.zeros((9, 8, 8, 3), np.uint8)}, r"has sigma and no mu"),
         ({"mean": np.zeros(5)}, r"has neither mu and sigma nor arr_0; it needs"),
-        ({"mu": np.full(5, np.nan), "sigma": np.eye(5)}, r"mu of .*x\.npz holds NaN"),
-        ({"mu": np.zeros(5), "sigma": np.diag([1, 1, np.inf, 1, 1])}, r"sigma of .*x\.npz holds NaN or infinite"),
-        ({"mu": np.zeros(5), "sigma": np.triu(np.ones((5, 5)))}, r"sigma of .* is no covariance"),
-        ({"mu": np.zeros(5), "sigma": -np.eye(5)}, r"sigma of .* is no covariance"),
-        ({"mu": np.zeros(2), "sigma": np.array([[1, 2], [2, 1]])}, r"sigma of .* is no covariance"),
-        ({"mu": np.array(["a"] * 5), "sigma": np.eye(5)}, r"mu of .* is of <U1, not of real numbers"),
-        ({"arr_0": np.zeros((0, 8, 8, 3), np.uint8)}, r"arr_0 of .* is \(0, 8, 8, 3\): two images or more"),
-        ({"arr_0": np.zeros((1, 8, 8, 3), np.uint8)}, r"arr_0 of .* is \(1, 8, 8, 3\): two images or more"),
+        ({"mu": np.full(5, np.nan), "sigma": np.eye(5)}, r"mu of .*x\.npz has NaN"),
+        ({"mu": np.zeros(5), "sigma": np.diag([1, 1, np.inf, 1, 1])}, r"sigma of .*x\.npz has NaN or infinite"),
+        ({"mu": np.zeros(5), "sigma": np.triu(np.ones((5, 5)))}, r"sigma of .* is not a covariance"),
+        ({"mu": np.zeros(5), "sigma": -np.eye(5)}, r"sigma of .* is not a covariance"),
+        ({"mu": np.zeros(2), "sigma": np.array([[1, 2], [2, 1]])}, r"sigma of .* is not a covariance"),
+        ({"mu": np.array(["a"] * 5), "sigma": np.eye(5)}, r"mu of .* has type <U1, not real numbers"),
+        ({"arr_0": np.zeros((0, 8, 8, 3), np.uint8)}, r"arr_0 of .* is \(0, 8, 8, 3\): at least two images"),
+        ({"arr_0": np.zeros((1, 8, 8, 3), np.uint8)}, r"arr_0 of .* is \(1, 8, 8, 3\): at least two images"),
         ({"arr_0": np.zeros((9, 8, 8), np.uint8)}, r"not uint8 \[N, H, W, 3\]"),
         ({"mu": np.zeros(2048), "sigma": np.eye(2048)}, r"mean \(2048,\).*colour-moments has 5 features"),
         ({"mu": np.zeros(5), "sigma": np.eye(4)}, r"covariance \(4, 4\)"),
@@ -204,7 +204,7 @@ def test_what_an_evaluation_is_given_is_looked_at_before_anything_is_sampled(tmp
     dataset = load_dataset(config.data)
     keys = checkpoint_keys(config, dataset, checkpoint, Store(tmp_path))
     sampled: list[float] = []
-    with pytest.raises(UserError, match=r"sigma of .* holds NaN"):
+    with pytest.raises(UserError, match=r"sigma of .* has NaN"):
         evaluate(checkpoint, config, keys, dataset, Store(tmp_path), on_images=sampled.append)
     assert sampled == []
 
@@ -220,10 +220,10 @@ def test_kept_images_are_of_one_evaluation(tmp_path: Path) -> None:
         ImageFiles(kept).write(images(2, 0), torch.tensor([3, 4]), 0)
         ImageFiles(kept).write(images(1, 0), None, 0)
     assert len(list(kept.glob("*.png"))) == 3
-    with pytest.raises(UserError, match=r"holds other images already \(000000-0003\.png, 3 in all\)"):
+    with pytest.raises(UserError, match=r"already contains other images \(000000-0003\.png, 3 in all\)"):
         begin_folder(kept, "two")
     (kept / "mine.jpg").touch()
-    with pytest.raises(UserError, match=r"holds other images already \(mine\.jpg, 1 in all\)"):
+    with pytest.raises(UserError, match=r"already contains other images \(mine\.jpg, 1 in all\)"):
         begin_folder(kept, "one")
     assert len(list(kept.glob("*.png"))) == 3
 
@@ -250,7 +250,7 @@ def test_inception_gives_pooled_features_and_logits_of_grey_and_colour_images(tm
         (None, "There is no file"),
         (b"junk", "is a text file that begins with 'junk'"),
         ({"conv.weight": torch.zeros(2)}, "are not the weights of inception-v3-compat"),
-        ({"weights": Fraction(1, 2)}, r"holds fractions\.Fraction where weights"),
+        ({"weights": Fraction(1, 2)}, r"has fractions\.Fraction where weights"),
     ],
 )
 def test_wrong_extractor_weights_are_one_sentence(tmp_path: Path, content: object, message: str) -> None:
@@ -268,7 +268,7 @@ def test_weights_that_cannot_be_downloaded_say_what_to_fetch(tmp_path: Path, mon
     for name in ("https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(UserError, match=r"weights-inception-2015-12-05.*put the file into.*checkpoints"):
+    with pytest.raises(UserError, match=r"weights-inception-2015-12-05.*copy the file to.*checkpoints"):
         load_extractor(
             EvaluationConfig(extractor="inception-v3-compat"),
             "key",
@@ -279,7 +279,7 @@ def test_weights_that_cannot_be_downloaded_say_what_to_fetch(tmp_path: Path, mon
 
 def test_an_image_folder_needs_a_named_network(tmp_path: Path) -> None:
     config = load_config("imagenet256_base", ["evaluation.extractor=classifier"])
-    with pytest.raises(UserError, match="not for image_folder; name one of torch-fidelity's"):
+    with pytest.raises(UserError, match="not for image_folder; use one of torch-fidelity's"):
         load_extractor(config.evaluation, "key", load_dataset(config.data), Store(tmp_path))
 
 
@@ -287,7 +287,7 @@ def test_an_image_folder_needs_a_named_network(tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("evaluation.reference=test", "an image folder has no test split"),
-        ("data.latents=gone", "holds no cached latents"),
+        ("data.latents=gone", "has no cached latents"),
         ("seed=0", r"data\.latents is not set"),
     ],
 )

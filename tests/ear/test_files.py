@@ -115,6 +115,17 @@ def test_a_folder_is_flushed_with_all_that_is_in_it(tmp_path: Path, monkeypatch:
     assert sorted(flushed) == sorted([tmp_path, *tmp_path.rglob("*")])
 
 
+def test_a_file_that_can_not_be_flushed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        flush_to_disk(tmp_path)
+
+
 def test_only_a_file_is_opened(tmp_path: Path) -> None:
     """A pipe would keep whoever opens it waiting."""
     os.mkfifo(tmp_path / "pipe")
@@ -245,7 +256,7 @@ def test_a_place_for_a_file(tmp_path: Path) -> None:
     require_file_place(tmp_path / "new" / "file", "--out")
     (tmp_path / "new" / "file").touch()
     require_file_place(tmp_path / "new" / "file", "--out")  # to be replaced
-    with pytest.raises(UserError, match=r"--out .*new is a folder: name a file in it"):
+    with pytest.raises(UserError, match=r"--out .*new is a folder: give a file in it"):
         require_file_place(tmp_path / "new", "--out")
     with pytest.raises(UserError, match=r"can't be written .*give another with --out"):
         require_file_place(tmp_path / "new" / "file" / "below", "--out")

@@ -81,9 +81,9 @@ def test_from_image_files_to_metrics(folder: Path) -> None:
     config, root = str(folder / "narrow.yaml"), str(folder / "runs")
     encoded = run(2, "encode", config, "--max-skipped", "0.1", "--measure-scale")
     assert f"{CLASSES * IMAGES_A_CLASS} images of {CLASSES} classes" in encoded
-    assert "1 files did not decode" in encoded
+    assert "1 files could not be decoded" in encoded
     assert "broken.png" in (folder / "latents" / "skipped.txt").read_text()
-    assert "Every shard is whole" in run(1, "encode", config, "--verify")
+    assert "Every shard is complete and unchanged" in run(1, "encode", config, "--verify")
 
     arguments = ("train", config, "--root", root)
     unfinished = folder / "runs" / "store" / ".work"
@@ -109,9 +109,9 @@ def test_from_image_files_to_metrics(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("encode", "--set", "data.classes=5"), "data.classes is 5, but .* holds 3 class folders"),
+        (("encode", "--set", "data.classes=5"), "data.classes is 5, but .* has 3 class folders"),
         (("encode", "--set", "data.size=48", "--max-skipped", "0.1"), "another crop size: data.size=32 then, 48 now"),
-        (("train", "--set", "data.images=1000"), "data.images is 1000, but .* holds 24"),
+        (("train", "--set", "data.images=1000"), "data.images is 1000, but .* has 24"),
         (("train", "--set", "data.size=48"), "were cropped to 32 pixels"),
     ],
 )

@@ -208,12 +208,12 @@ def test_latents_that_do_not_vary_have_no_scale() -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("missing", "there is no"),
+        ("missing", "does not exist"),
         ("truncated", "is damaged"),
-        ("foreign", "no autoencoder in LDM's layout: it has no encoder.down.N"),
+        ("foreign", "not an autoencoder in LDM's layout: it has no encoder.down.N"),
         ("renamed", r"missing decoder\.conv_in\.bias; unexpected decoder\.conv_inn\.bias"),
         ("misshapen", r"encoder\.conv_out\.bias is \(7,\), not \(6,\)"),
-        ("pickled object", r"holds fractions\.Fraction where weights"),
+        ("pickled object", r"has fractions\.Fraction where weights"),
         ("empty folder", "no autoencoder in diffusers' format"),
     ],
 )
@@ -272,8 +272,8 @@ def test_a_folder_must_be_whole(tmp_path: Path, damage: Callable[[dict[str, Tens
     ("name", "shape", "message"),
     [
         ("encoder.mid.attn_1.q.weight", (64, 64, 3, 3), r"to_q\.weight is \(64, 64, 3, 3\), not \(64, 64\)"),
-        ("encoder.down.0.block.0.conv2.weight", (33, 33, 3, 3), "no autoencoder in LDM's layout .num_channels"),
-        ("encoder.conv_in.weight", (), "no autoencoder in LDM's layout"),
+        ("encoder.down.0.block.0.conv2.weight", (33, 33, 3, 3), "not an autoencoder in LDM's layout .num_channels"),
+        ("encoder.conv_in.weight", (), "not an autoencoder in LDM's layout"),
     ],
 )
 def test_shapes_of_no_autoencoder_are_refused(tmp_path: Path, name: str, shape: tuple[int, ...], message: str) -> None:
@@ -375,11 +375,13 @@ def test_a_scale_of_the_autoencoder_s_own_that_differs_is_a_warning(tmp_path: Pa
 @pytest.mark.parametrize("place", [beside_a_file, in_a_folder, in_metadata])
 def test_a_shift_of_the_autoencoder_s_own_is_a_warning(tmp_path: Path, place: Callable[..., Path]) -> None:
     path = place(tmp_path, scaling_factor=0.5, shift_factor=0.1159)
-    with pytest.warns(UserWarning, match=r"states shift_factor 0\.1159, which is not applied here"):
+    with pytest.warns(UserWarning, match=r"states shift_factor 0\.1159, which is not applied"):
         tokenizer_of(path).content_hash()
 
 
 def test_an_autoencoder_of_grey_images_is_refused(tmp_path: Path) -> None:
     AutoencoderKL(in_channels=1, out_channels=1, latent_channels=3).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="takes images of 1 channels and gives such of 1; one for RGB images is needed"):
+    with pytest.raises(
+        UserError, match="has 1 input channels and 1 output channels; an autoencoder for RGB images is needed"
+    ):
         tokenizer_of(tmp_path, (3, 4, 4), stride=1).content_hash()

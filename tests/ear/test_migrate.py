@@ -36,7 +36,7 @@ FIRST, LAST, UNFINISHED = (
     "bb0453d1d015bc2942953dda6e25c0de",
     "097c5e039ac1a42dae5292ddb6b47d6d",
 )
-NOWHERE = "its settings are recorded nowhere, or the autoencoder that they name is gone"
+NOWHERE = "no config.yaml has its settings, or their autoencoder no longer exists"
 EVALUATED, GUIDED, UNRECORDED = (
     "95c958353feb1e42153f58c44c1e0f89",
     "033e43cb2a6a0856393e07e70b73a196",
@@ -137,10 +137,10 @@ def test_an_earlier_store_is_not_passed_over_in_silence(root: Path) -> None:
     assert trained.returncode == 2
     assert f"ear store migrate --root {root}" in trained.stderr
     said = subprocess.run([EAR, "store", "migrate", "--root", str(root)], capture_output=True, text=True, check=True)
-    assert "Carried over: 2 training stages, 2 evaluations and 1 unfinished stages." in said.stdout
-    assert f"Not carried over: evaluation eb07f3b7bcd0: {NOWHERE}." in said.stdout
+    assert "Migrated: 2 training stages, 2 evaluations and 1 unfinished stages." in said.stdout
+    assert f"Not migrated: evaluation eb07f3b7bcd0: {NOWHERE}." in said.stdout
     again = subprocess.run([EAR, "store", "migrate", "--root", str(root)], capture_output=True, text=True, check=True)
-    assert "Carried over: 0 training stages, 0 evaluations and 0 unfinished stages." in again.stdout
+    assert "Migrated: 0 training stages, 0 evaluations and 0 unfinished stages." in again.stdout
 
 
 def test_an_empty_one_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_stages_of_different_precisions_are_left(root: Path) -> None:
     on_a_gpu(root, LAST)
     done = migrate(root)
     assert "different precisions" in done.left[LAST]
-    assert "can't be carried over" in done.left[EVALUATED]
+    assert "can't be migrated" in done.left[EVALUATED]
     assert list(done.carried) == [FIRST]
 
 
@@ -278,7 +278,7 @@ def test_an_evaluation_against_a_folder_s_images_is_left(root: Path) -> None:
     """Format 1 did not know these by their content, and neither does the key that it would get."""
     path = root / "store" / EVALUATED / "evaluation.json"
     write_json(path, {**json.loads(path.read_text()), "reference": "image_folder/train"})
-    assert "not known by their content: evaluate anew" in migrate(root).left[EVALUATED]
+    assert "not identified by content: evaluate again" in migrate(root).left[EVALUATED]
 
 
 def test_odd_files_are_passed_over(root: Path) -> None:
@@ -301,7 +301,7 @@ def test_a_clock_that_is_ahead_makes_no_lease_a_lost_machine_s(root: Path, monke
         assert lease.acquire()
         ahead = time.time() + 600
         monkeypatch.setattr(time, "time", lambda: ahead)
-        with pytest.raises(UserError, match="Somebody works on"):
+        with pytest.raises(UserError, match="A process is using"):
             migrate(root)
 
 

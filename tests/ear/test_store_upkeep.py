@@ -148,7 +148,7 @@ def test_a_damaged_record_collects_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
     record_use(store, "sweep a", ["x"])
     next(store.uses.iterdir()).write_text("{")
-    with pytest.raises(UserError, match="can't be told what is needed"):
+    with pytest.raises(UserError, match="unknown which results are needed"):
         find_garbage(store)
 
 
@@ -183,7 +183,7 @@ def test_a_newer_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="newer version"):
         store.entry("key")
     (store.folder / "format.json").write_text(json.dumps({"version": FORMAT_VERSION + 1}))
-    knows = f"layout has version {FORMAT_VERSION + 1}, this one knows {FORMAT_VERSION}): update"
+    knows = f"(format {FORMAT_VERSION + 1}; this version reads up to {FORMAT_VERSION}): update"
     with pytest.raises(UserError, match=re.escape(knows)):
         Store(tmp_path)
 
@@ -198,7 +198,7 @@ def test_list_and_gc_say_who_needs_what(tmp_path: Path) -> None:
     assert {entry["key"][0]: entry["used_by"] for entry in listed} == {"a": ["sweep alpha"], "b": ["sweep alpha"]}
     said = CliRunner().invoke(app, ["gc", "--root", str(tmp_path), "--forget", "sweep alpha"]).stdout
     assert "Would delete 1 results" in said
-    assert "1 are too new to tell" in said
+    assert "1 are too new to decide" in said
     assert len(entries(store)) == 2
 
 
@@ -223,7 +223,7 @@ def test_evaluations_that_are_not_served_any_more_are_named(
     listed, verified = (CliRunner().invoke(app, [name, "--root", str(tmp_path)]) for name in ("list", "verify"))
     assert (listed.exit_code, verified.exit_code) == (0, 0)
     for said in (listed.stdout, verified.stdout):
-        assert ("they are not served any more. Run the sweep" in said) is not served
+        assert ("these evaluations are no longer used. Run the sweep" in said) is not served
     assert ("of t, outdated" in listed.stdout) is not served
     (entry,) = json.loads(CliRunner().invoke(app, ["list", "--json", "--root", str(tmp_path)]).stdout)
     assert entry["outdated"] is not served

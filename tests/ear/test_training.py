@@ -290,7 +290,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path, overri
     first = make_trainer(short())
     first.advance()
     first.save(path)
-    with pytest.raises(UserError, match=rf"by another configuration, with other values of {re.escape(named)}"):
+    with pytest.raises(UserError, match=rf"with other values of {re.escape(named)}"):
         make_trainer(short(override)).restore(path)
 
 
@@ -313,7 +313,7 @@ def test_a_checkpoint_of_another_autoencoder_s_latents_is_refused(tmp_path: Path
     first, second = make_trainer(short()), make_trainer(short())
     first.data.tokenizer_hash, second.data.tokenizer_hash = "one", "other"
     first.save(path)
-    with pytest.raises(UserError, match=r"of another autoencoder \(one\) than those of data\.latents \(other\)"):
+    with pytest.raises(UserError, match=r"of another autoencoder \(one\) than data\.latents has \(other\)"):
         second.restore(path)
 
 
@@ -325,7 +325,7 @@ def test_a_checkpoint_fine_tuned_from_another_file_is_refused(tmp_path: Path) ->
     tuned.save(path)
     make_trainer(config).restore(path)
     make_trainer(short("seed=1")).save(initial)
-    with pytest.raises(UserError, match=r"fine-tuned from another file than .*initial\.safetensors is now"):
+    with pytest.raises(UserError, match=r"fine-tuned from another checkpoint: .*initial\.safetensors has changed"):
         make_trainer(config).restore(path)
 
 

@@ -107,8 +107,8 @@ def test_no_command_that_submits_loads_ray_or_starts_any() -> None:
         ("sweep run tiny.yaml --slurm mine.yaml --root newer", "was written by a newer version"),
         ("train digits --set scoring.alpha=-1 --slurm mine.yaml", "scoring.energy.alpha|scoring.alpha"),
         ("evaluate nowhere --slurm mine.yaml", "There is no checkpoint nowhere"),
-        ("encode digits --slurm mine.yaml", "needs no cache"),
-        ("train digits --dry-run", "belong to --slurm"),
+        ("encode digits --slurm mine.yaml", "only image_folder data needs encoding"),
+        ("train digits --dry-run", "need --slurm"),
         ("slurm cancel 7", "No job 7 was submitted"),
     ],
 )

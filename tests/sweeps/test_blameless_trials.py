@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,9 +34,10 @@ ModuleNotFoundError: No module named 'torch'"""
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One, since it takes MLflow seconds to make a database."""
-    return tmp_path_factory.mktemp("root")
+def root(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("root")
+    shutil.copy(empty_database, root / "mlflow.db")
+    return root
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def test_other_code_makes_nothing_and_stops_the_sweep(root: Path, monkeypatch: p
         assert (report.state, report.fault) == ("failed", "code")
         assert driver.handler.report("trial", report)
         assert (driver.handler.stop_reason or "").startswith("The code in ")
-        assert "has been changed since, or belongs to another checkout" in (driver.handler.stop_reason or "")
+        assert "it has changed since, or it is another checkout" in (driver.handler.stop_reason or "")
         assert driver.handler.next("another trial") is None
     assert not Store(root).published()
 

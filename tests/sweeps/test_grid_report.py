@@ -1,6 +1,7 @@
 """Reports of grids over every kind of axis: simulated sweeps, really written to MLflow and read from there."""
 
 import csv
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,12 +25,14 @@ from sweeps.tracking.tracker import Tracker
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def root(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """An output root for all of them, whose trainings leave no curves."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ear.run.from_tensors", lambda _: [])
         patch.setattr("ear.run.load_part", lambda *_: {})
-        yield tmp_path_factory.mktemp("runs")
+        root = tmp_path_factory.mktemp("runs")
+        shutil.copy(empty_database, root / "mlflow.db")
+        yield root
 
 
 def carried_out(

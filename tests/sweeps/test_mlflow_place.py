@@ -27,9 +27,10 @@ from sweeps.tracking.tracker import Tracker
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Plan]]:
+def made(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Plan]]:
     """A root whose finished sweep is in MLflow; it takes seconds, so that tests get copies."""
     root = tmp_path_factory.mktemp("made")
+    shutil.copy(empty_database, root / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv(VARIABLE, raising=False)
         plan = finished_plan(root, patch)

@@ -79,7 +79,7 @@ SWEEPS = {
     "no base": ("name: a\nbase: gone.yaml\nspace: {scoring.alpha: [1.0]}", "gone.yaml can't be read"),
     "no parameter": ("name: a\nspace: {scoring.alpa: [1.0]}", "did you mean 'alpha'?"),
     "misspelt key": ("name: a\nspaces: {scoring.alpha: [1.0]}", "did you mean 'space'?"),
-    "key twice": ("name: a\nname: b\nspace: {scoring.alpha: [1.0]}", "stands here twice"),
+    "key twice": ("name: a\nname: b\nspace: {scoring.alpha: [1.0]}", "duplicate key"),
     "no YAML": ("name: [", "not valid YAML"),
     "seed as axis": ("name: a\nspace: {seed: [1]}", "seed can't be an axis"),
     "a name of the program's own files": (
@@ -123,7 +123,7 @@ SWEEPS = {
     ),
     "set beyond the stages": (
         "name: a\nset: {training.stages.2.steps: 5}\nspace: {scoring.alpha: [1.0]}",
-        "set: training.stages.2.steps: training.stages is a list of 2; its entries are 0 to 1",
+        "set: training.stages.2.steps: training.stages is a list of 2; use an index from 0 to 1",
     ),
     **{
         f"a stage called {name}": (f"name: a\nspace: {{training.stages.{name}.steps: [5]}}", f"not '{name}'")

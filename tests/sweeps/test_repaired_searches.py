@@ -139,6 +139,7 @@ def pictures(store: Store, run: PlannedRun) -> None:
         (store.path(run.keys.evaluation) / name).write_bytes(b"")
 
 
+@pytest.mark.usefixtures("database")
 def test_the_command_and_the_report_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ear.run.from_tensors", lambda _: [])  # simulated trainings leave no curves
     monkeypatch.setattr("ear.run.load_part", lambda *_: {})

@@ -19,6 +19,8 @@ from sweeps.tracking import mlflow_runs as records
 from sweeps.tracking import tracker as tracking
 from sweeps.tracking.tracker import Tracker
 
+pytestmark = pytest.mark.usefixtures("database")
+
 READS = ("search_runs", "get_metric_history")
 WRITES = ("create_run", "log_batch", "log_dict", "log_artifact", "set_tag", "set_terminated", "update_run")
 

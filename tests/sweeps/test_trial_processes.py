@@ -114,8 +114,9 @@ def wait_until(is_time: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
-def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
+def test_two_processes_give_what_one_gives(digits_store: Path, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, steps=40)
+    shutil.copytree(digits_store, sweep.root / "store")
     sweep.finish()
     ((own, helper),) = sweep.processes()  # the same for both stages
     assert own != helper

@@ -1,6 +1,7 @@
 """ear ui: which study it shows, whom it lets in, and that whatever ends it nothing is left running."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -49,12 +50,20 @@ def serve(*seconds: float) -> "subprocess.Popen[str]":
 
 
 def started_by(process: "subprocess.Popen[str]", count: int) -> list[psutil.Process]:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while len(found := psutil.Process(process.pid).children(recursive=True)) < count:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    time.sleep(0.3)  # until the workers ignore what they are to ignore
+    while sum(map(ignores_sigterm, found)) < count // 2:  # the workers
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     return found
+
+
+def ignores_sigterm(process: psutil.Process) -> bool:
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    ignored = int(re.search(r"^SigIgn:\s*(\w+)$", status, re.MULTILINE)[1], 16)  # type: ignore[index]
+    return bool(ignored >> (signal.SIGTERM - 1) & 1)
 
 
 def living(processes: list[psutil.Process]) -> list[psutil.Process]:
