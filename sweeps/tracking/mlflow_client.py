@@ -194,7 +194,7 @@ def describe_error(root: Path, error: Exception) -> str:
     if is_database(given):
         return f"MLflow's database {shown(given)} ({VARIABLE}) can't be used: {reason}. Fix it, or {otherwise}."
     meant = f"http://{given}" if re.fullmatch(r"[\w.-]+:\d+/?", given) else "http://HOST:PORT"
-    kinds = f"a server as {meant}, or a database as sqlite:////FOLDER/FILE.db"
+    kinds = f"a server such as {meant} or a database such as sqlite:////FOLDER/FILE.db"
     if given.startswith("databricks"):
         return f"{VARIABLE} is {shown(given)!r}, which can't be used: {reason}. Fix it, or {otherwise}."
     return f"{VARIABLE} is {shown(given)!r}, where MLflow can't track runs: set it to {kinds}; or {otherwise}."

@@ -99,7 +99,7 @@ def find_study(root: Path, name: str | None) -> Path | None:
         if journal.parent.name == name:
             return journal
     known = ", ".join(journal.parent.name for journal in journals) or "none"
-    raise UserError(f"There is no search {name!r} under {root}; there is {known}.")
+    raise UserError(f"There is no search {name!r} under {root}; known: {known}.")
 
 
 def mlflow_server(tracking_uri: str, port: int) -> Server:

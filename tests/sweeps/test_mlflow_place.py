@@ -181,8 +181,8 @@ def test_in_a_shared_database_a_sweep_moves_itself_alone(
 @pytest.mark.parametrize(
     ("uri", "words"),
     [
-        ("localhost:5000", "set it to a server as http://localhost:5000, or a database"),
-        ("./mlruns", "set it to a server as http://HOST:PORT, or a database as sqlite:////FOLDER/FILE.db"),
+        ("localhost:5000", "set it to a server such as http://localhost:5000 or a database"),
+        ("./mlruns", "set it to a server such as http://HOST:PORT or a database such as sqlite:////FOLDER/FILE.db"),
         ("file:///mlruns", "MLflow can't track runs"),
         ("postgresql+nodriver://u:secret@h/x", r"u:\*\*\*@h/x \(MLFLOW_TRACKING_URI\) can't be used"),
         ("http://u:secret@127.0.0.1:9", r"server http://u:\*\*\*@127.0.0.1:9 \(MLFLOW_TRACKING_URI\) can't be reached"),

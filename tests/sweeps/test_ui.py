@@ -38,7 +38,7 @@ def test_the_newest_study_or_the_named_one(tmp_path: Path) -> None:
         os.utime(journal, (1e9 - age, 1e9 - age))
     assert find_study(tmp_path, None) == tmp_path / "new" / "study.journal"
     assert find_study(tmp_path, "old") == tmp_path / "old" / "study.journal"
-    with pytest.raises(UserError, match=r"no search 'other'.*there is old, new"):
+    with pytest.raises(UserError, match=r"no search 'other'.*known: old, new"):
         find_study(tmp_path, "other")
 
 
