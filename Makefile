@@ -1,11 +1,13 @@
 # make demo    the paper's alpha ablation on digits: trains, tracks, prints the table (about 3 minutes)
-# make test    lint, types, import contract, tests (some 40 minutes on two cores)
+# make test    lint, types, import contract, tests on two cores
 # Both set up .venv first: the exact versions of pins.txt, and this project, editable.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+# uv leaves packages uncompiled. Where this is set, every process compiles all of torch anew, in seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-slow slow-tests slow-tests-on-slurm lint types contract tests benchmarks benchmarks-on-slurm mutation format pins clean
 
@@ -25,8 +27,10 @@ types: $(READY)
 contract: $(READY)
 	$(BIN)/lint-imports
 
+# Two workers, a file at a time each (tests/conftest.py). After 15 minutes in one test a worker says where it hangs, and ends.
 tests: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	  -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 
 # On SLURM most of the time is waiting: with -j2 the two halves run side by side. Benchmarks run by themselves.
 # A slow test that can't run here (no root for Slurm, say) fails; `make test` skips it, and its last lines say why.

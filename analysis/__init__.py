@@ -1,1 +1,1 @@
-"""From MLflow's runs to tables, figures and findings."""
+"""Turns a sweep's MLflow runs into tables, figures and findings."""

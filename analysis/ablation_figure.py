@@ -1,4 +1,4 @@
-"""The figure of a sweep over one axis: FID and IS against it, the paper's curve beside ours."""
+"""The figure of a sweep over one axis: FID and IS against the axis, with the paper's curve."""
 
 import textwrap
 from pathlib import Path
@@ -11,16 +11,16 @@ from analysis.figures import draw_means, metric_figure, scale
 from analysis.notation import figure_symbol, figure_value
 from analysis.paper import PaperAblation
 
-# Okabe & Ito's palette, told apart by readers with colour-vision deficiencies and in grey print.
+# Okabe & Ito's palette, distinguishable with colour-vision deficiencies and in grey print.
 OURS, OURS_NULL, PAPER = "#0072B2", "#56B4E9", "#D55E00"
-NAME_WIDTH = 14  # characters of a value under its point
+NAME_WIDTH = 14  # characters per line of a value's tick label
 OURS_LABEL, OURS_NULL_LABEL = "ours", "ours, no class label"
 
 
 def save_ablation_figure(
     path: Path, summary: pd.DataFrame, axis: str, paper: PaperAblation | None, caption: str
 ) -> None:
-    """Two panels, FID and IS against one axis; `caption` says what was measured with what."""
+    """Saves a figure with two panels, FID and IS against one axis; `caption` states the evaluation conditions."""
     with metric_figure(path, figure_symbol(axis, [axis]), caption) as (figure, panels):
         for metric, panel in panels.items():
             draw(panel, summary.set_index(axis), metric, paper)
@@ -33,10 +33,9 @@ def save_ablation_figure(
 
 
 def draw(panel: Axes, summary: pd.DataFrame, metric: str, paper: PaperAblation | None) -> None:
-    """Ours with and without labels, error bars where there are seeds, the paper's dashed.
+    """Draws our means with and without class labels, with error bars if there are several seeds; the paper's dashed.
 
-    `summary` is indexed by the axis' value. Values that are not all numbers stand side by side, with no line from one
-    to the next.
+    `summary` is indexed by the axis' values. If they are not all numbers, they are spaced evenly and not connected.
     """
     shown: list[float] = []
     names = [textwrap.fill(figure_value(value), NAME_WIDTH) for value in summary.index]

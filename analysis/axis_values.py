@@ -1,4 +1,4 @@
-"""The values of an axis as a table sorts, groups and prints them, whatever the schema admits there."""
+"""Axis values of any type as a table sorts, groups and prints them."""
 
 import json
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ import pandas as pd
 
 from sweeps.spec.naming import shown
 
-NOT_DRAWN = object()  # of a parameter that a point of a search does not have
+NOT_DRAWN = object()  # the value of a parameter that a point of a search does not have
 NOT_DRAWN_TEXT = "-"
 
 
 @dataclass(frozen=True, order=True)
 class AxisValue:
-    """A value of an axis that is not one of numbers alone.
+    """A value of an axis whose values are not all numbers.
 
-    Values of different kinds are sorted by kind: none, false and true, numbers, words, lists, sections, not drawn.
+    Values sort by type: null, booleans, numbers, text, lists, sections, not drawn.
     """
 
     order: tuple[Any, ...]
@@ -25,35 +25,36 @@ class AxisValue:
 
     @classmethod
     def of(cls, value: Any) -> "AxisValue":
+        """Wraps a JSON value or `NOT_DRAWN`."""
         return cls(_order(value), value)
 
     def __str__(self) -> str:
-        """For people: of a drawn number, the digits that anybody reads."""
+        """Formats the value for people, with long numbers rounded."""
         return NOT_DRAWN_TEXT if self.value is NOT_DRAWN else shown(self.value)
 
     @property
     def cell(self) -> str:
-        """For programs: words as they are, nothing where not drawn, all else as JSON has it, with every digit."""
+        """The value for programs: text as it is, empty if not drawn, everything else as JSON with all digits."""
         if self.value is NOT_DRAWN:
             return ""
         return self.value if isinstance(self.value, str) else json.dumps(self.value, ensure_ascii=False)
 
 
 def axis_column(values: Sequence[Any]) -> list[Any]:
-    """An axis' values as they are where all are numbers, to compute and draw with; else each an `AxisValue`."""
+    """Returns an axis' values unchanged if all are numbers; otherwise each as an `AxisValue`."""
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return list(values)
     return [AxisValue.of(value) for value in values]
 
 
 def as_csv(summary: pd.DataFrame) -> str:
-    """A table with columns of axes, without the loss of a digit."""
+    """Returns a table as CSV with all digits."""
     cells = summary.map(lambda value: value.cell if isinstance(value, AxisValue) else value)
     return str(cells.to_csv(index=False))
 
 
 def _order(value: Any) -> tuple[Any, ...]:
-    """Values of one kind are compared with one another, and never with those of another."""
+    """A sort key: values are compared only with values of the same type."""
     if value is None:
         return (0,)
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""ear report"""
+"""The `ear report` command."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ def report(
     root: Root = DEFAULT_ROOT,
     as_json: Json = False,
 ) -> None:
-    """Print a sweep's table beside the paper's, and write table, figure and samples.
+    """Print a sweep's table beside the paper's, and write the table, a figure and samples.
 
     Example:  ear report quickstart
     """

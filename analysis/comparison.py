@@ -1,8 +1,8 @@
-"""Which configurations differ, compared seed by seed.
+"""Tests which configurations differ, paired by seed.
 
-A sweep runs all its configurations with the same seeds, so much of a seed's luck is theirs in common and falls out of
-the differences: a difference is judged by how it varies from seed to seed (Student's paired t-test), not by how each of
-the two varies. Where they have no luck in common that is right too.
+A sweep runs all its configurations with the same seeds, so much of the noise of a seed is common to them and cancels in
+differences. A difference is judged by its own variation from seed to seed (Student's paired t-test), not by the
+variation of each configuration. The test is also valid if there is no common noise.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,26 +11,27 @@ from itertools import pairwise
 
 import pandas as pd
 
-from analysis.statistics import CONFIDENCE, p_value, seed_range
+from analysis.statistics import p_value, seed_range
+from sweeps.spec.confidence import CONFIDENCE
 
 Pair = tuple[pd.Series, pd.Series]  # two rows of `summarise`
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Pairs of configurations, judged together."""
+    """Verdicts on pairs of configurations, with a joint confidence of 95%."""
 
-    apart: list[Pair]  # with 95% confidence all of them differ
-    close: list[Pair]
-    unknown: list[Pair]  # with fewer than two finished seeds in common nothing can be said
-    alone: int  # how many pairs would be told apart if each were the only one
-    seeds: str  # that the apart and the close have in common: `3`, or `2 to 3`
+    apart: list[Pair]  # pairs that differ
+    close: list[Pair]  # pairs without a significant difference
+    unknown: list[Pair]  # pairs with fewer than two finished seeds in common
+    alone: int  # pairs that would differ significantly without the correction for multiple tests
+    seeds: str  # common seeds of the tested pairs: `3`, or `2 to 3`
 
 
 def by_seed(frame: pd.DataFrame, axes: list[str], metric: str) -> pd.DataFrame:
-    """The metric with a row for each seed and a column for each row of `summarise`, by its number.
+    """Returns a metric with a row for each seed and a column for each row number of `summarise`.
 
-    NaN where the configuration did not finish with the seed.
+    NaN marks configurations that did not finish with a seed.
     """
     columns = {}
     for number, (_, group) in enumerate(frame.groupby(axes, sort=True, dropna=False)):
@@ -39,12 +40,12 @@ def by_seed(frame: pd.DataFrame, axes: list[str], metric: str) -> pd.DataFrame:
 
 
 def differences(values: pd.DataFrame, one: pd.Series, other: pd.Series) -> list[float]:
-    """One for each seed that both configurations finished; `values` is of `by_seed`."""
+    """Returns the differences for all seeds that both configurations finished; `values` comes from `by_seed`."""
     return list((values[one.name] - values[other.name]).dropna())
 
 
 def compare(pairs: Sequence[Pair], values: pd.DataFrame) -> Comparison:
-    """Which pairs differ, of all that have two seeds or more in common; `values` is of `by_seed`."""
+    """Tests which pairs differ, of those with at least two common seeds; `values` comes from `by_seed`."""
     known: list[tuple[Pair, float]] = []
     unknown, counts = [], []
     for pair in pairs:
@@ -66,11 +67,11 @@ def compare(pairs: Sequence[Pair], values: pd.DataFrame) -> Comparison:
 
 
 def holm(p_values: Sequence[float]) -> list[bool]:
-    """Which of several tests find something, so that with 95% confidence every find is real (Holm 1979).
+    """Returns which of several tests are significant at a family-wise error rate of 5% (Holm 1979).
 
-    It asks nothing of how the tests depend on each other, and neighbouring pairs do, having configurations in common.
-    It finds what Bonferroni's correction finds, and more. Control of the false discovery rate would not do: that allows
-    one in twenty of the finds to be wrong.
+    Holm's correction holds for any dependence between the tests; neighbouring pairs depend on each other, since they
+    share configurations. It is uniformly more powerful than Bonferroni's. The false discovery rate would be the wrong
+    criterion: it lets one in twenty of the reported differences be false.
     """
     finds = [False] * len(p_values)
     for left, at in zip(
@@ -83,30 +84,32 @@ def holm(p_values: Sequence[float]) -> list[bool]:
 
 
 def not_worse(winner: pd.Series, others: Sequence[pd.Series], values: pd.DataFrame) -> list[pd.Series]:
-    """The configurations that can't be told apart from the one with the lowest mean; `values` is of `by_seed`.
+    """Returns the configurations that are not significantly worse than the winner, which has the lowest mean.
 
-    With 95% confidence at least, the one that is truly lowest is among them or the winner itself. The data chose the
-    winner, which Holm's correction does not allow for, but Bonferroni's does: the truly lowest is missing only if it
-    was found higher than some other, and each of the `len(others)` comparisons that it takes part in finds that with a
-    probability of 5% / len(others) at most (as Gupta 1965, On some multiple decision rules).
+    With at least 95% confidence, the truly lowest configuration is among them or is the winner itself. The winner was
+    selected by the same data, which Holm's correction does not account for, but Bonferroni's does: the truly lowest is
+    missing only if it was found higher than some other one, and each of the `len(others)` comparisons that involve it
+    finds that with a probability of at most 5% / len(others) (cf. Gupta 1965, On some multiple decision rules).
+
+    `values` comes from `by_seed`.
     """
     level = (1 - CONFIDENCE) / len(others)
     kept = []
     for other in others:
         above = differences(values, other, winner)
         p = p_value(above)
-        # The winner's mean can be the lowest for its own seeds, and not for those that both finished.
+        # The winner's mean may be the lowest over its own seeds, but not over the common seeds.
         if p is None or p >= level or sum(above) < 0:
             kept.append(other)
     return kept
 
 
 def neighbours(finished: pd.DataFrame, axes: list[str]) -> Iterator[Pair]:
-    """Pairs of rows that differ in one axis, by one of its steps."""
+    """Yields the pairs of rows that differ by one step of one axis."""
     for axis in axes:
         others = [each for each in axes if each != axis]
         groups = [group for _, group in finished.groupby(others, dropna=False)] if others else [finished]
         for group in groups:
-            # As objects, for a row of numbers alone would turn the whole ones into fractions.
+            # As objects, because a row of numbers only would turn integers into floats.
             rows = [row for _, row in group.sort_values(axis).astype(object).iterrows()]
             yield from pairwise(rows)

@@ -1,13 +1,13 @@
-"""What runs were measured with: what every number of a report has to agree in, and is labelled with."""
+"""The evaluation conditions of runs, which must agree for their numbers to be compared, and which label a report."""
 
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ear.errors import UserError
-from sweeps.tracking.tags import OUTCOME, PARAMETERS
+from sweeps.spec.tags import OUTCOME, PARAMETERS, detail
 
-# A condition -> what a report calls it.
+# Condition -> its name in a report.
 CONDITIONS = {
     "extractor": "extractor",
     "extractor_hash": "extractor",
@@ -17,22 +17,22 @@ CONDITIONS = {
     "images": "number of images",
     "null_images": "number of images without label",
 }
-DECIDED_BY = ("data", "evaluation")  # the sections that decide them
+DECIDED_BY = ("data", "evaluation")  # configuration sections that determine the conditions
 SETTINGS = {
     "sampling.cfg": "CFG",
     "sampling.infer_temperature": "inference temperature",
     "sampling.steps": "steps",
 }
-ALONE = " of each configuration alone; as they share their seeds, differences can be surer than ± suggests"
+ALONE = " for each configuration alone; with common seeds, differences can be more certain than ± suggests"
 
-Conditions = dict[str, Any]  # of a run
+Conditions = dict[str, Any]  # the evaluation conditions of one run
 
 
 def conditions_of(runs: Iterable[Any], axes: Sequence[str]) -> list[Conditions]:
-    """The conditions of MLflow's finished runs, each that occurs once; several only where an axis decides them.
+    """Returns the distinct conditions of the finished MLflow runs; more than one only if an axis varies them.
 
     Raises:
-        UserError: runs that no axis tells apart differ in them, so that one table would mislead.
+        UserError: the conditions differ although no axis varies them, so that one table would mislead.
     """
     finished = [run for run in runs if run.data.tags.get(OUTCOME) == "finished"]
     deciding = [axis for axis in axes if axis.split(".")[0] in DECIDED_BY]
@@ -48,39 +48,39 @@ def conditions_of(runs: Iterable[Any], axes: Sequence[str]) -> list[Conditions]:
 
 def _conditions(run: Any, axes: Sequence[str]) -> Conditions:
     tags, metrics, parameters = run.data.tags, run.data.metrics, run.data.params
-    found = {name: tags.get(f"ear.{name}", metrics.get(name)) for name in CONDITIONS}
+    found = {name: tags.get(detail(name), metrics.get(name)) for name in CONDITIONS}
     found["extractor_accuracy"] = metrics.get("extractor_accuracy")
     return found | {name: parameters[name] for name in SETTINGS if name not in axes}
 
 
 def _require_alike(group: Sequence[Conditions]) -> None:
-    """Brings those that are one to one form.
+    """Requires equal conditions within a group, and fills in what earlier versions did not record.
 
     Raises:
-        UserError: they differ.
+        UserError: the conditions differ.
     """
     known = {conditions["reference_hash"] for conditions in group} - {None}
     for conditions in group:
         if len(known) == 1:
-            conditions["reference_hash"] = next(iter(known))  # results of earlier versions do not tell
+            conditions["reference_hash"] = next(iter(known))  # missing in results of earlier versions
         conditions["extractor_accuracy"] = group[0]["extractor_accuracy"]
     for name in CONDITIONS:
         values = {conditions[name] for conditions in group}
         if len(values) > 1:
             raise UserError(
-                f"The sweep's runs differ in {name}: {', '.join(sorted(map(str, values)))}. One table of them would "
-                "mislead: give what was measured otherwise a sweep of another name."
+                f"The sweep's runs differ in {name}: {', '.join(sorted(map(str, values)))}. A single table would be "
+                "misleading: use a sweep of another name for each."
             )
 
 
 def differing(conditions: Sequence[Conditions]) -> list[str]:
-    """What the rows of a table differ in beside what they are to compare: `reference`."""
+    """Returns the names of the conditions in which the rows of a table differ, such as `reference`."""
     names = (label for name, label in CONDITIONS.items() if len({each[name] for each in conditions}) > 1)
     return list(dict.fromkeys(names))
 
 
 def describe(conditions: Sequence[Conditions], seeds: str) -> str:
-    """One sentence that labels every number of a report; where rows differ, with all that occurs."""
+    """Returns the caption of a report, one sentence with the evaluation conditions; all of them if they differ."""
     if not conditions:
         return "No run has finished, so nothing was measured."
     images, null_images = (either(f"{each[name]:.0f}" for each in conditions) for name in ("images", "null_images"))
@@ -90,13 +90,13 @@ def describe(conditions: Sequence[Conditions], seeds: str) -> str:
     ]
     values = {name: {each[name] for each in conditions if name in each} for name in SETTINGS}
     common = [f"{label} {min(values[name])}" for name, label in SETTINGS.items() if len(values[name]) == 1]
-    parts.append(", ".join(common))  # what an axis varies stands in the table
+    parts.append(", ".join(common))  # what an axis varies is in the table
     parts.append(f"{seeds} seed{f's, mean ± 95% interval{ALONE}' if seeds != '1' else ''}")
     return "; ".join(part for part in parts if part) + "."
 
 
 def _reference(conditions: Conditions) -> str:
-    if conditions["reference_images"] is None:  # a file of statistics does not tell
+    if conditions["reference_images"] is None:  # a file of statistics does not give the number
         return str(conditions["reference"])
     return f"{conditions['reference_images']:.0f} of {conditions['reference']}"
 
@@ -109,5 +109,5 @@ def _extractor(conditions: Conditions) -> str:
 
 
 def either(words: Iterable[str]) -> str:
-    """Each once: `a or b`."""
+    """Joins the distinct words: `a or b`."""
     return " or ".join(dict.fromkeys(words))

@@ -1,4 +1,4 @@
-"""What the figures share: a panel for FID and one for IS against a parameter, the style, the caption."""
+"""Common parts of the figures: a panel each for FID and IS against a parameter, the style, the caption."""
 
 import textwrap
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from ear.files.writing import write_atomically
 
 HEADINGS = {"fid": "FID (lower is better)", "is": "Inception score (higher is better)"}
-CAPTION_WIDTH = 150  # characters of 6 points across the figure
+CAPTION_WIDTH = 150  # characters of 6 pt that fit the figure's width
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
-LOG_FROM = 4.0  # ratio of largest to smallest from which an axis is logarithmic
+LOG_FROM = 4.0  # largest / smallest value above which the y axis is logarithmic
 
 STYLE = {
     "font.size": 9,
@@ -33,9 +33,9 @@ STYLE = {
 
 @contextmanager
 def metric_figure(path: Path, across: str, caption: str) -> Iterator[tuple[Figure, dict[str, Axes]]]:
-    """A figure to draw in, written to `path` as PNG once it is drawn: metric -> its panel, `across` on the x axis.
+    """Yields a figure and its panels by metric, to draw in; then saves it to `path` as PNG.
 
-    `caption` says what was measured with what.
+    `across` labels the x axis; `caption` states the evaluation conditions.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.3), dpi=200, layout="constrained")
@@ -49,21 +49,21 @@ def metric_figure(path: Path, across: str, caption: str) -> Iterator[tuple[Figur
 
 
 def wrap_caption(caption: str, width: int) -> str:
-    """Lines of at most `width` characters where its clauses allow, broken after a semicolon only."""
+    """Wraps a caption after semicolons into lines of at most `width` characters; a longer clause stays whole."""
     clauses = (clause.replace(" ", NO_BREAK_SPACE) for clause in caption.split("; "))
     return textwrap.fill("; ".join(clauses), width, break_long_words=False, break_on_hyphens=False)
 
 
 def draw_means(panel: Axes, means: pd.Series, half_widths: pd.Series, label: str, style: dict[str, Any]) -> None:
-    """A line through the means, indexed by their x, with their intervals as error bars.
+    """Draws a line through the means, indexed by x, with their intervals as error bars.
 
-    A mean that is NaN leaves a gap; one whose half-width is NaN, of a single seed, has no bar.
+    A NaN mean leaves a gap. A NaN half-width, from a single seed, gives no error bar.
     """
     panel.errorbar(means.index, means, yerr=half_widths, markersize=4, capsize=2, label=label, **style)
 
 
 def scale(panel: Axes, xs: list[float], shown: list[float]) -> None:
-    """Ticks where something was measured; a logarithmic y axis where the values `shown`, if any, span much."""
+    """Puts ticks at the measured `xs`, and makes the y axis logarithmic if the values `shown` span a wide range."""
     panel.set_xticks(sorted(set(xs)))
     if shown and min(shown) > 0 and max(shown) > LOG_FROM * min(shown):
         panel.set_yscale("log")

@@ -1,4 +1,4 @@
-"""In words: what of the paper's ablation reproduces, what does not, and what the numbers can't tell."""
+"""States in words what of the paper's ablation reproduces, what does not, and what the numbers leave open."""
 
 import numpy as np
 import pandas as pd
@@ -12,11 +12,11 @@ from analysis.statistics import summarise
 from analysis.wording import listed, share
 from sweeps.spec.naming import shown
 
-FEW_SEEDS = 3  # up to which a t-test, with one or two degrees of freedom, finds little
+FEW_SEEDS = 3  # up to this number, a t-test with one or two degrees of freedom has little power
 
 
 def findings(frame: pd.DataFrame, axes: list[str], paper: PaperAblation | None) -> str:
-    """Sentences that follow from the runs' numbers alone. A paper's ablation is given for a single axis only."""
+    """Returns the findings that follow from the runs' numbers; `paper` is None for more than one axis."""
     summary = summarise(frame, axes, METRICS)
     differences = resolution(summary.dropna(subset=["fid"]), by_seed(frame, axes, "fid"), axes)
     if paper is None:
@@ -25,35 +25,35 @@ def findings(frame: pd.DataFrame, axes: list[str], paper: PaperAblation | None) 
 
 
 def resolution(finished: pd.DataFrame, fid: pd.DataFrame, axes: list[str]) -> str:
-    """Which neighbours, configurations one step of one axis apart, the seeds can tell apart.
+    """States which neighbouring configurations (one step of one axis apart) differ significantly in FID.
 
-    `fid` is of `by_seed`.
+    `fid` comes from `by_seed`.
     """
     if len(fid) == 1:
         return (
             "With one seed there is no interval, so FID tells no configurations apart: "
-            "list three seeds or more to rank them."
+            "list at least three seeds to rank them."
         )
     pairs = list(neighbours(finished, axes))
     if not pairs:
         return "No two neighbouring configurations have finished, so there is no difference to judge."
     compared = compare(pairs, fid)
     if len(compared.unknown) == len(pairs):
-        return "No two neighbouring configurations have two finished seeds in common, so none can be told apart."
+        return "No two neighbouring configurations share two finished seeds, so none can be told apart."
     sentences = [told_apart(compared, axes)]
     if compared.unknown:
         which = listed(compared.unknown, axes) or f"{len(compared.unknown)} more pairs"
-        sentences.append(f"Nothing can be said of {which}: too few finished seeds in common.")
+        sentences.append(f"Nothing can be said about {which}: too few finished seeds in common.")
     if compared.close:
         if len(fid) <= FEW_SEEDS:
-            sentences.append("With so few seeds only what differs by nearly the same in each is told apart.")
+            sentences.append("With so few seeds, only a difference that is nearly equal in every seed is significant.")
         if len(finished) > 2:
             sentences.append(best(finished, fid, axes))
     return " ".join(sentences)
 
 
 def told_apart(compared: Comparison, axes: list[str]) -> str:
-    """How many of the pairs that can be compared differ, and which do not."""
+    """States how many of the comparable pairs differ, and which do not."""
     apart, close = compared.apart, compared.close
     begin = f"Paired by seed over {compared.seeds} seeds, FID"
     if len(apart) + len(close) == 1:
@@ -70,7 +70,10 @@ def told_apart(compared: Comparison, axes: list[str]) -> str:
 
 
 def best(finished: pd.DataFrame, fid: pd.DataFrame, axes: list[str]) -> str:
-    """The configuration with the lowest mean FID, and how many others may be as good; `fid` is of `by_seed`."""
+    """States the configuration with the lowest mean FID and how many others may be as good.
+
+    `fid` comes from `by_seed`.
+    """
     rows = [row for _, row in finished.astype(object).iterrows()]
     winner = min(rows, key=lambda row: float(row["fid"]))
     name = ", ".join(f"{symbol(axis, axes)} {shown(winner[axis])}" for axis in axes)

@@ -1,4 +1,4 @@
-"""How tables and figures write a sweep's axes: by the paper's symbols where it has them."""
+"""The notation of a sweep's axes in tables and figures: the paper's symbols where there are any."""
 
 import re
 from collections.abc import Sequence
@@ -15,48 +15,48 @@ LATEX = {
 
 
 def symbol(axis: str, axes: Sequence[str]) -> str:
-    """Of one of these dotted parameters, in plain text; its short name where the paper has no symbol."""
+    """Returns an axis' symbol in plain text; its short name if the paper has no symbol."""
     name = short_names(axes)[axis]
     return SYMBOLS.get(name, name)
 
 
 def latex_symbol(axis: str, axes: Sequence[str]) -> str:
-    """Of one of these dotted parameters, for LaTeX."""
+    """Returns an axis' symbol for LaTeX."""
     name = short_names(axes)[axis]
     return LATEX.get(name, latex_text(name))
 
 
 def figure_symbol(axis: str, axes: Sequence[str]) -> str:
-    """Of one of these dotted parameters, for matplotlib, which reads LaTeX between dollars and takes all else
-    literally."""
+    """Returns an axis' symbol for matplotlib, which reads LaTeX between dollar signs and everything else literally."""
     name = short_names(axes)[axis]
     return LATEX.get(name, name)
 
 
 def figure_value(value: Any) -> str:
-    """A value as `shown`, for matplotlib."""
+    """Formats a value for matplotlib."""
     return shown(value).replace("$", r"\$")
 
 
-# All that LaTeX reads as its own in a text; and `[`, which behind the end of a row would be how far the next one is.
+# LaTeX's special characters; and `[`, which after the end of a row would start the optional row spacing.
 LATEX_TEXT = str.maketrans(
     {each: rf"\{each}" for each in "%_&#{}$"}
     | {"±": r"$\pm$", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "[": "{[}"}
 )
 
-# What begins code, HTML, emphasis, a column, an entity or the address of a link. A `_` inside a word is one.
+# Starts of code, HTML, emphasis, a column, an entity or a link's address. A `_` inside a word is literal.
 MARKDOWN = re.compile(r"[\\`*<|~]|(?<!\w)_|_(?!\w)|&(?=#?\w+;)|(?<=\])\(")
 
 
 def latex_text(text: str) -> str:
-    """Plain text as LaTeX, in one line: an empty one would begin a paragraph."""
+    """Escapes plain text for LaTeX, in one line, since an empty line would start a paragraph."""
     return in_one_line(text).translate(LATEX_TEXT)
 
 
 def markdown_text(text: str) -> str:
-    """Plain text as a cell of a Markdown table."""
+    """Escapes plain text for a cell of a Markdown table."""
     return MARKDOWN.sub(r"\\\g<0>", in_one_line(text))
 
 
 def in_one_line(text: str) -> str:
+    """Replaces line breaks by spaces."""
     return " ".join(text.split("\n"))

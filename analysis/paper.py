@@ -1,4 +1,4 @@
-"""The paper's numbers, kept as data files."""
+"""The paper's numbers, read from data files."""
 
 from dataclasses import dataclass
 from importlib import resources
@@ -10,24 +10,24 @@ from ear.config.yaml_text import parse_yaml
 class PaperAblation:
     """One table of the paper."""
 
-    axis: str  # the dotted parameter that it varies
+    axis: str  # dotted parameter that the table varies
     setting: str
     values: list[float]
-    printed: dict[str, list[str]]  # metric -> as many numbers as values, with the paper's digits
+    printed: dict[str, list[str]]  # metric -> one number per value, with the paper's digits
 
     def text(self, metric: str, at: float) -> str | None:
-        """The number as the paper prints it, or None where it gives none."""
+        """Returns the number as printed in the paper, or None if there is none."""
         known = dict(zip(self.values, self.printed[metric], strict=True))
         return known.get(at)
 
     def value(self, metric: str, at: float) -> float | None:
-        """The paper's number, or None where it gives none."""
+        """Returns the paper's number, or None if there is none."""
         text = self.text(metric, at)
         return None if text is None else float(text)
 
 
 def paper_ablation(axes: list[str]) -> PaperAblation | None:
-    """The paper's table over these axes; it gives numbers for single axes only."""
+    """Returns the paper's table over these axes, or None; the paper has numbers only for single axes."""
     if len(axes) != 1:
         return None
     for file in resources.files("analysis.paper_data").iterdir():

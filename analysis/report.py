@@ -1,4 +1,4 @@
-"""A sweep's report: table, figure, samples and findings, all from MLflow, all saying what was measured with what."""
+"""Writes a sweep's report from MLflow: table, figure, samples and findings, with the evaluation conditions."""
 
 import tempfile
 from collections.abc import Sequence
@@ -32,6 +32,8 @@ from sweeps.spec.runs import stored_result
 
 @dataclass(frozen=True)
 class Report:
+    """A written report: its texts and files."""
+
     folder: Path
     table: str  # Markdown
     caption: str
@@ -40,11 +42,11 @@ class Report:
 
 
 def write_report(name: str, root: Path) -> Report:
-    """Writes ROOT/NAME/report/ from what MLflow knows of the sweep of this name that ran last; where that folder is
-    read-only, a temporary one.
+    """Writes ROOT/NAME/report/ for the sweep of this name that ran last; a temporary folder if that one is read-only.
 
     Raises:
-        UserError: the sweep is unknown or none of its runs has ended, or the folder can't be written.
+        UserError: the sweep is unknown, none of its runs has ended, its results were damaged or not measured alike, or
+            the folder can't be written.
     """
     results = load_results(name, root)
     refuse_outdated(Store(root, reading=True), results.rests_on)
@@ -56,14 +58,14 @@ def write_report(name: str, root: Path) -> Report:
         record_use(Store(root), f"report {name}", results.rests_on)
         require_writable(folder)
         remove_pictures(folder, [results.axes, *results.earlier])
-    else:  # an archive, or somebody else's results
+    else:  # an archive or another user's results
         folder = Path(tempfile.mkdtemp(prefix=f"ear-report-{name}-"))
     paper = paper_ablation(results.axes)
     summary = summarise(results.frame, results.axes, METRICS)
     counts = summary["finished"][summary["finished"] > 0]
     caption = describe(results.conditions, seed_range(counts) if len(counts) else "0")
     if results.searched:
-        paper = None  # which ablates one parameter at a time
+        paper = None  # the paper has only ablations of one parameter
         summary = ranked(summary, results)
         table = search_table(summary, results)
         words = search_findings(summary, results)
@@ -86,9 +88,10 @@ def write_report(name: str, root: Path) -> Report:
 
 
 def refuse_removed(store: Store, results: SweepResults) -> None:
-    """
+    """Checks that MLflow's numbers do not come from results that a repair removed.
+
     Raises:
-        UserError: MLflow has numbers of results that were damaged, or rested on damage.
+        UserError: some of them do.
     """
     removed = removed_keys(store)
     resting = [
@@ -98,13 +101,13 @@ def refuse_removed(store: Store, results: SweepResults) -> None:
     ]
     if stale := sum(_is_stale(run, store) for run in resting):
         raise UserError(
-            f"{stale} of these results were damaged, or rested on damaged ones, and `ear store verify --repair` "
-            "removed them: run the sweep again, which computes them anew and corrects MLflow."
+            f"{stale} of these results were damaged or based on damaged ones, and `ear store verify --repair` "
+            "removed them: run the sweep again to recompute them and correct MLflow."
         )
 
 
 def _is_stale(run: dict[str, Any], store: Store) -> bool:
-    """Whether a row is not of what the store has. It has some of the metrics only: those that reports show."""
+    """Whether a row differs from the store; compares only the metrics that reports show."""
     result = stored_result(run["stages"], run["key"], store)
     if result is not None:
         result = replace(result, metrics={name: value for name, value in result.metrics.items() if name in run})
@@ -112,9 +115,10 @@ def _is_stale(run: dict[str, Any], store: Store) -> bool:
 
 
 def refuse_damaged_search(name: str, root: Path) -> None:
-    """
+    """Checks that no damaged result has influenced a search's proposals.
+
     Raises:
-        UserError: MLflow is right again, but damaged results have steered what was proposed.
+        UserError: one has, even if MLflow's numbers are correct by now.
     """
     from sweeps.search.outcome import load_study  # imports Optuna
     from sweeps.search.removed import STEERED, refuse_steered
@@ -124,17 +128,17 @@ def refuse_damaged_search(name: str, root: Path) -> None:
 
 
 def grid_findings(results: SweepResults, paper: PaperAblation | None) -> str:
-    """What follows from the numbers, where they can be compared."""
+    """Returns the findings on a grid, or why its rows can't be compared."""
     if apart := differing(results.conditions):
         return (
             f"The rows differ in {' and '.join(apart)}, so their numbers are not compared: "
-            "a sweep of another name for each shows what differs at equal ones."
+            "run a separate sweep with its own name for each to compare the other settings."
         )
     return findings(results.frame, results.axes, paper)
 
 
 def notes(results: SweepResults, summary: pd.DataFrame) -> list[str]:
-    """What is missing, and why: a figure, and other sweeps."""
+    """Returns notes on what the report leaves out: the figure, and earlier sweeps of the same name."""
     found = []
     if not results.searched and (reason := why_no_figure(results, summary)):
         found.append(f"There is no figure: {reason}.")
@@ -142,14 +146,14 @@ def notes(results: SweepResults, summary: pd.DataFrame) -> list[str]:
         count = len(results.earlier)
         which = "Another sweep" if count == 1 else f"{count} other sweeps"
         found.append(
-            f"{which} had the name {results.name} before, with other runs; this is the one that ran last. "
-            "To report another, run its FILE again, which trains nothing anew, or give each a name of its own."
+            f"{which} with other runs used the name {results.name} before; this is the one that ran last. "
+            "To report another one, run its FILE again, which trains nothing again, or give each its own name."
         )
     return found
 
 
 def why_no_figure(results: SweepResults, summary: pd.DataFrame) -> str:
-    """Of a grid; nothing where there is one."""
+    """Returns why a grid has no figure; empty if it has one."""
     if results.finished.empty:
         return "no run has finished"
     if len(results.axes) > 2:
@@ -162,7 +166,7 @@ def why_no_figure(results: SweepResults, summary: pd.DataFrame) -> str:
 def save_figure(
     folder: Path, results: SweepResults, summary: pd.DataFrame, paper: PaperAblation | None, caption: str
 ) -> list[Path]:
-    """The figure of one axis, or of two numeric ones, named after them; a search or another grid has none."""
+    """Saves the figure of a grid with one axis or two numeric axes; returns its path, if there is a figure."""
     if results.searched or why_no_figure(results, summary):
         return []
     path = folder / figure_name(results.axes)
@@ -174,10 +178,11 @@ def save_figure(
 
 
 def figure_name(axes: Sequence[str]) -> str:
+    """Returns the file name of a figure over these axes."""
     return f"{'-'.join(short_names(axes).values())}.png"
 
 
 def remove_pictures(folder: Path, spaces: Sequence[Sequence[str]]) -> None:
-    """Those of the last report on this name, which can be of other runs than the table to come; and of these axes."""
+    """Removes the pictures of the previous report, which may show other runs, and of sweeps over these axes."""
     for name in ("samples.png", *map(figure_name, spaces)):
         (folder / name).unlink(missing_ok=True)

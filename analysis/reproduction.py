@@ -1,7 +1,7 @@
-"""What of a paper's ablation reproduces: claimed only where the seeds can show it, and said from how many.
+"""States which of the paper's findings reproduce: only what the seeds can show, with the number of seeds.
 
-An order is a matter of degree, so each of its steps has to be told apart. A collapse is a difference of kind, which a
-single seed can show; where there are more, it has to be there in each.
+For an order, every step must be a significant difference. A collapse is a qualitative change that one seed can show;
+with several seeds, it must appear in each.
 """
 
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from analysis.tables import how_it_ended
 from analysis.wording import in_seeds, listed, share, span
 from sweeps.spec.naming import shown
 
-COLLAPSE = 5.0  # a configuration's FID over the best one's from which we speak of a collapse
-RECALL_GONE = 0.1  # of the best recall elsewhere, under which it is gone
-IS_FALLEN = 0.5  # of the lowest IS elsewhere, under which it has fallen with the paper's
+COLLAPSE = 5.0  # the paper's FID / its lowest FID above which it counts as a collapse
+RECALL_GONE = 0.1  # recall / best recall elsewhere below which a configuration has collapsed
+IS_FALLEN = 0.5  # IS / lowest IS elsewhere below which IS shows the collapse
 TEST = "paired, Holm, 95% confidence"
 
 
 def reproduction(frame: pd.DataFrame, summary: pd.DataFrame, paper: PaperAblation) -> list[str]:
-    """Sentences on the configurations that the paper has too; `summary` is `summarise`'s of the `frame` of runs."""
+    """Returns findings on the configurations that are also in the paper; `summary` is `summarise` of the `frame`."""
     axis = paper.axis
     shared = summary[summary[axis].isin(paper.values)]
     if shared.empty:
@@ -40,7 +40,7 @@ def reproduction(frame: pd.DataFrame, summary: pd.DataFrame, paper: PaperAblatio
 
 
 def unfinished(rows: pd.DataFrame, axis: str) -> list[str]:
-    """Which of the paper's values have no numbers here, and why."""
+    """States which of the paper's values have no numbers here, and why."""
     if rows.empty:
         return []
     ends = [f"{shown(row[axis])} ({how_it_ended(row)})" for _, row in rows.astype(object).iterrows()]
@@ -48,10 +48,11 @@ def unfinished(rows: pd.DataFrame, axis: str) -> list[str]:
 
 
 def order(both: pd.DataFrame, theirs: pd.Series, fid: pd.DataFrame, paper: PaperAblation) -> list[str]:
-    """Whether configurations rank by FID as the paper's do; `fid` is of `by_seed`.
+    """States whether the order by FID is the paper's; `fid` comes from `by_seed`.
 
-    They do if each step from one to the next in the paper's order is told apart in the paper's direction. A step that
-    is told apart in the other one contradicts the paper; any other leaves the order open.
+    The order reproduces if every step from one configuration to the next in the paper's order is a significant
+    difference in the paper's direction. A significant difference in the other direction contradicts the paper. Any
+    other step leaves the order open.
     """
     if len(both) < 3:
         return []
@@ -77,23 +78,25 @@ def order(both: pd.DataFrame, theirs: pd.Series, fid: pd.DataFrame, paper: Paper
 
 @dataclass(frozen=True)
 class Steps:
-    """The steps of the paper's order of FID, from each configuration to the next, judged together."""
+    """The verdicts on the steps of the paper's FID order, from each configuration to the next."""
 
-    agree: list[Pair]  # told apart in the paper's direction
-    against: list[Pair]  # told apart in the other
-    open: list[Pair]  # not told apart
-    seeds: str  # that those which can be compared have in common; `0` where none can
+    agree: list[Pair]  # significant in the paper's direction
+    against: list[Pair]  # significant in the other direction
+    open: list[Pair]  # not significant, or not testable
+    seeds: str  # common seeds of the tested pairs; `0` if none can be tested
 
     @property
     def count(self) -> int:
+        """The number of steps."""
         return len(self.agree) + len(self.against) + len(self.open)
 
     def told(self) -> str:
+        """States how many steps are significant in the paper's direction."""
         return f"over {self.seeds} seeds, FID tells {share(len(self.agree), self.count)} steps"
 
 
 def judge_steps(ranked: pd.DataFrame, fid: pd.DataFrame) -> Steps:
-    """Of configurations in the paper's order, the lowest FID first; `fid` is of `by_seed`."""
+    """Tests the steps between configurations in the paper's order, lowest FID first; `fid` comes from `by_seed`."""
     compared = compare(list(pairwise(row for _, row in ranked.astype(object).iterrows())), fid)
     risen = [sum(differences(fid, higher, lower)) > 0 for lower, higher in compared.apart]
     return Steps(
@@ -105,10 +108,10 @@ def judge_steps(ranked: pd.DataFrame, fid: pd.DataFrame) -> Steps:
 
 
 def open_order(head: str, steps: Steps, in_order: bool, axis: str) -> list[str]:
-    """What the seeds show of an order that they don't show as a whole, or contradict; `head` says how the means are."""
+    """States what the seeds show of an order that does not fully reproduce; `head` describes the order of the means."""
     of_it = "of it" if in_order else "of the paper's order"
     if steps.seeds == "0":
-        return [f"{head}; no step {of_it} has two finished seeds in common, so nothing shows it."]
+        return [f"{head}; no step {of_it} has two finished seeds in common, so it can't be tested."]
     direction = "" if in_order and not steps.against else " in its direction"
     rest = listed(steps.open, [axis])
     but = f", but not {rest}" if steps.agree and rest else ""
@@ -120,7 +123,7 @@ def open_order(head: str, steps: Steps, in_order: bool, axis: str) -> list[str]:
 
 
 def collapse(both: pd.DataFrame, axis: str, theirs: pd.Series, recall: pd.DataFrame) -> list[str]:
-    """Whether what collapses in the paper collapses here, seed by seed, and by how much; `recall` is of `by_seed`."""
+    """States whether the paper's collapses occur here, seed by seed, and how strongly; `recall` is from `by_seed`."""
     sentences = []
     for index in theirs.index[theirs > COLLAPSE * theirs.min()]:
         row, rest = both.loc[index], both.drop(index)
@@ -144,12 +147,12 @@ def collapse(both: pd.DataFrame, axis: str, theirs: pd.Series, recall: pd.DataFr
 
 
 def unlabelled(factor: float) -> str:
-    """The same without class labels, where that was measured."""
+    """Returns the FID factor without class labels as a clause; empty if it was not measured."""
     return "" if pd.isna(factor) else f", {factor:.1f} times without class labels"
 
 
 def inception_score(both: pd.DataFrame, theirs: pd.Series, inception: pd.DataFrame, paper: PaperAblation) -> list[str]:
-    """Whether IS shows the paper's collapse too, seed by seed; `inception` is IS, of `by_seed`."""
+    """States whether IS shows the paper's collapse too, seed by seed; `inception` is IS from `by_seed`."""
     if both.empty:
         return []
     worst = theirs.idxmax()
@@ -159,7 +162,7 @@ def inception_score(both: pd.DataFrame, theirs: pd.Series, inception: pd.DataFra
     if not paper_rest or paper_worst is None or paper_worst >= IS_FALLEN * min(paper_rest):
         return []
     fallen = below(inception, worst, IS_FALLEN * inception.drop(columns=worst).min(axis=1))
-    if not fallen:  # as of the collapse, which says so
+    if not fallen:  # no seed to judge by, as `collapse` already states
         return []
     return [
         f"The paper's IS at {shown(row[paper.axis])} is less than half of every other; ours, with class labels, "
@@ -169,11 +172,11 @@ def inception_score(both: pd.DataFrame, theirs: pd.Series, inception: pd.DataFra
 
 
 def below(values: pd.DataFrame, column: int, bound: pd.Series) -> list[bool]:
-    """Whether a configuration's value is under that seed's bound, for each seed that has both."""
+    """Returns whether a configuration's value is below the seed's bound, for each seed that has both."""
     known = values[column].notna() & bound.notna()
     return [bool(held) for held in (values[column] < bound)[known]]
 
 
 def averaged(values: pd.DataFrame) -> str:
-    """What to put before means, which a single seed has not; `values` is of `by_seed`."""
+    """Returns "on average " for several seeds, otherwise nothing; `values` comes from `by_seed`."""
     return "on average " if len(values.dropna(how="all")) > 1 else ""

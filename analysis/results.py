@@ -1,4 +1,4 @@
-"""A sweep's runs, read from MLflow into a table with a row a run."""
+"""Reads a sweep's runs from MLflow into a table with a row per run."""
 
 import json
 import tempfile
@@ -15,9 +15,8 @@ from analysis.statistics import OUTCOMES
 from ear.errors import UserError
 from ear.terminal.credentials import shown
 from sweeps.spec.search_schema import BoundConfig
-from sweeps.tracking.mlflow_client import open_client, tracking_errors, tracking_uri
-from sweeps.tracking.tags import (
-    CONFIRMATION,
+from sweeps.spec.tags import (
+    CONFIRMATION_ROLE,
     DIGEST,
     KEY,
     OBJECTIVE,
@@ -31,52 +30,56 @@ from sweeps.tracking.tags import (
     TRIAL,
     last_ran,
 )
+from sweeps.tracking.mlflow_client import open_client, search_runs, tracking_errors, tracking_uri
 
 METRICS = ("fid", "is", "precision", "recall", "fid_null", "is_null", "precision_null", "recall_null")
 
 
 @dataclass(frozen=True)
 class SweepResults:
+    """The results of a sweep in MLflow."""
+
     name: str
     axes: list[str]  # dotted parameters
-    frame: pd.DataFrame  # a row for each run that has ended: the axes, seed, outcome, metrics, run_id
-    conditions: list[Conditions]  # that runs were measured with; several where an axis decides them
+    frame: pd.DataFrame  # a row per ended run: the axes, seed, outcome, metrics, run_id
+    conditions: list[Conditions]  # distinct evaluation conditions; several only if an axis varies them
     client: Any  # MlflowClient, for artifacts
-    confirmations: pd.DataFrame  # of a search: the runs that measured its best again, with `trial` and `images`
+    confirmations: pd.DataFrame  # a search's confirmation runs, with `trial` and `images`
     objectives: list[str]  # the metrics that rank
     constraints: dict[str, BoundConfig] = field(default_factory=dict)  # of a search, by metric
-    earlier: list[list[str]] = field(default_factory=list)  # the axes of other sweeps that had this name, newest first
+    earlier: list[list[str]] = field(default_factory=list)  # axes of earlier sweeps of this name, newest first
 
     @property
     def objective(self) -> str:
-        """The first of those that rank."""
+        """The first objective."""
         return self.objectives[0]
 
     @property
     def searched(self) -> bool:
-        """Whether configurations were proposed one after another, not laid out in a grid."""
+        """Whether the sweep is a search, not a grid."""
         return "trial" in self.frame
 
     @property
     def finished(self) -> pd.DataFrame:
+        """The rows of finished runs."""
         return self.frame[self.frame["outcome"] == "finished"]
 
     @property
     def rests_on(self) -> set[str]:
-        """The keys of the results that the numbers come from, and those of the trainings that diverged."""
+        """The store keys of the evaluations that give the numbers, and of the stages of diverged runs."""
         return {key for run in self.all_runs for key in run["rests_on"]}
 
     @property
     def all_runs(self) -> list[dict[str, Any]]:
-        """Every row, those of a search's confirmation among them."""
+        """All rows, including those of a search's confirmation."""
         return [run for frame in (self.frame, self.confirmations) for run in frame.to_dict("records")]
 
 
 def load_results(name: str, root: Path) -> SweepResults:
-    """The sweep of this name that ran last.
+    """Loads the results of the sweep of this name that ran last.
 
     Raises:
-        UserError: there is none, none of its runs has ended, or its runs were not measured alike.
+        UserError: there is none, none of its runs has ended, or its runs were measured under different conditions.
     """
     client = open_client(root, reading=True)
     with tracking_errors(root):
@@ -84,22 +87,24 @@ def load_results(name: str, root: Path) -> SweepResults:
         if experiment is None:
             known = sorted(each.name for each in client.search_experiments() if each.name != "Default")
             raise UserError(
-                f"There is no sweep {name!r} in {shown(tracking_uri(root))}; there is {', '.join(known) or 'none'}."
+                f"There is no sweep {name!r} in {shown(tracking_uri(root))}; known: {', '.join(known) or 'none'}."
             )
-        parents = found_runs(client, experiment.experiment_id, f"tags.`{DIGEST}` != ''")
+        parents = search_runs(client, experiment.experiment_id, f"tags.`{DIGEST}` != ''")
         if not parents:
-            raise UserError(f"The experiment {name!r} holds no sweep of this program.")
+            raise UserError(f"The MLflow experiment {name!r} contains no EAR sweep.")
         parent, *others = sorted(parents, key=last_ran, reverse=True)
-        runs = found_runs(client, experiment.experiment_id, f"tags.`{PARENT}` = '{parent.info.run_id}'")
+        runs = search_runs(client, experiment.experiment_id, f"tags.`{PARENT}` = '{parent.info.run_id}'")
         searched = any(TRIAL in run.data.tags for run in runs)
         bounds = constraints(client, parent.info.run_id) if searched else {}
     ended = [run for run in runs if has_ended(run)]
-    measured = [run for run in ended if run.data.tags.get(ROLE) != CONFIRMATION]
+    measured = [run for run in ended if run.data.tags.get(ROLE) != CONFIRMATION_ROLE]
     if not measured:
-        raise UserError(f"No run of {name!r} has ended yet: ear sweep run FILE goes on with it.")
+        raise UserError(f"No run of {name!r} has ended yet: continue it with `ear sweep run FILE`.")
     axes = json.loads(parent.data.tags[PARAMETERS])
-    objective = parent.data.tags.get(OBJECTIVE, "fid")  # an earlier version noted no others
-    again = [run for run in ended if run.data.tags.get(ROLE) == CONFIRMATION and run.data.tags[OUTCOME] != "failed"]
+    objective = parent.data.tags.get(OBJECTIVE, "fid")  # earlier versions had no other
+    again = [
+        run for run in ended if run.data.tags.get(ROLE) == CONFIRMATION_ROLE and run.data.tags[OUTCOME] != "failed"
+    ]
     return SweepResults(
         name,
         axes,
@@ -114,48 +119,36 @@ def load_results(name: str, root: Path) -> SweepResults:
 
 
 def has_ended(run: Any) -> bool:
-    """Whether a run has an outcome that stands: one that failed keeps its tag while a later call tries it again."""
+    """Whether a run's outcome is final: a failed run keeps its tag while it is tried again."""
     outcome = run.data.tags.get(OUTCOME)
     return outcome in OUTCOMES and (outcome != "failed" or run.info.status == "FAILED")
 
 
 def constraints(client: Any, parent: str) -> dict[str, BoundConfig]:
-    """A search's, from the settings that its parent run keeps."""
+    """Returns a search's constraints, from the settings stored with its parent run."""
     with tempfile.TemporaryDirectory() as folder:
         settings = json.loads(Path(client.download_artifacts(parent, "sweep.json", folder)).read_text(encoding="utf-8"))
     return {metric: BoundConfig(**bound) for metric, bound in settings["search"]["constraints"].items()}
 
 
 def confirmations(runs: list[Any]) -> pd.DataFrame:
-    """The runs that measured a search's best again."""
+    """Returns the confirmation runs of a search, a row each; only those with the largest number of images."""
     if not runs:
         return pd.DataFrame()
     found = pd.DataFrame([{**row(run), "images": run.data.metrics.get("images")} for run in runs])
-    images = found["images"]  # none of those that diverged; fewer of those measured under earlier settings
+    images = found["images"]  # NaN for diverged runs; fewer for runs under earlier settings
     return found[(images == images.max()) | images.isna()].reset_index(drop=True)
 
 
-def found_runs(client: Any, experiment: str, wanted: str) -> list[Any]:
-    """All runs of an experiment that MLflow's filter admits."""
-    found: list[Any] = []
-    token = None
-    while True:
-        page = client.search_runs([experiment], wanted, max_results=1000, page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
-
-
 def frame_of(runs: Sequence[Any], axes: list[str]) -> pd.DataFrame:
-    """A row a run, sorted by the axes, whose values pandas can group by, and the seed.
+    """Returns a table with a row per run, sorted by the axes and the seed.
 
     Raises:
         UserError: a grid's run has no value for an axis.
     """
     points = [json.loads(run.data.tags[PARAMETERS]) for run in runs]
     for run, point in zip(runs, points, strict=True):
-        if TRIAL not in run.data.tags:  # only a search has parameters that are not drawn
+        if TRIAL not in run.data.tags:  # in a search, some parameters may not be drawn
             require_axes(point, axes)
     columns = {axis: axis_column([point.get(axis, NOT_DRAWN) for point in points]) for axis in axes}
     frame = pd.DataFrame({**columns, **pd.DataFrame([row(run) for run in runs])})
@@ -163,21 +156,24 @@ def frame_of(runs: Sequence[Any], axes: list[str]) -> pd.DataFrame:
 
 
 def require_axes(point: Mapping[str, Any], axes: Sequence[str]) -> None:
-    """
+    """Checks that a grid's run has a value for every axis.
+
+    A run may lack one if the YAML spells the axes in another way than before and no driver has updated the run yet.
+    Without the value, runs of different configurations would look like seeds of one.
+
     Raises:
-        UserError: this run of a grid is noted under other axes. A driver that spells them otherwise has not come to it,
-            and without their values runs of different configurations would pass for seeds of one.
+        UserError: a value is missing.
     """
     if missing := [axis for axis in axes if axis not in point]:
         raise UserError(
             f"MLflow has runs of this sweep without a value of {', '.join(missing)}, but of {', '.join(point)}: its "
-            "axes were spelled in two ways. Run the sweep again, which trains nothing anew, or wait for the driver "
-            "that does; then write the report."
+            "axes were spelled in two ways. Run the sweep again, which trains nothing again, or wait for the running "
+            "driver; then write the report."
         )
 
 
 def row(run: Any) -> dict[str, Any]:
-    """What is known of a run beside the values of its axes."""
+    """Returns a run's row without the values of its axes."""
     tags, metrics = run.data.tags, run.data.metrics
     stages = json.loads(tags.get(STAGES, "[]"))
     rests_on = {"finished": [tags[KEY]], "diverged": stages}

@@ -1,4 +1,4 @@
-"""A sheet of what each configuration's samples look like."""
+"""The sample sheet of a report: samples of each configuration."""
 
 import tempfile
 import textwrap
@@ -19,11 +19,12 @@ from sweeps.spec.metric import better
 
 COLUMNS_OF_SHEET = 5
 TITLE_WIDTH = 36  # characters of a panel's title
-MOST_PANELS = 20  # the best of more configurations
+MOST_PANELS = 20  # of more configurations, only the best are shown
 
 
 def save_sample_sheet(path: Path, results: SweepResults, summary: pd.DataFrame, caption: str) -> None:
-    """One panel a configuration, its first finished seed's: a row of samples a class, one without a class below."""
+    """Saves a sheet with one panel per configuration: samples of its first finished seed, one row per class and a last
+    row without class label."""
     first = panels_of(results, summary)
     columns = min(COLUMNS_OF_SHEET, len(first))
     rows = -(-len(first) // columns)
@@ -46,12 +47,12 @@ def save_sample_sheet(path: Path, results: SweepResults, summary: pd.DataFrame, 
 
 
 def first_seeds(results: SweepResults) -> pd.DataFrame:
-    """The run of each configuration's first finished seed."""
+    """Returns the run of each configuration's first finished seed."""
     return results.finished.groupby(results.axes, sort=True, dropna=False).first().reset_index()
 
 
 def panels_of(results: SweepResults, summary: pd.DataFrame) -> pd.DataFrame:
-    """Each configuration's first finished run; of more than fit, the best, which lead the summary of a search."""
+    """Returns each configuration's first finished run; if there are too many, those of the best configurations."""
     first = first_seeds(results)
     if len(first) <= MOST_PANELS:
         return first
@@ -61,17 +62,17 @@ def panels_of(results: SweepResults, summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def note(results: SweepResults) -> str:
-    """What the panels show, so that nobody takes one seed's numbers for the means that the caption speaks of."""
+    """Returns what the panels show, to keep one seed's numbers from being read as the caption's means."""
     count = len(first_seeds(results))
     which = f"; the {MOST_PANELS} best of {count} configurations"
     return (
-        "A row a class; the last row without a class label; samples, FID and recall of the first finished seed"
+        "One row per class, the last one without class label; samples, FID and recall of the first finished seed"
         f"{which if count > MOST_PANELS else ''}."
     )
 
 
 def samples_of(results: SweepResults, run_id: str) -> NDArray[np.float32]:
-    """The run's two sample sheets, the labelled above the unlabelled, as one picture [rows, columns, RGB]."""
+    """Returns the run's two sample sheets, labelled above unlabelled, as one picture [rows, columns, RGB]."""
     with tempfile.TemporaryDirectory() as folder:
         labelled, unlabelled = (
             imread(results.client.download_artifacts(run_id, name, folder))[..., :3]

@@ -1,25 +1,25 @@
-"""What a search's report says instead of an ablation's: its best configurations, and how they did once more."""
+"""The table and the findings of a search's report: its best configurations and their confirmation."""
 
 from collections.abc import Mapping
 
 import pandas as pd
 
 from analysis.results import SweepResults
-from analysis.statistics import half_width
 from analysis.tables import COLUMNS, cell, display_table
 from sweeps.search.domination import front, outcome
+from sweeps.spec.confidence import half_width
 from sweeps.spec.metric import better, written
 from sweeps.spec.search_schema import BoundConfig
 
 BEST_SHOWN = 10
-BEYOND = {"at_least": "below", "at_most": "above"}  # side of a bound -> where what breaks it lies
+BEYOND = {"at_least": "below", "at_most": "above"}  # side of a bound -> where violating values lie
 
 
 def ranked(summary: pd.DataFrame, results: SweepResults) -> pd.DataFrame:
-    """A search's configurations, best first, with their `trial`, and in words which bounds are `broken`.
+    """Returns a search's configurations, best first, with their `trial` and a description of the `broken` bounds.
 
-    With several objectives also whether they are on the `pareto_front`: those come first, by the first objective, as
-    do the others after them. What breaks a bound comes behind what holds all, and last what has no value.
+    With several objectives, `pareto_front` tells which are on the front; these come first. Then follow the other
+    feasible ones, those that violate a bound, and those without a value; each group by the first objective.
     """
     found = summary.copy()
     found["trial"] = results.frame.groupby(results.axes, sort=True, dropna=False)["trial"].min().tolist()  # as summary
@@ -35,7 +35,7 @@ def ranked(summary: pd.DataFrame, results: SweepResults) -> pd.DataFrame:
 
 
 def broken(configuration: Mapping[str, float], constraints: Mapping[str, BoundConfig]) -> str:
-    """The bounds that a configuration does not hold: `recall below 0.5`."""
+    """Describes the bounds that a configuration violates: `recall below 0.5`."""
     return ", ".join(
         f"{metric} {BEYOND[side]} {getattr(bound, side):g}"
         for metric, bound in constraints.items()
@@ -45,7 +45,7 @@ def broken(configuration: Mapping[str, float], constraints: Mapping[str, BoundCo
 
 
 def on_front(found: pd.DataFrame, objectives: list[str]) -> pd.Series:
-    """Whether none that holds all bounds dominates a configuration, which does so too, with all of its seeds."""
+    """Returns which configurations are on the Pareto front: feasible, finished with all seeds, and not dominated."""
     whole = (found["broken"] == "") & (found["finished"] == found["runs"]) & (found["runs"] == found["runs"].max())
     able = found[whole].dropna(subset=objectives).sort_values("trial")
     outcomes = [outcome(values, objectives) for values in able[objectives].itertuples(index=False)]
@@ -53,7 +53,7 @@ def on_front(found: pd.DataFrame, objectives: list[str]) -> pd.Series:
 
 
 def search_table(found: pd.DataFrame, results: SweepResults) -> pd.DataFrame:
-    """The best of those that are `ranked`, as text cells; all of a Pareto front."""
+    """Returns the best of the `ranked` configurations, at least the whole Pareto front, as text cells."""
     several = len(results.objectives) > 1
     rows = found.head(max(BEST_SHOWN, found["pareto_front"].sum() if several else 0))
     table = display_table(rows, results.axes, None)
@@ -74,7 +74,7 @@ def search_table(found: pd.DataFrame, results: SweepResults) -> pd.DataFrame:
 
 
 def search_findings(found: pd.DataFrame, results: SweepResults) -> str:
-    """How many configurations, and what the best came to with fresh seeds: winner and runner-up, or the front."""
+    """States how many configurations there are, and the confirmed results of the best ones."""
     valued = found[results.objective].notna().sum()
     if not valued:
         return f"{len(found)} configurations, none with a value."
@@ -99,14 +99,12 @@ def search_findings(found: pd.DataFrame, results: SweepResults) -> str:
     for title, row in zip(titles, confirmed, strict=False):
         searched = listed([f"{metric} {written(metric, row[metric])}" for metric in results.objectives])
         sentences.append(f"{title} had {searched} in the search; {again(groups[row['trial']], results.objectives)}.")
-    sentences.append(
-        "What a search chose looks better than it is, since luck helped to choose it: print what fresh seeds gave."
-    )
+    sentences.append("The best value in a search is partly luck and thus too good: report the values with fresh seeds.")
     return " ".join(sentences)
 
 
 def again(runs: pd.DataFrame, metrics: list[str]) -> str:
-    """What a configuration came to with fresh seeds."""
+    """Describes a configuration's results with fresh seeds."""
     values = []
     finished = runs[runs["outcome"] == "finished"]
     if finished.empty:
@@ -121,5 +119,5 @@ def again(runs: pd.DataFrame, metrics: list[str]) -> str:
 
 
 def listed(words: list[str]) -> str:
-    """`a, b and c`."""
+    """Joins words: `a, b and c`."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

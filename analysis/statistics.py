@@ -1,29 +1,19 @@
-"""Means over seeds and what they are worth."""
+"""Means over seeds and their uncertainty."""
 
-import math
 from collections.abc import Sequence
 
 import pandas as pd
 from scipy import stats
 
-CONFIDENCE = 0.95
+from sweeps.spec.confidence import half_width
+
 OUTCOMES = ("finished", "diverged", "pruned", "failed")  # how a run ends
 
 
-def half_width(values: Sequence[float]) -> float | None:
-    """Half of Student's 95% interval of the mean; None for a single value, of which nothing can be said."""
-    count = len(values)
-    assert not pd.isna(list(values)).any(), "what was not measured has to be left out"
-    if count < 2:
-        return None
-    deviation = float(pd.Series(values).std(ddof=1))
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * deviation / math.sqrt(count)
-
-
 def p_value(values: Sequence[float]) -> float | None:
-    """Of Student's two-sided test of the mean being 0: under 5% where 0 lies outside the 95% interval.
+    """Returns the p-value of Student's two-sided t-test that the mean is 0; None for fewer than two values.
 
-    None for fewer than two values, of which nothing can be said.
+    It is below 5% exactly if 0 lies outside the 95% interval.
     """
     count = len(values)
     if count < 2:
@@ -35,15 +25,15 @@ def p_value(values: Sequence[float]) -> float | None:
 
 
 def seed_range(counts: Sequence[int]) -> str:
-    """How many seeds there are, from each one's count: `3`, or `1 to 3` where some have not all finished."""
+    """Formats the number of seeds of several configurations: `3`, or `1 to 3` if they differ."""
     least, most = min(counts), max(counts)
     return f"{most}" if least == most else f"{least} to {most}"
 
 
 def summarise(frame: pd.DataFrame, axes: list[str], metrics: Sequence[str]) -> pd.DataFrame:
-    """A row for each configuration: its axes, `runs`, how many of them had each outcome, METRIC and METRIC_ci.
+    """Returns a row for each configuration: its axes, `runs`, the count of each outcome, METRIC and METRIC_ci.
 
-    METRIC is NaN where no run finished, and METRIC_ci, the interval's half-width, where fewer than two did.
+    METRIC is the mean, NaN if no run finished. METRIC_ci is the interval's half-width, NaN if fewer than two finished.
     """
     rows = []
     for values, group in frame.groupby(axes, sort=True, dropna=False):
@@ -52,9 +42,9 @@ def summarise(frame: pd.DataFrame, axes: list[str], metrics: Sequence[str]) -> p
         row |= {"runs": len(group), **{each: int((group["outcome"] == each).sum()) for each in OUTCOMES}}
         row["diverged_at"] = group["diverged_at"].min()
         for metric in metrics:
-            numbers = finished[metric].dropna().tolist()  # without what was not measured
+            numbers = finished[metric].dropna().tolist()  # NaN: not measured
             row[metric] = float(pd.Series(numbers).mean()) if numbers else None
             row[f"{metric}_ci"] = half_width(numbers)
         rows.append(row)
-    # A column of nothing but None would not be one of numbers.
+    # As float, because a column with only None would not be numeric.
     return pd.DataFrame(rows).astype({name: float for metric in metrics for name in (metric, f"{metric}_ci")})

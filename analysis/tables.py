@@ -1,4 +1,4 @@
-"""The ablation table: Markdown and LaTeX to read, CSV to compute with."""
+"""The ablation table as text cells, Markdown and LaTeX."""
 
 import pandas as pd
 
@@ -19,9 +19,9 @@ COLUMNS = {
 
 
 def display_table(summary: pd.DataFrame, axes: list[str], paper: PaperAblation | None) -> pd.DataFrame:
-    """Text cells: ours with its interval where there are seeds, then the paper's."""
+    """Returns text cells: our metrics, with an interval if there are several seeds, then the paper's."""
     rows = []
-    for _, configuration in summary.astype(object).iterrows():  # whole numbers stay whole
+    for _, configuration in summary.astype(object).iterrows():  # as objects, so that integers stay integers
         row = {symbol(axis, axes): shown(configuration[axis]) for axis in axes}
         for metric, (heading, decimals) in COLUMNS.items():
             row[heading] = cell(configuration, metric, decimals)
@@ -33,10 +33,10 @@ def display_table(summary: pd.DataFrame, axes: list[str], paper: PaperAblation |
 
 
 def cell(configuration: pd.Series, metric: str, decimals: int) -> str:
-    """`12.34 ± 0.56`, without the interval for one seed; where nothing finished, how it ended instead.
+    """Formats a metric: `12.34 ± 0.56`, without the interval for one seed; if no run finished, how they ended.
 
-    FID, the first column, also says how many of a configuration's seeds did not finish, and how they ended: the mean is
-    over the others.
+    FID, the first column, also tells how many of the seeds did not finish and how they ended, since the mean is over
+    the others.
     """
     value, interval = configuration[metric], configuration[f"{metric}_ci"]
     if pd.isna(value):
@@ -49,14 +49,14 @@ def cell(configuration: pd.Series, metric: str, decimals: int) -> str:
 
 
 def unfinished_runs(configuration: pd.Series) -> dict[str, int]:
-    """How many runs of a configuration had each of the outcomes that leave no numbers; only those that occurred."""
+    """Returns the counts of a configuration's runs by outcome, of those that occur, without finished ones."""
     return {outcome: configuration[outcome] for outcome in OUTCOMES if outcome != "finished" and configuration[outcome]}
 
 
 def how_it_ended(configuration: pd.Series) -> str:
-    """Of a configuration without a finished run: `pruned`, or where its runs differ, `1 pruned, 2 failed`."""
+    """Describes a configuration without a finished run: `pruned`, or `1 pruned, 2 failed` if its runs differ."""
     words = {outcome: outcome for outcome in OUTCOMES}
-    words["diverged"] = f"diverged at step {configuration['diverged_at']:.0f}"  # of several, the first to
+    words["diverged"] = f"diverged at step {configuration['diverged_at']:.0f}"  # the earliest of several
     unfinished = unfinished_runs(configuration)
     if len(unfinished) == 1:
         return words[next(iter(unfinished))]
@@ -64,12 +64,13 @@ def how_it_ended(configuration: pd.Series) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
+    """Returns a table as Markdown."""
     escaped = table.map(markdown_text)
     return str(escaped.to_markdown(index=False, disable_numparse=True, stralign="right"))
 
 
 def latex(table: pd.DataFrame, axes: list[str], caption: str, label: str) -> str:
-    """A booktabs table."""
+    """Returns a table as a LaTeX booktabs table."""
     renamed = table.rename(columns={symbol(axis, axes): latex_symbol(axis, axes) for axis in axes})
     renamed = renamed.map(latex_text)
     return str(

@@ -1,4 +1,4 @@
-"""Checkpoints of the official project to ours and back, as files."""
+"""Converts checkpoint files of the official EAR project to this program's format and back."""
 
 from pathlib import Path
 
@@ -15,15 +15,15 @@ OFFICIAL_ENDINGS = (".pth", ".pt")
 
 
 def is_ours(source: Path) -> bool:
-    """Whether a file or folder is to be read as a checkpoint of this program."""
+    """Whether `source` is a checkpoint of this program: a folder or a safetensors file."""
     return source.is_dir() or (source.is_file() and is_safetensors(source))
 
 
 def from_official(source: Path, folder: Path) -> Path:
-    """Writes the official checkpoint as ours into a folder that every command takes; returns the file.
+    """Convert an official checkpoint and write it to a folder that every command accepts. Returns the file.
 
     Raises:
-        UserError: the source is no official checkpoint, or the folder can't be written or belongs to a store.
+        UserError: the source is not an official checkpoint, or the folder can't be written or belongs to a store.
     """
     _require_folder_place(folder)
     official = load_official(source)
@@ -34,14 +34,14 @@ def from_official(source: Path, folder: Path) -> Path:
 
 
 def to_official(source: Path, file: Path) -> None:
-    """Writes our checkpoint as the official project's, a .pth file.
+    """Convert a checkpoint of this program and write it as an official one, a .pth file.
 
     Raises:
-        UserError: the source is no checkpoint of ours, or of a model that the official project does not have, or has
-            weights that are not finite; or the file can't be written.
+        UserError: the source is not a checkpoint of this program, its model does not exist in the official project, or
+            its weights are not finite; or the file can't be written.
     """
     if file.suffix != ".pth":
-        raise UserError(f"{OPTION} {file}: an official checkpoint is a file that ends in .pth.")
+        raise UserError(f"{OPTION} {file}: an official checkpoint needs a file name that ends in .pth.")
     require_file_place(file, OPTION)
     require_as_published(source)
     config, weights, averages = load_header(source).config, load_part(source, "model"), load_part(source, "ema")
@@ -51,11 +51,15 @@ def to_official(source: Path, file: Path) -> None:
 
 
 def _require_folder_place(folder: Path) -> None:
-    """Finds before a large file is read what would stop the result from being written."""
+    """Check that the result can be written to `folder`, before a large file is read.
+
+    Raises:
+        UserError: it can't, or `folder` belongs to a store.
+    """
     if folder.is_file():
-        raise UserError(f"{OPTION} {folder} is a file: name a folder.")
+        raise UserError(f"{OPTION} {folder} is a file: give a folder.")
     if folder.suffix in OFFICIAL_ENDINGS and not folder.exists():
-        raise UserError(f"{OPTION} {folder}: a checkpoint of this program goes into a folder: name a folder.")
+        raise UserError(f"{OPTION} {folder}: a checkpoint of this program is written to a folder: give a folder.")
     if (folder / "entry.json").exists() or (folder.parent / "format.json").exists():
-        raise UserError(f"{OPTION} {folder} is in a store, which holds results under their keys: name another folder.")
+        raise UserError(f"{OPTION} {folder} is inside a store, which names results by key: give another folder.")
     require_writable(folder if folder.is_dir() else folder.parent, OPTION)

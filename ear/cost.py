@@ -1,7 +1,7 @@
-"""What a configuration costs: parameters, FLOPs, memory, steps, hours.
+"""The size and cost of a configuration: parameters, FLOPs, memory, steps, hours.
 
-FLOPs are those of matrix products and attention (two a multiply-add), as torch counts them (`ear.flop_count`). What was
-counted for some shapes is remembered, since importing torch takes longer than all else that a plan does.
+FLOPs are those of matrix products and attention as torch counts them: two per multiply-add (`ear.flop_count`). Counts
+are remembered per shape, since importing torch takes longer than everything else that a plan does.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -13,41 +13,46 @@ from ear.config.schema import EnergyConfig, EvaluationConfig, ExecutionConfig, O
 from ear.files.memory import remembered
 
 SUSTAINED_FLOPS = 2e14
-"""An aim, not a measurement: a quarter of the 7.7e14 to 8.0e14 a second that an H100 SXM and an H200 reach in bfloat16
+"""An aim, not a measurement: a quarter of the 7.7e14 to 8.0e14 FLOP/s that an H100 SXM and an H200 reach in bfloat16
 matrix products of 8192 x 8192."""
 
 
 @dataclass(frozen=True)
 class Cost:
+    """Size and cost of one configuration."""
+
     tokens: int
     token_dim: int
     trunk_parameters: int
     head_parameters: int
-    training_flops: float  # an image: forward and backward, without recomputed activations
-    sampling_flops: float  # an image, with the configured steps and guidance
-    training_bytes: float  # weights, gradients, optimizer and average
-    activation_bytes: float  # an image, float32; about half of it in bfloat16
+    training_flops: float  # per image: forward and backward, without recomputed activations
+    sampling_flops: float  # per image, with the configured steps and guidance
+    training_bytes: float  # weights, gradients, optimizer state and EMA
+    activation_bytes: float  # per image, float32; about half of it in bfloat16
     training_steps: int
     training_images: int  # over all steps
 
     @property
     def parameters(self) -> int:
+        """Parameters of trunk and head."""
         return self.trunk_parameters + self.head_parameters
 
     @property
     def total_training_flops(self) -> float:
+        """FLOPs of the whole training."""
         return self.training_flops * self.training_images
 
     def training_hours(self, sustained_flops: float = SUSTAINED_FLOPS) -> float:
-        """Device hours of training at this many FLOPs a second."""
+        """Device hours of the whole training at this many FLOP/s."""
         return self.total_training_flops / sustained_flops / 3600
 
     def sampling_hours(self, images: int, sustained_flops: float = SUSTAINED_FLOPS) -> float:
+        """Device hours of sampling `images` images at this many FLOP/s."""
         return self.sampling_flops * images / sustained_flops / 3600
 
 
 def cost(config: RunConfig) -> Cost:
-    """Counts a configuration's parameters, FLOPs and bytes; configurations of equal shapes are counted once."""
+    """Count a configuration's parameters, FLOPs and bytes. Configurations of equal shapes are counted once."""
     same_shapes: dict[str, object] = {
         "seed": 0,
         "optimizer": OptimizerConfig(),

@@ -1,23 +1,23 @@
-"""Errors that are the user's to mend, as opposed to invariants of ours (which are `assert`s)."""
+"""User errors, as opposed to violated invariants of this program (which are `assert`s)."""
 
 import importlib
 from types import ModuleType
 
 
 class UserError(ValueError):
-    """Wrong input. The message says what is wrong, where, and how to mend it; the command line exits with 2."""
+    """Wrong input. The message says what is wrong, where, and how to fix it; the command line exits with code 2."""
 
 
 def shortened(text: str, most: int = 200) -> str:
-    """A text of the user's for a message: its beginning, and how long it is, where it is long."""
+    """Shorten user input for a message: a text of more than `most` characters to its beginning and its length."""
     return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 
 
 def import_extra(module: str, extra: str) -> ModuleType:
-    """Imports an optional dependency, or says in one sentence which extra of this package brings it.
+    """Import an optional dependency.
 
     Raises:
-        UserError: the module is not installed.
+        UserError: the module is not installed; the message names the extra of this package that installs it.
     """
     try:
         return importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""Counts parameters, FLOPs and bytes on torch's meta device: nothing is allocated and nothing is computed."""
+"""Counts parameters, FLOPs and bytes on torch's meta device, which allocates and computes nothing."""
 
 from collections import Counter
 from itertools import pairwise
@@ -15,11 +15,11 @@ from ear.model.masking import masked_count
 from ear.tokenizers import build_tokenizer
 
 META = torch.device("meta")
-BYTES_PER_PARAMETER = 20  # float32 weight, gradient, AdamW's two moments, average
+BYTES_PER_PARAMETER = 20  # float32 weight, gradient, AdamW's two moments, EMA
 
 
 class Counts(NamedTuple):
-    """Fields of `ear.cost.Cost`."""
+    """The fields of `ear.cost.Cost` that depend on shapes only."""
 
     tokens: int
     token_dim: int
@@ -32,7 +32,7 @@ class Counts(NamedTuple):
 
 
 def count(config: RunConfig) -> Counts:
-    """Of a configuration's shapes: how long it trains, and on what, does not matter."""
+    """Count a configuration's parameters, FLOPs and bytes, which depend only on its shapes."""
     tokenizer = build_tokenizer(config)
     with META:
         model = empty_model(config, tokenizer.tokens, tokenizer.token_dim, config.data.classes)
@@ -54,9 +54,9 @@ def count(config: RunConfig) -> Counts:
 
 
 def mean_mask_ratio(config: RunConfig) -> float:
-    """The mean of normal(1, std) truncated to [minimum, 1].
+    """The mean mask ratio of training: the mean of normal(1, std) truncated to [minimum, 1].
 
-    1 + std (pdf(a) - pdf(0)) / (cdf(0) - cdf(a)) of the standard normal, a = (minimum - 1)/std.
+    It is 1 + std (pdf(a) - pdf(0)) / (cdf(0) - cdf(a)) of the standard normal, with a = (minimum - 1)/std.
     """
     std = config.training.mask_ratio_std
     normal, lowest = NormalDist(), (config.training.mask_ratio_min - 1) / std
@@ -65,14 +65,14 @@ def mean_mask_ratio(config: RunConfig) -> float:
 
 
 def _training_step(model: ImageModel, tokens: int, token_dim: int, masked: int) -> tuple[float, float]:
-    """FLOPs, and bytes kept for the backward pass, of one image's training step."""
+    """FLOPs of one image's training step, and the bytes that it keeps for the backward pass."""
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         if not isinstance(tensor, nn.Parameter):
             storage = tensor.untyped_storage()
             kept[storage._cdata] = storage.nbytes()
-            storages.append(storage)  # so that no address is used twice
+            storages.append(storage)  # keep it alive, so that no address is reused
         return tensor
 
     storages: list[object] = []
@@ -94,7 +94,7 @@ def _training_step(model: ImageModel, tokens: int, token_dim: int, masked: int) 
 
 
 def _sampling(model: ImageModel, tokens: int, token_dim: int, config: RunConfig) -> float:
-    """FLOPs of generating one image, step by step; steps that predict as many tokens cost the same."""
+    """FLOPs of sampling one image. Steps that predict the same number of tokens cost the same and are counted once."""
     sampling = config.sampling
     model.eval().requires_grad_(False)
     counts = cosine_schedule(tokens, min(sampling.steps, tokens))

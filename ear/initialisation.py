@@ -1,11 +1,11 @@
-"""How matrices start, in the trunk and in every head."""
+"""Weight initialisation of the trunk and of every head."""
 
 import torch
 from torch import nn
 
 
 def initialise_linears(module: nn.Module, generator: torch.Generator) -> None:
-    """Xavier-uniform matrices, zero biases (the JAX ViT's initialisation, which MAR and EAR follow)."""
+    """Initialise all linear layers: Xavier-uniform weights, zero biases (as in the JAX ViT, MAR and EAR)."""
     for child in module.modules():
         if isinstance(child, nn.Linear):
             nn.init.xavier_uniform_(child.weight, generator=generator)

@@ -1,4 +1,4 @@
-"""One run, a configuration with its seed: trains what the store does not hold, evaluates what it does not hold."""
+"""One run: trains and evaluates a configuration with its seed, reusing the results in the store."""
 
 import time
 import uuid
@@ -28,22 +28,28 @@ from ear.training.history import TrainingRecord, from_tensors
 from ear.training.token_data import load_token_data
 from ear.training.trainer import Trainer
 
-POLL_SECONDS = 1.0  # at what another process trains
+POLL_SECONDS = 1.0  # between checks whether another process has finished a stage
 
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """How a training ended."""
+    """The result of a training."""
 
-    key: str  # the store's key of its last stage
+    key: str  # of its last stage in the store
     checkpoint: Path
     step: int  # steps done
-    seconds: float  # spent training, by whoever trained
-    diverged_at: int | None  # first non-finite step, counted from 1; None for a training that finished
+    seconds: float  # spent training, over all processes that trained it in turn
+    diverged_at: int | None  # first non-finite step, counted from 1; None if the training finished
 
 
 @dataclass(frozen=True)
 class Run:
+    """One configuration with its seed, and the store that holds its results.
+
+    `train` and `evaluate` compute only what the store lacks. Any number of runs can share a store: a lease on each
+    stage makes the others wait for its result instead of training it too.
+    """
+
     config: RunConfig
     store: Store
     callbacks: Sequence[Callback] = field(default=())
@@ -51,14 +57,16 @@ class Run:
 
     @cached_property
     def dataset(self) -> Dataset:
+        """The configured dataset, loaded on first use."""
         return load_dataset(self.config.data)
 
     @cached_property
     def keys(self) -> RunKeys:
+        """The store's keys of this run's stages and evaluation."""
         return run_keys(self.config, self.dataset)
 
     def training_outcome(self) -> TrainingOutcome | None:
-        """The published end of this run's training, or None while there is none."""
+        """The outcome of this run's training in the store; None if it has not ended yet."""
         for key in self.keys.stages:
             if key not in self.store:
                 return None
@@ -71,17 +79,18 @@ class Run:
         return TrainingOutcome(key, self.store.path(key) / CHECKPOINT, **self.store.entry(key).details)
 
     def trainer(self, stop: Callable[[], bool] = lambda: False) -> Trainer:
-        """A trainer that stands where the store's stages and the last checkpoint of an unfinished one leave off.
+        """A trainer, restored from the last published stage or the checkpoint of an unfinished one.
 
-        As it advances it publishes each stage that it ends, and saves checkpoints in between.
+        As it advances it publishes each finished stage and saves checkpoints in between.
 
         Raises:
-            StoppedError: `stop` said yes while the data was looked at.
+            StoppedError: `stop` returned True while the data was verified.
+            UserError: the cache of latents, a published stage or the initial checkpoint is damaged.
         """
         device = set_up(self.config.execution)
         if isinstance(self.dataset, FolderDataset):
-            # By every process: one of a machine reads, and the others wait outside of collectives, whose time is
-            # limited. A machine with a copy of its own looks at its own.
+            # Every process does this: one of each machine reads, and the others wait outside of collectives, which
+            # would time out. A machine with its own copy of the cache checks its own.
             stopped = False
             try:
                 self.dataset.cache.require_intact(stop)
@@ -106,11 +115,12 @@ class Run:
         return trainer
 
     def _latest_checkpoint(self) -> Path | None:
-        """What a training goes on from. A damaged checkpoint of an unfinished stage is set aside: every later call
-        would meet it again.
+        """The checkpoint to resume from; None to start from the beginning.
+
+        Moves a damaged checkpoint of an unfinished stage aside, so that later calls do not find it again.
 
         Raises:
-            UserError: a published stage is not what was published.
+            UserError: a published stage has changed since it was published.
         """
         latest = None
         for stage, key in enumerate(self.keys.stages):
@@ -125,7 +135,7 @@ class Run:
 
     def _has_unfinished(self, stage: int) -> bool:
         path = self._unfinished(stage)
-        if path.parent.is_file():  # where a checkpoint's folder is to be
+        if path.parent.is_file():  # in place of the checkpoint's folder
             path.parent.rename(self.store.aside(path.parent.name))
         if not path.exists():
             return False
@@ -135,8 +145,8 @@ class Run:
             aside = path.with_name(f"damaged-{uuid.uuid4().hex[:8]}.safetensors")
             path.rename(aside)
             warnings.warn(
-                f"{error} Stage {stage + 1} of {len(self.keys.stages)} begins anew; what it had is in {aside} until "
-                "then.",
+                f"{error} Stage {stage + 1} of {len(self.keys.stages)} restarts from its beginning; the damaged file "
+                f"is in {aside} until the stage ends.",
                 stacklevel=2,
             )
             return False
@@ -146,19 +156,26 @@ class Run:
         return self.store.workspace(self.keys.stages[stage]) / CHECKPOINT
 
     def train(self, stop: Callable[[], bool] = lambda: False) -> TrainingOutcome | None:
-        """Trains what is missing, stage by stage; waits for a stage that another process trains.
+        """Train the missing stages in order; wait for a stage that another process is training.
 
-        `stop` is asked at every record of the curve; where it says yes, the training is saved so that the next call
-        goes on from there, and None is returned.
+        Args:
+            stop: called at every record of the training curve. If it returns True, the training is saved, so that the
+                next call resumes it.
+
+        Returns:
+            The outcome, or None if `stop` ended the training.
+
+        Raises:
+            UserError: the data or a checkpoint is damaged, or the data does not fit the configuration.
         """
-        # Processes act on what all of them know: one alone may be told to stop, or see a result first.
+        # Decisions are shared by all processes: one alone may be told to stop, or see a result first.
         trainer: Trainer | None = None
-        leases: dict[str, Lease] = {}  # kept, to see those of lost machines lapse
+        leases: dict[str, Lease] = {}  # kept across iterations, to notice when a lost machine's lease expires
         while not self.processes.any(self.training_outcome() is not None):
             key = self._next_key()
             with leases.setdefault(key, self.store.lease(key)) as lease:
                 if self.processes.any(self.processes.is_main and not lease.acquire()):
-                    # Somebody else trains this stage: wait for its result, or for the lease to lapse.
+                    # Another process is training this stage: wait for its result, or for its lease to expire.
                     if self.processes.any(stop()):
                         return None
                     trainer = None
@@ -181,19 +198,23 @@ class Run:
         return outcome
 
     def _next_key(self) -> str:
-        """Of the first stage that is not in the store."""
+        """The key of the first stage that is not in the store."""
         return next((key for key in self.keys.stages if key not in self.store), self.keys.training)
 
     def save_unfinished(self, trainer: Trainer) -> None:
-        """Saves a trainer of this run between two records, for the next one to go on from."""
+        """Save a trainer of this run between two records, so that the next trainer resumes from there."""
         trainer.save(self._unfinished(trainer.stage))
 
     def evaluation(self) -> Evaluation | None:
-        """The published evaluation, or None while there is none."""
+        """This run's evaluation in the store; None if there is none yet."""
         return load_evaluation(self.keys.evaluation, self.store) if self.keys.evaluation in self.store else None
 
     def evaluate(self, on_images: Callable[[float], object] = float) -> Evaluation:
-        """Evaluates the finished training, unless that is in the store."""
+        """Evaluate the finished training, or load its evaluation from the store.
+
+        Args:
+            on_images: called with the number of images that this process has sampled so far.
+        """
         outcome = self.training_outcome()
         assert outcome is not None, "only a finished training can be evaluated"
         assert outcome.diverged_at is None, "a diverged training has nothing to evaluate"
@@ -209,13 +230,13 @@ class Run:
         )
 
     def history(self) -> list[TrainingRecord]:
-        """The training curve up to the published end."""
+        """The training curve of the finished training; empty if it has not ended yet."""
         outcome = self.training_outcome()
         return from_tensors(load_part(outcome.checkpoint, "history")) if outcome else []
 
 
 class PublishStages(Callback):
-    """Publishes each stage that ends, and a divergence as the result that it is, unless the data is damaged."""
+    """Publishes each finished stage. A divergence is a result too and is published, unless the data is damaged."""
 
     def __init__(self, store: Store, keys: RunKeys, dataset: Dataset) -> None:
         self._store = store
@@ -226,17 +247,18 @@ class PublishStages(Callback):
         self._publish(trainer, stage)
 
     def on_divergence(self, trainer: TrainingState, step: int) -> None:
-        """
+        """Publish a divergence as the stage's result.
+
         Raises:
-            UserError: the cache is not what was encoded. The key is that of what it was, to which the damage's
-                divergence does not belong.
+            UserError: the cache of latents is damaged. The stage's key is that of the undamaged cache, for which a
+                divergence caused by the damage would be a wrong result.
         """
         if isinstance(self._dataset, FolderDataset) and (faults := self._dataset.cache.verify()):
             unfinished = self._store.workspace(self._keys.stages[trainer.stage])
             raise UserError(
                 f"Step {step} had a loss or gradient that is not finite, and the cache {self._dataset.cache.folder} is "
-                f"damaged, so that no divergence is recorded. {' '.join(faults)} What is unfinished may have seen the "
-                f"damage: delete {unfinished} to begin this stage anew; else the same command goes on from it."
+                f"damaged, so no divergence is recorded. {' '.join(faults)} The unfinished stage may have trained on "
+                f"damaged data: delete {unfinished} to restart this stage, or the same command resumes it."
             )
         self._publish(trainer, trainer.stage)
 

@@ -1,1 +1,1 @@
-"""SLURM through submitit: profiles, submission, and what runs in a job: supervision, rendezvous, Ray."""
+"""SLURM support through submitit: profiles, submission, and what runs inside a job (supervision, rendezvous, Ray)."""

@@ -1,31 +1,31 @@
-"""What SLURM gave this process, which is not what the machine has."""
+"""The SLURM allocation of this process, usually smaller than the machine."""
 
 import os
 from dataclasses import dataclass
 
-SUPERVISED = "EAR_SUPERVISED"  # in the environment of a command that is queued again where it stops
-LAST_STOP = "EAR_LAST_STOP"  # likewise: the last request to stop as its job was submitted
-NOTHING_READY = 75  # exit code of a driver that others keep waiting, and that can be queued again: EX_TEMPFAIL
+SUPERVISED = "EAR_SUPERVISED"  # environment variable: set for a command whose job is requeued when it stops
+LAST_STOP = "EAR_LAST_STOP"  # environment variable: the last stop request when the job was submitted
+NOTHING_READY = 75  # exit code (EX_TEMPFAIL) of a driver that waits for others and whose job can be requeued
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """A job as one of its tasks sees it."""
+    """A SLURM job as seen by one of its tasks."""
 
-    job: str  # its id; ARRAY_INDEX for an array's
+    job: str  # job id; ARRAY_INDEX for a member of an array
     nodes: int
     cpus: int  # on this node
     gpus: int  # on this node
-    memory: int | None  # bytes on this node; None where the cluster does not count memory
-    address: str  # of the first node, as the others reach it
+    memory: int | None  # bytes on this node; None if the cluster does not track memory
+    address: str  # first node's address, as the others reach it
     rank: int  # of this task
-    node: int  # that it is on, among the job's
-    restarts: int  # how often the job was queued again
-    may_leave: bool  # whether it is a supervised member of an array, which may give its machine back and come again
+    node: int  # index of this node in the job
+    restarts: int  # how often the job was requeued
+    may_leave: bool  # whether it is a supervised member of an array, which may give its machine back and be requeued
 
     @classmethod
     def current(cls) -> "Allocation | None":
-        """None outside of a job's tasks and batch scripts."""
+        """Returns this process's allocation; None outside of a job's tasks and batch scripts."""
         if "SLURM_JOB_ID" not in os.environ or "SLURM_PROCID" not in os.environ:
             return None
         cpus = _number("SLURM_CPUS_ON_NODE") or 1
@@ -36,7 +36,7 @@ class Allocation:
             job=f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"],
             nodes=_number("SLURM_STEP_NUM_NODES") or _number("SLURM_NNODES") or 1,
             cpus=cpus,
-            gpus=_number("SLURM_GPUS_ON_NODE") or _visible_gpus(),  # which is set only where there are some
+            gpus=_number("SLURM_GPUS_ON_NODE") or _visible_gpus(),  # the variable is set only if there are GPUs
             memory=megabytes * 2**20 if megabytes else None,
             address=os.environ.get("SLURM_LAUNCH_NODE_IPADDR", "127.0.0.1"),
             rank=_number("SLURM_PROCID") or 0,
@@ -47,7 +47,7 @@ class Allocation:
 
 
 def _visible_gpus() -> int:
-    """On clusters whose SLURM does not count GPUs."""
+    """The number of GPUs on clusters whose SLURM does not track GPUs."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     return len(named.split(",")) if named and named != "NoDevFiles" else 0
 

@@ -1,4 +1,4 @@
-"""ear slurm, and what `--slurm` does."""
+"""The `ear slurm` commands and the `--slurm` option."""
 
 import json
 import shutil
@@ -14,17 +14,18 @@ from ear.cli.options import DEFAULT_ROOT, Json, Root
 if TYPE_CHECKING:
     from slurm.submission import JobRecord
 
-app = typer.Typer(help="The SLURM jobs that --slurm submitted: how they get on, what they print.", no_args_is_help=True)
+app = typer.Typer(help="Show, follow and cancel the SLURM jobs submitted with --slurm.", no_args_is_help=True)
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, as `ear slurm status` shows it.")]
-SHOWN = 10  # submissions
+SHOWN = 10  # submissions that `ear slurm status` lists
 
 
 def launch(order: Launch) -> None:
     """Submits a command that was called with --slurm.
 
     Raises:
-        UserError: the profile is wrong, there is no SLURM here (a dry run needs none), or it refuses the job.
+        UserError: the profile is not valid, SLURM is not available here (a dry run needs none) or rejects the job.
+        Exit: the dry run's script was rejected, or the followed job failed.
     """
     from ear.errors import import_extra
     from ear.terminal.console import terminal
@@ -40,7 +41,7 @@ def launch(order: Launch) -> None:
     if order.dry_run:
         print(submission.script())
         if shutil.which("sbatch") is None:
-            print("\n# There is no SLURM here (no sbatch), so it was not asked what it says of this.")
+            print("\n# SLURM is not available here (no sbatch), so the script was not checked.")
             return
         taken, words = submission.test()
         print(f"\n# sbatch --test-only: {words}")
@@ -56,14 +57,14 @@ def launch(order: Launch) -> None:
         print(f"       ear slurm logs {record.id} --follow{at_root}")
         print(f"       ear slurm cancel {record.id}{at_root}")
         return
-    print(f"Ctrl-C stops watching; the job goes on. `ear slurm cancel {record.id}{at_root}` ends it.", flush=True)
+    print(f"Ctrl-C stops watching; the job continues. `ear slurm cancel {record.id}{at_root}` ends it.", flush=True)
     if not follow(record, terminal()):
         raise typer.Exit(1)
 
 
 @app.command()
 def status(root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
-    """Show the newest submissions and the state of their jobs: where they run, or why they wait.
+    """Show the newest submissions and their jobs' states: where they run, or why they wait.
 
     Example:  ear slurm status
     """
@@ -83,18 +84,18 @@ def status(root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
     console = terminal()
     console.print(states_table(records, states))
     if not records:
-        console.print(f"Nothing was submitted with the output root {root}.")
+        console.print(f"No jobs were submitted with the output root {root}.")
 
 
 @app.command()
 def logs(
     job: JobName,
     root: Root = DEFAULT_ROOT,
-    lines: Annotated[int, typer.Option(min=1, help="How many of the last lines, without --follow.")] = 40,
-    rank: Annotated[int, typer.Option(min=0, help="Of which of the job's tasks.")] = 0,
-    stay: Annotated[bool, typer.Option("--follow", help="Stay, and print what comes.")] = False,
+    lines: Annotated[int, typer.Option(min=1, help="Number of lines to print from the end, without --follow.")] = 40,
+    rank: Annotated[int, typer.Option(min=0, help="Rank of the task whose log to print.")] = 0,
+    stay: Annotated[bool, typer.Option("--follow", help="Keep printing new lines until the job ends.")] = False,
 ) -> None:
-    """Print the last lines of a job's log, and where it is.
+    """Print the path and the last lines of a job's log.
 
     Example:  ear slurm logs 1234 --follow
     """
@@ -113,12 +114,12 @@ def logs(
         if path.exists():
             print("\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]))
         else:
-            print("Nothing yet: the job has not begun; `ear slurm status` says why.")
+            print("No log yet: the job has not started; `ear slurm status` shows why.")
 
 
 @app.command()
 def cancel(job: JobName, root: Root = DEFAULT_ROOT) -> None:
-    """End a job: its command saves what it has, as at Ctrl-C.
+    """Cancel a job. Its command saves its work first, as after Ctrl-C.
 
     Example:  ear slurm cancel 1234
     """
@@ -126,11 +127,11 @@ def cancel(job: JobName, root: Root = DEFAULT_ROOT) -> None:
 
     record = find_job(root, job)
     queue.cancel(job)
-    print(f"Job {job} saves what it has and ends. Go on with:  {record.command} --slurm {record.profile}")
+    print(f"Job {job} saves its work and ends. Resume with:  {record.command} --slurm {record.profile}")
 
 
 def known_jobs(root: Path) -> list["JobRecord"]:
-    """What was submitted with this output root, newest first."""
+    """Returns the submissions with this output root, newest first."""
     from ear.errors import import_extra
 
     import_extra("submitit", "slurm")
@@ -141,9 +142,10 @@ def known_jobs(root: Path) -> list["JobRecord"]:
 
 
 def find_job(root: Path, job: str) -> "JobRecord":
-    """
+    """Returns the submission with this job id, or with an array member of this id.
+
     Raises:
-        UserError: there is none with this id.
+        UserError: there is none.
     """
     from ear.errors import UserError
 
@@ -153,5 +155,5 @@ def find_job(root: Path, job: str) -> "JobRecord":
             return record
     known = ", ".join(record.id for record in records[:SHOWN]) or "none"
     raise UserError(
-        f"No job {job} was submitted with the output root {root}; there is {known}. Name another by --root."
+        f"No job {job} was submitted with the output root {root} (known: {known}). Name another root with --root."
     )

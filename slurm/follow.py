@@ -1,4 +1,4 @@
-"""A job as it gets on: what its tasks print, and below it, on a terminal, how they stand."""
+"""Follows a job: prints its tasks' logs as they grow and, on a terminal, a live table of their states."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,23 +13,23 @@ from slurm.queue import TaskState, task_states
 from slurm.states_table import states_table
 from slurm.submission import JobRecord
 
-QUEUE_POLL_SECONDS = 5.0  # to SLURM, which others ask as well
-POLL_SECONDS = 0.5  # at the logs
-OUR_WORD = "submitit "  # begins the lines with which submitit speaks of itself
-ROWS = 12  # of the live table
+QUEUE_POLL_SECONDS = 5.0  # between two queries of SLURM, which all users share
+POLL_SECONDS = 0.5  # between two reads of the logs
+SUBMITIT_PREFIX = "submitit "  # start of submitit's own log lines
+ROWS = 12  # in the live table
 
 States = Mapping[str, TaskState]  # by task
 
 
 class Log:
-    """A file that grows."""
+    """A log file that is read while it grows."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._read = 0
 
     def fresh_lines(self) -> list[str]:
-        """Whole lines since the last call."""
+        """Returns the complete lines that were added since the last call."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._read)
@@ -41,15 +41,18 @@ class Log:
 
 
 def follow(record: JobRecord, console: Console, only: str | None = None, rank: int = 0) -> bool:
-    """Shows it until all of the job is over, or the one member of its array; says whether all of it ended well.
+    """Follows a job, or `only` one member of its array, until it ends.
+
+    Returns:
+        Whether no task failed.
 
     Raises:
-        UserError: SLURM does not answer.
+        UserError: SLURM does not respond.
     """
     tasks = [only] if only else record.tasks
     logs = {task: Log(record.log(task, rank)) for task in tasks}
     with ExitStack() as stack:
-        tell = stack.enter_context(in_sight(record, console)) if console.is_terminal else Changes(console)
+        tell = stack.enter_context(live_table(record, console)) if console.is_terminal else Changes(console)
         while True:
             states = task_states(tasks)
             tell(states)
@@ -59,7 +62,7 @@ def follow(record: JobRecord, console: Console, only: str | None = None, rank: i
                 for task, log in logs.items():
                     prefix = f"{task}  " if len(logs) > 1 else ""
                     for line in log.fresh_lines():
-                        if not line.startswith(OUR_WORD):
+                        if not line.startswith(SUBMITIT_PREFIX):
                             console.print(f"{prefix}{line}", highlight=False, markup=False, soft_wrap=True)
                 if over:
                     return ended_well(states)
@@ -67,20 +70,21 @@ def follow(record: JobRecord, console: Console, only: str | None = None, rank: i
 
 
 @contextmanager
-def in_sight(record: JobRecord, console: Console) -> Iterator[Callable[[States], None]]:
-    """A table of states that stays below what is printed; the last one remains."""
+def live_table(record: JobRecord, console: Console) -> Iterator[Callable[[States], None]]:
+    """Keeps a table of states below the printed lines; yields the function that updates it."""
     with Live(console=console, auto_refresh=False) as live:
         yield lambda states: live.update(states_table([record], states, ROWS), refresh=True)
 
 
 class Changes:
-    """A line for every task whose state is another one."""
+    """Prints a line for every task whose state has changed; used where the output is no terminal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._known: dict[str, str] = {}
 
     def __call__(self, states: States) -> None:
+        """Prints what has changed since the last call."""
         for task, state in states.items():
             told = state.describe() if state.over or state.reason not in ("", "None") else state.state.lower()
             if self._known.get(task) != told:
@@ -89,4 +93,5 @@ class Changes:
 
 
 def ended_well(states: States) -> bool:
+    """Whether no task failed."""
     return not any(state.failed for state in states.values())

@@ -1,7 +1,7 @@
 """One Ray cluster over the nodes of one job.
 
-The driver on the first node starts Ray's head and says so on the job's message board; a task on each other node joins
-with what SLURM granted there, leaves when the driver is done, and joins anew when another driver takes its place.
+The driver on the first node starts Ray's head and publishes its address on the job's message board. A task on each
+other node joins with the node's allocation, leaves when the driver is done, and joins again if a new driver starts.
 """
 
 import os
@@ -15,14 +15,14 @@ from slurm.allocation import Allocation
 from slurm.ray_node import Head, RayNode
 from slurm.rendezvous import POLL_SECONDS, Rendezvous, first_address, show_address
 
-FOLDER, ATTEMPT = "EAR_GANG_FOLDER", "EAR_GANG_ATTEMPT"  # of the environment, set by the job for the driver
-HEAD, OVER = "head", "over"  # topics
-SECONDS_TO_ARRIVE = 60.0  # for the second node
-REJOIN_SECONDS = 30.0  # of the same head
+FOLDER, ATTEMPT = "EAR_GANG_FOLDER", "EAR_GANG_ATTEMPT"  # environment variables that the job sets for the driver
+HEAD, OVER = "head", "over"  # topics on the message board
+RENDEZVOUS_SECONDS = 60.0  # how long the driver waits for the second node
+REJOIN_SECONDS = 30.0  # before a node whose Ray process died joins the same head again
 
 
 class Gang:
-    """The message board of a job that is one Ray cluster."""
+    """A job that is one Ray cluster; its tasks communicate through a message board."""
 
     def __init__(self, allocation: Allocation, board: Rendezvous) -> None:
         self.allocation = allocation
@@ -30,28 +30,28 @@ class Gang:
 
     @classmethod
     def current(cls) -> "Gang | None":
-        """The gang that this process is the driver of; None in anything but such a job."""
+        """Returns the gang whose driver this process is; None outside of such a job."""
         allocation = Allocation.current()
         if allocation is None or FOLDER not in os.environ:
             return None
         return cls(allocation, Rendezvous(Path(os.environ[FOLDER]), allocation.job, int(os.environ[ATTEMPT])))
 
     def environment(self) -> dict[str, str]:
-        """What the driver is to be started with."""
+        """Returns the environment variables for the driver."""
         return {FOLDER: str(self._board.folder), ATTEMPT: str(self.allocation.restarts)}
 
     # The driver's side
 
     @contextmanager
     def token(self, secret: str) -> Iterator[Path]:
-        """A file with this secret that the other nodes can read too, for as long as the cluster lives.
+        """Writes the cluster's secret to a file in the shared folder; yields its path and deletes it at the end.
 
         Raises:
-            UserError: others could put another in its place.
+            UserError: other users could replace the file.
         """
         path = self._board.path("token").with_suffix("")
         keep_private(path.parent, "root with --root DIR or EAR_ROOT")
-        self._remove_tokens()  # of an attempt that was killed
+        self._remove_tokens()  # left by a killed attempt
         write_secret(path, secret)
         try:
             yield path
@@ -59,16 +59,17 @@ class Gang:
             path.unlink(missing_ok=True)
 
     def address(self) -> str:
-        """Of this node as the others reach it."""
-        return first_address(self.allocation, self._board, SECONDS_TO_ARRIVE)
+        """Returns this node's address, as the other nodes reach it."""
+        return first_address(self.allocation, self._board, RENDEZVOUS_SECONDS)
 
     def announce(self, address: str, token: Path) -> None:
+        """Publishes the address of Ray's head and the secret's file."""
         self._board.publish(HEAD, {"address": address, "token_file": str(token), "driver": os.getpid()})
 
     # The job's side
 
     def finish(self) -> None:
-        """Lets the other nodes go, and leaves no secret."""
+        """Tells the other nodes that the job is over, and removes the secrets."""
         self._board.publish(OVER, True)
         self._remove_tokens()
 
@@ -77,7 +78,7 @@ class Gang:
             left.unlink(missing_ok=True)
 
     def serve(self) -> None:
-        """Gives this node to whatever head is announced, until the job is over."""
+        """Joins every announced head with this node, until the job is over."""
         show_address(self.allocation, self._board)
         node: RayNode | None = None
         head: Head | None = None
@@ -86,7 +87,7 @@ class Gang:
             while self._board.read(OVER) is None:
                 announced = self._board.read(HEAD)
                 latest = Head(**announced) if announced else None
-                # A node that lost its head waits for another; one that died by itself joins the same again.
+                # A node whose head is gone waits for a new head. One whose own Ray process died joins the same again.
                 lost = node is not None and not node.alive and time.monotonic() - joined > REJOIN_SECONDS
                 if latest is not None and (latest != head or lost):
                     if node is not None:

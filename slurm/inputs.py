@@ -1,4 +1,4 @@
-"""Copies of the files that a submitted command reads, so that what was submitted is what runs."""
+"""Copies the files that a submitted command reads, so that later edits do not change a queued job."""
 
 import os
 import shutil
@@ -7,13 +7,13 @@ from pathlib import Path
 
 
 def keep(files: Sequence[Path], folder: Path) -> dict[Path, Path]:
-    """Copies files into a folder that does not exist yet, and returns where each is now.
+    """Copies files into a new folder and returns the copy of each.
 
-    They lie there as they lay to each other, since one may name another by a relative path.
+    Their relative positions are kept, since one file may name another by a relative path.
     """
     if not files:
         return {}
-    # Not resolved: what a link's file names lies beside the link.
+    # Symbolic links are not resolved: relative paths in a file are relative to the link.
     absolute = {path: Path(os.path.normpath(path.absolute())) for path in files}
     above = Path(os.path.commonpath([path.parent for path in absolute.values()]))
     kept = {path: folder / place.relative_to(above) for path, place in absolute.items()}

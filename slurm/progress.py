@@ -1,4 +1,4 @@
-"""Whether a job gets on: what can be seen of it in its output root, by a process that has loaded nothing heavy."""
+"""Measures a job's progress from its output root, without heavy imports."""
 
 import os
 from dataclasses import dataclass
@@ -9,14 +9,15 @@ from safetensors import SafetensorError, safe_open
 
 @dataclass(frozen=True)
 class Progress:
-    """Differs from an earlier one exactly where something was made in between."""
+    """A measure of finished work; two measures differ exactly if work was done in between."""
 
     results: int  # published in the store
-    steps: int  # of training in checkpoints of what is unfinished
+    steps: int  # training steps in checkpoints of unfinished stages
     cached: int  # bytes of encoded latents
 
     @classmethod
     def of(cls, store: Path, cache: Path | None) -> "Progress":
+        """Measures the progress in a store and a latent cache."""
         return cls(_published(store), _unfinished_steps(store), _bytes(cache) if cache else 0)
 
 
@@ -33,7 +34,7 @@ def _unfinished_steps(store: Path) -> int:
         try:
             with safe_open(path, framework="np") as checkpoint:
                 steps += int((checkpoint.metadata() or {}).get("step", 0))
-        except (OSError, SafetensorError, ValueError):  # just replaced, or published
+        except (OSError, SafetensorError, ValueError):  # just replaced or published
             continue
     return steps
 

@@ -1,4 +1,4 @@
-"""What SLURM says of jobs: by squeue while it remembers them, then by sacct where the cluster keeps accounts."""
+"""Queries SLURM for job states: squeue, and for older jobs sacct if the cluster has accounting."""
 
 import subprocess
 from collections.abc import Sequence
@@ -12,70 +12,73 @@ WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT",
 FORGOTTEN = "FORGOTTEN"
 SECONDS_TO_ANSWER = 60
 
-# Of those that say nothing to most people.
+# SLURM's reason codes for waiting jobs, explained.
 REASONS = {
     "AssocGrpCpuLimit": "your account's CPUs are all in use",
     "AssocGrpGRES": "your account's GPUs are all in use",
     "AssocGrpBillingMinutes": "your account's budget is used up",
-    "BadConstraints": "no node has what the profile's constraint asks for",
-    "BeginTime": "queued again a moment ago; it may begin soon",
+    "BadConstraints": "no node satisfies the profile's constraint",
+    "BeginTime": "requeued a moment ago; it will start soon",
     "JobHeldUser": "held by its owner: scontrol release JOB",
     "JobHeldAdmin": "held by an administrator",
-    "Licenses": "waits for a licence",
-    "NodeDown": "a node that it needs is down",
-    "PartitionConfig": "the profile asks for more than the partition has",
+    "Licenses": "waiting for a licence",
+    "NodeDown": "a required node is down",
+    "PartitionConfig": "the profile requests more than the partition has",
     "PartitionDown": "the partition is down",
-    "PartitionNodeLimit": "the profile asks for more nodes than the partition gives",
-    "PartitionTimeLimit": "the profile's hours are more than the partition gives",
-    "Priority": "others are before it",
-    "QOSMaxCpuPerUserLimit": "your CPUs allowed by the QOS are all in use",
-    "QOSMaxGRESPerUser": "your GPUs allowed by the QOS are all in use",
-    "QOSMaxJobsPerUserLimit": "as many of your jobs run as the QOS allows",
-    "ReqNodeNotAvail": "a node that it needs is down, drained or reserved",
-    "Reservation": "waits for its reservation to begin",
-    "Resources": "waits for machines to become free",
+    "PartitionNodeLimit": "the profile requests more nodes than the partition allows",
+    "PartitionTimeLimit": "the profile's hours exceed the partition's limit",
+    "Priority": "other jobs have a higher priority",
+    "QOSMaxCpuPerUserLimit": "you use all CPUs that the QOS allows you",
+    "QOSMaxGRESPerUser": "you use all GPUs that the QOS allows you",
+    "QOSMaxJobsPerUserLimit": "you run as many jobs as the QOS allows",
+    "ReqNodeNotAvail": "a required node is down, drained or reserved",
+    "Reservation": "waiting for its reservation to start",
+    "Resources": "waiting for free machines",
 }
 
 
 @dataclass(frozen=True)
 class TaskState:
-    """A job, or a member of an array, as SLURM sees it."""
+    """The state of a job or of a member of an array."""
 
     task: str
-    state: str  # SLURM's word for it; FORGOTTEN where it knows nothing (any more)
+    state: str  # SLURM's name of the state; FORGOTTEN if SLURM no longer knows the job
     nodes: str = ""
     reason: str = ""
     elapsed: str = ""  # [D-]H:MM:SS
 
     @property
     def waits(self) -> bool:
+        """Whether the job waits in the queue."""
         return self.state in WAITING
 
     @property
     def over(self) -> bool:
+        """Whether the job has ended, in any way."""
         return not self.waits and self.state not in RUNNING
 
     @property
     def failed(self) -> bool:
+        """Whether the job has ended, but not successfully."""
         return self.over and self.state not in ("COMPLETED", FORGOTTEN)
 
     def describe(self) -> str:
-        """For people."""
+        """Describes the state for people."""
         if self.waits:
             word = self.reason.strip("()").partition(",")[0]
             return f"{self.state.lower()}: {REASONS.get(word, word or 'no reason given')} ({word})"
         if self.state == FORGOTTEN:
-            return "over; SLURM has forgotten it, its log tells how it ended"
+            return "over; SLURM no longer knows it, see its log"
         return " ".join(
             part for part in (self.state.lower(), f"on {self.nodes}" if self.nodes else "", self.elapsed) if part
         )
 
 
 def task_states(tasks: Sequence[str]) -> dict[str, TaskState]:
-    """The state of each of these jobs or members of arrays.
+    """Returns the states of jobs and members of arrays.
 
     Raises:
-        UserError: there is no SLURM here, or it does not answer.
+        UserError: SLURM is not available here or does not respond.
     """
     found = {state.task: state for state in _ask_squeue(tasks)}
     unknown = [task for task in tasks if task not in found]
@@ -88,16 +91,16 @@ def _ask_squeue(tasks: Sequence[str]) -> list[TaskState]:
     jobs = sorted({task.partition("_")[0] for task in tasks})
     fields = ",".join(f"{name}:|" for name in FIELDS)
     found = []
-    for job in jobs:  # one at a time: squeue knows none of several where one is too old
+    for job in jobs:  # one at a time: squeue fails for all of several jobs if one is too old
         answer = run_slurm("squeue", "--noheader", "--array", "--states=all", f"--jobs={job}", f"--Format={fields}")
         if answer.returncode and "Invalid job id" not in answer.stderr:
-            raise UserError(f"SLURM does not answer: {answer.stderr.strip()}")
+            raise UserError(f"SLURM does not respond: {answer.stderr.strip()}")
         found += [TaskState(*line.split("|")[: len(FIELDS)]) for line in answer.stdout.splitlines()]
     return found
 
 
 def _ask_sacct(tasks: Sequence[str]) -> list[TaskState]:
-    """Nothing where the cluster keeps no accounts, or has no sacct."""
+    """States from the accounting; empty if the cluster has none."""
     jobs = ",".join(sorted({task.partition("_")[0] for task in tasks}))
     fields = ("JobID", "State", "NodeList", "Reason", "Elapsed")
     try:
@@ -115,10 +118,10 @@ def _ask_sacct(tasks: Sequence[str]) -> list[TaskState]:
 
 
 def cancel(job: str) -> None:
-    """Lets a job's commands save what they have, and end.
+    """Cancels a job; its command saves its work first.
 
     Raises:
-        UserError: SLURM refuses, in its words.
+        UserError: SLURM refuses; with SLURM's message.
     """
     answer = run_slurm("scancel", job)
     if answer.returncode:
@@ -126,16 +129,16 @@ def cancel(job: str) -> None:
 
 
 def run_slurm(*command: str, given: str | None = None) -> "subprocess.CompletedProcess[str]":
-    """A command of SLURM's, with a text on its standard input.
+    """Runs a SLURM command with `given` as its standard input.
 
     Raises:
-        UserError: there is no such command, or it hangs.
+        UserError: the command does not exist or does not finish in time.
     """
     try:
         return subprocess.run(command, input=given, capture_output=True, text=True, timeout=SECONDS_TO_ANSWER)
     except FileNotFoundError as error:
-        raise UserError(f"There is no SLURM here (no {command[0]}): call this on a cluster's login node.") from error
+        raise UserError(f"SLURM is not available here (no {command[0]}): run this on a login node.") from error
     except subprocess.TimeoutExpired as error:
         raise UserError(
-            f"SLURM does not answer: {command[0]} took more than {SECONDS_TO_ANSWER} s. Try later."
+            f"SLURM does not respond: {command[0]} took more than {SECONDS_TO_ANSWER} s. Try again later."
         ) from error

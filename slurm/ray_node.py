@@ -1,4 +1,4 @@
-"""A node's part in a Ray cluster that a driver on another node began."""
+"""Joins this node to the Ray cluster of a driver on another node; also the Ray settings that all nodes share."""
 
 import os
 import signal
@@ -14,32 +14,32 @@ from ear.files.temporary import OF_RAY, temporary_folder
 from ear.process.code import code_environment
 from slurm.allocation import Allocation
 
-OBJECT_STORE_BYTES = 100 * 2**20  # trials exchange nothing but small dictionaries
+OBJECT_STORE_BYTES = 100 * 2**20  # enough: trials exchange only small dictionaries
 RAY_SETTINGS = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial that is to have no GPU sees none
-    "RAY_AIR_NEW_OUTPUT": "0",  # the live table is ours
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # so is the record of results
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # and so is Ctrl-C
-    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # Tune's snapshots grow with the sweep, and nobody reads them
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial with `gpus: 0` sees no GPU
+    "RAY_AIR_NEW_OUTPUT": "0",  # the progress table replaces Tune's output
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the store and MLflow replace Tune's result files
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the driver handles Ctrl-C itself
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # Tune's snapshots grow with the sweep, and nothing reads them
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative output root means the same in a trial
 }
-"""Of the environment, for every process of a cluster on whatever node."""
+"""Environment variables for every process of the cluster, on all nodes."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """Where Ray's head is, for those that join."""
+    """The address of Ray's head, for nodes that join."""
 
-    address: str  # host:port of its control store
-    token_file: str  # of the cluster's secret, in the shared folder, readable by its owner alone
-    driver: int  # process id: another one means another head
+    address: str  # host:port of the head's control store
+    token_file: str  # file with the cluster's secret, in the shared folder, readable only by its owner
+    driver: int  # the driver's process id; a different one means a new head
 
 
 class RayNode:
-    """This node as a member of a Ray cluster."""
+    """This node as a member of a Ray cluster: starts Ray on creation."""
 
     def __init__(self, allocation: Allocation, head: Head) -> None:
         self._own = ExitStack()
@@ -64,10 +64,11 @@ class RayNode:
 
     @property
     def alive(self) -> bool:
+        """Whether Ray still runs on this node."""
         return self._process.poll() is None
 
     def end(self) -> None:
-        """Kills what is left of it; trials have saved by then, and their results are in the store."""
+        """Kills Ray on this node; its trials have saved by then."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -76,25 +77,25 @@ class RayNode:
 
 
 def own_address(other: str) -> str:
-    """The address of this machine that leads to another's host:port; a machine may have several."""
+    """Returns the address of this machine from which it reaches `other`, a host:port."""
     host, _, port = other.rpartition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((host, int(port)))  # of a datagram's socket: sends nothing
+        probe.connect((host, int(port)))  # a datagram socket: sends nothing
         return str(probe.getsockname()[0])
 
 
 def ray_memory(allocation: Allocation) -> int | None:
-    """Bytes that trials may have, of those granted; None where nobody counts."""
+    """Returns the bytes of the allocation that trials may use; None if the cluster does not track memory."""
     return None if allocation.memory is None else max(allocation.memory - OBJECT_STORE_BYTES, OBJECT_STORE_BYTES)
 
 
 @contextmanager
 def signals_kept_from_children(*, all_of_a_job: bool = True) -> Iterator[None]:
-    """Processes started within never see SIGHUP, which a terminal sends to all of its processes as it is closed, nor
-    SIGTERM, SIGUSR1 and SIGUSR2, which SLURM sends to `all_of_a_job`.
+    """Blocks signals in the processes that are started in this context: SIGHUP, which a closing terminal sends, and
+    with `all_of_a_job` also SIGTERM, SIGUSR1 and SIGUSR2, which SLURM sends to all processes of a job.
 
-    They inherit a blocked mask, that none of Ray's processes lifts. A raylet would otherwise end at once, and take its
-    trials with it before they have saved; the driver ends them when they have.
+    The processes inherit the signal mask, and none of Ray's processes changes it. Without it, a raylet would exit at
+    once and kill its trials before they have saved; the driver ends them when they have.
     """
     blocked = {signal.SIGHUP} | ({signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2} if all_of_a_job else set())
     before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
@@ -105,7 +106,7 @@ def signals_kept_from_children(*, all_of_a_job: bool = True) -> Iterator[None]:
 
 
 def kill_processes_naming(folder: Path) -> None:
-    """Kills this user's processes whose command line names a folder, as Ray's do, which have their own sessions."""
+    """Kills this user's processes whose command line contains a folder; Ray's processes name their temporary folder."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if process.stat().st_uid == os.getuid() and str(folder) in (process / "cmdline").read_text():

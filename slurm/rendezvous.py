@@ -1,8 +1,6 @@
-"""How a job's tasks find one another: small files in a folder that they share, each of which appears whole."""
+"""The message board of a job's tasks: small files in a shared folder, each written atomically."""
 
 import json
-import random
-import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -12,35 +10,35 @@ from slurm.allocation import Allocation
 
 ADDRESS = "address"  # topic
 POLL_SECONDS = 0.5
-PORTS = range(20000, 32768)  # below those that systems hand out to connections on their own accord
 
 
 class Rendezvous:
-    """A message board of one attempt at a job: what an earlier attempt left is not seen."""
+    """The message board of one attempt at a job; it ignores the messages of earlier attempts."""
 
     def __init__(self, folder: Path, job: str, attempt: int) -> None:
         self._stem = f"{job}-{attempt}"
         self.folder = folder
 
     def path(self, topic: str) -> Path:
+        """Returns the file of a topic."""
         return self.folder / f"{topic}-{self._stem}.json"
 
     def publish(self, topic: str, message: Any) -> None:
-        """Replaces what stood there."""
+        """Writes a topic's message, a JSON value; replaces an earlier one."""
         write_json(self.path(topic), message)
 
     def read(self, topic: str) -> Any:
-        """The message, or None while there is none."""
+        """Returns a topic's message, or None if there is none yet."""
         try:
             return json.loads(self.path(topic).read_text(encoding="utf-8")) if is_there(self.path(topic)) else None
-        except OSError:  # replaced just now, which a network file system calls stale
+        except OSError:  # just replaced: NFS reports a stale file handle
             return None
 
     def wait(self, topic: str, seconds: float) -> Any:
-        """The message, as soon as there is one.
+        """Waits for a topic's message and returns it.
 
         Raises:
-            TimeoutError: there is none in that time.
+            TimeoutError: there is none after `seconds`.
         """
         deadline = time.monotonic() + seconds
         while (message := self.read(topic)) is None:
@@ -51,16 +49,18 @@ class Rendezvous:
 
 
 def show_address(allocation: Allocation, board: Rendezvous) -> None:
-    """Tells, on the second node, what it calls the first."""
+    """Publishes the first node's address as the second node sees it; does nothing on other nodes."""
     if allocation.node == 1:
         board.publish(ADDRESS, allocation.address)
 
 
 def first_address(allocation: Allocation, board: Rendezvous, seconds: float) -> str:
-    """Of the first node as the second one sees it, in all tasks: by itself, a node may know only its loopback.
+    """Returns the first node's address as the second node sees it, since a node may know itself only by loopback.
 
     Args:
-        seconds: for the second node to arrive; later, its view of the first is not waited for.
+        allocation: of this task.
+        board: the job's message board.
+        seconds: how long to wait for the second node before falling back to SLURM's address.
     """
     if allocation.nodes == 1:
         return allocation.address
@@ -68,16 +68,3 @@ def first_address(allocation: Allocation, board: Rendezvous, seconds: float) -> 
         return str(board.wait(ADDRESS, seconds))
     except TimeoutError:
         return allocation.address
-
-
-def free_port() -> int:
-    """A port that nobody on this machine listens on now, nor is likely to in the next seconds."""
-    draw = random.Random()  # not the run's seed: several jobs of one configuration may share a machine
-    while True:
-        port = draw.choice(PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("", port))
-            except OSError:
-                continue
-        return port

@@ -1,8 +1,8 @@
-"""How the drivers of a sweep are asked to stop, on whatever machine, running or still waiting in a queue.
+"""Stop requests: how to stop all drivers of a sweep, on any machine, running or still queued.
 
-ROOT/NAME/stop holds the last request. Each has an id of its own, and a driver stops when another one stands there than
-when it began, or when its job was submitted. So no two machines' clocks are compared, nor times that a file system
-rounds. Where the text can't be read, the file's own time, as its server dates it, is the id.
+ROOT/NAME/stop holds the last request. Every request has a unique id. A driver stops when the id differs from the one at
+its start or its job's submission. So no clocks of different machines are compared, nor times that a file system
+rounds. If the file's text can't be read, its modification time on the file server serves as the id.
 """
 
 import os
@@ -18,13 +18,13 @@ STOP = "stop"
 
 
 def request_stop(folder: Path) -> None:
-    """Asks all drivers of the sweep in this folder that began, or were submitted, before; other users' too."""
+    """Asks all drivers of the sweep in this folder that were started or submitted before to stop; other users' too."""
     identity = uuid.uuid4().hex
     made = folder / f".{STOP}.{identity}"
     try:
         write_text(made, f"{datetime.now(UTC).isoformat(timespec='seconds')} {identity}\n")
         with suppress(PermissionError):  # a file system without modes
-            made.chmod(made.stat().st_mode | 0o444)  # their drivers are to read it, whatever our umask
+            made.chmod(made.stat().st_mode | 0o444)  # other users' drivers must be able to read it
         os.replace(made, folder / STOP)
         flush_folder(folder)
     finally:
@@ -32,14 +32,14 @@ def request_stop(folder: Path) -> None:
 
 
 def last_stop(folder: Path, *, afresh: bool = False) -> str:
-    """The last request, as `is_another` compares them; empty where there is none.
+    """Returns the last stop request, for `is_another`; empty if there is none.
 
     Args:
-        folder: of the sweep.
-        afresh: whether a network file system is made to look again, which may remember for a minute what was there.
+        folder: the sweep's folder.
+        afresh: whether to bypass a network file system's cache, which may be a minute old.
 
     Raises:
-        UserError: nobody can tell whether there is one.
+        UserError: the file can't be checked.
     """
     if afresh:
         with suppress(OSError):
@@ -50,17 +50,17 @@ def last_stop(folder: Path, *, afresh: bool = False) -> str:
         return ""
     except OSError as error:
         raise UserError(
-            f"{folder / STOP} can't be looked at ({error.strerror}): mend the permissions of {folder}."
+            f"{folder / STOP} can't be checked ({error.strerror}): fix the permissions of {folder}."
         ) from error
     try:
         text = (folder / STOP).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):  # another user's; or replaced just now, which NFS calls stale
+    except (OSError, UnicodeDecodeError):  # another user's, or just replaced: NFS reports a stale file handle
         text = ""
     return f"{made} {text}"
 
 
 def is_another(now: str, before: str) -> bool:
-    """Whether there is a request now, and not the one there was before."""
+    """Whether there is a stop request now that differs from the one before."""
     if not now or not before:
         return bool(now)
     (made, _, text), (made_before, _, text_before) = now.partition(" "), before.partition(" ")

@@ -1,4 +1,4 @@
-"""An `ear` command as a job: its sbatch script by submitit, and its record in ROOT/slurm/NAME-TIME/."""
+"""Submits an `ear` command as a job: its sbatch script by submitit, and its record in ROOT/slurm/NAME-TIME/."""
 
 import json
 import shlex
@@ -23,79 +23,84 @@ from slurm.job import EarJob, Shape
 from slurm.profile import Profile
 from slurm.queue import run_slurm
 from slurm.stopping import last_stop
+from slurm.submitit_private import script_text
 
-UNLIMITED = 1_000_000  # restarts as far as submitit counts them; those that lead nowhere are counted by the job
+UNLIMITED = 1_000_000  # submitit's limit of restarts; the job itself counts those without progress
 RECORD = "job.json"
 
-# A job that is killed while submitit writes its pickle anew leaves that beside the old one, which stops the next
-# attempt, or instead of it.
+# A job that is killed while submitit rewrites its pickle leaves a temporary file, beside the pickle or instead of it.
+# Either would stop the next attempt, so the script removes or renames it first.
 HEAL = """\
 pickle={folder}/${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}}${{SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}_submitted.pkl
 if [ -e "$pickle" ]; then rm -f "$pickle.save_tmp"
 elif [ -e "$pickle.save_tmp" ]; then mv "$pickle.save_tmp" "$pickle"; fi"""
 
 
-# Exit codes of our own pass; others are those of srun when it lost a task: killed by the system, or with its machine,
-# which SLURM itself notices later than srun. 255 is submitit's, when it has queued the job again.
-QUEUE_AGAIN = """\
+# EAR's own exit codes pass. Others come from srun when it lost a task, which was killed by the system or with its
+# machine; SLURM notices that later than srun. 255 is submitit's code after it has requeued the job.
+REQUEUE = """\
 code=$?
 case $code in 0|1|2|75|130|255) exit $code;; esac
-echo "A task was killed or lost (srun: exit code $code). The job is queued again."
+echo "A task was killed or lost (srun: exit code $code). The job is requeued."
 scontrol requeue $SLURM_JOB_ID
 exit $code"""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A command to be run on a cluster."""
+    """A command to run on a cluster."""
 
     kind: Literal["sweep", "train", "evaluate", "encode"]
     name: str  # of the sweep or configuration
-    arguments: tuple[str, ...]  # of `ear`
+    arguments: tuple[str, ...]  # command-line arguments of `ear`
     root: Path
-    cache: Path | None = None  # the folder of latents that it fills
-    inputs: tuple[Path, ...] = ()  # YAML files that it reads: arguments, or named in one
+    cache: Path | None = None  # folder of latents that `ear encode` fills
+    inputs: tuple[Path, ...] = ()  # YAML files that the command reads
 
     @property
     def command(self) -> str:
+        """The command line."""
         return shlex.join(["ear", *self.arguments])
 
 
 @dataclass(frozen=True)
 class JobRecord:
-    """A submitted job, for those who ask for it later."""
+    """The record of a submitted job, for `ear slurm`."""
 
     id: str
-    tasks: list[str]  # ids of an array's members, or the one of the job
+    tasks: list[str]  # ids of an array's members, or the job's id
     name: str
     command: str
     profile: str
     submitted: str  # ISO 8601, UTC
-    folder: Path  # of its logs
+    folder: Path  # folder of its logs
 
     def log(self, task: str, rank: int = 0) -> Path:
-        """What a task of the job printed."""
+        """Returns the log file of a task."""
         return self.folder / f"{task}_{rank}_log.out"
 
     @classmethod
     def load(cls, path: Path) -> "JobRecord":
+        """Reads a record's file."""
         values = json.loads(path.read_text(encoding="utf-8"))
         return cls(**{**values, "folder": path.parent})
 
     def save(self) -> None:
+        """Writes the record into the job's folder."""
         write_json(self.folder / RECORD, {**asdict(self), "folder": None})
 
 
 class _Script(submitit.SlurmExecutor):
-    """Writes the script where there is no SLURM, too."""
+    """An executor that writes scripts on machines without SLURM too."""
 
     @classmethod
     def affinity(cls) -> int:
-        return 1  # submitit's "usable"; it looks for srun
+        """Claims to be usable; submitit's own method checks for srun."""
+        return 1
 
 
 class Submission:
-    """A request on a profile's machines. Nothing is written or queued before `submit`."""
+    """A request with a profile. Nothing is written or queued before `submit`."""
 
     def __init__(self, request: Request, profile: Profile, profile_name: str) -> None:
         self.request = request
@@ -106,25 +111,28 @@ class Submission:
 
     @property
     def in_array(self) -> bool:
+        """Whether it is a sweep by an array of drivers."""
         return self.request.kind == "sweep" and self.profile.sweep == "array"
 
     @property
     def shape(self) -> Shape:
+        """How the job's tasks share the command."""
         if self.request.kind == "sweep":
             return "gang" if self.profile.sweep == "gang" and self.profile.nodes > 1 else "alone"
         return "processes" if self.tasks > 1 else "alone"
 
     @property
     def tasks_per_node(self) -> int:
-        """A sweep's driver has a node to itself; anything else is a process for each GPU."""
+        """Tasks per node: one for a sweep's driver, otherwise one process per GPU."""
         return 1 if self.request.kind == "sweep" else max(1, self.profile.gpus)
 
     @property
     def tasks(self) -> int:
+        """Tasks of the job."""
         return self.profile.nodes * self.tasks_per_node
 
     def job(self) -> EarJob:
-        """What the tasks run, on copies of the request's files: a job may begin, and begin again, days later."""
+        """Returns what the tasks run, with copies of the request's files, since a job may start days later."""
         kept = keep(self.request.inputs, self.folder / "inputs")
         return EarJob(
             arguments=[str(kept.get(Path(argument), argument)) for argument in self.request.arguments],
@@ -139,19 +147,20 @@ class Submission:
         )
 
     def executor(self) -> submitit.SlurmExecutor:
-        """
+        """Returns submitit's executor with the profile's parameters.
+
         Raises:
-            UserError: there is no SLURM here.
+            UserError: SLURM is not available here.
         """
         try:
             executor = submitit.SlurmExecutor(self.folder, max_num_timeout=UNLIMITED, python=python())
         except RuntimeError as error:
-            raise UserError("There is no SLURM here (no srun): call this on a cluster's login node.") from error
+            raise UserError("SLURM is not available here (no srun): run this on a login node.") from error
         return self._configured(executor)
 
     def _configured(self, executor: submitit.SlurmExecutor) -> submitit.SlurmExecutor:
         given = {name: value for name, value in self._parameters().items() if value is not None}
-        executor.update_parameters(**given, wckey=None)  # submitit's own, which some clusters refuse
+        executor.update_parameters(**given, wckey=None)  # some clusters reject submitit's default wckey
         return executor
 
     def _parameters(self) -> dict[str, Any]:
@@ -175,8 +184,8 @@ class Submission:
             "array_parallelism": parallelism,
             "stderr_to_stdout": True,
             "setup": [*profile.setup, HEAL.format(folder=shlex.quote(str(self.folder)))],
-            "teardown": [QUEUE_AGAIN],
-            # srun takes the number of CPUs from its own option only; one task that fails ends all.
+            "teardown": [REQUEUE],
+            # srun does not inherit sbatch's CPU count; one failing task ends all.
             "srun_args": [f"--cpus-per-task={cpus}", "--kill-on-bad-exit=1"],
             "additional_parameters": {
                 "requeue": True,
@@ -186,29 +195,28 @@ class Submission:
         }
 
     def script(self) -> str:
-        """What sbatch gets; there need be no SLURM here."""
+        """Returns the sbatch script; works without SLURM."""
         executor = self._configured(_Script(self.folder, max_num_timeout=UNLIMITED, python=python()))
-        if self.in_array and self.profile.drivers > 1:
-            executor.parameters["map_count"] = self.profile.drivers  # as submitit's own submission of arrays does
-        return executor._make_submission_file_text(executor._submitit_command_str, "dry-run")
+        return script_text(executor, self.profile.drivers if self.in_array else 1)
 
     def test(self) -> tuple[bool, str]:
-        """Whether SLURM would take it, and what it says; nothing is queued.
+        """Returns whether SLURM would accept the job, and its message; queues nothing.
 
         Raises:
-            UserError: there is no SLURM here, or it does not answer.
+            UserError: SLURM is not available here or does not respond.
         """
         asked = run_slurm("sbatch", "--test-only", given=self.script())
         return asked.returncode == 0, (asked.stdout + asked.stderr).strip()
 
     def submit(self) -> JobRecord:
-        """
+        """Submits the job and saves its record.
+
         Raises:
-            UserError: SLURM refuses it, in SLURM's words; or the root can't be written.
+            UserError: SLURM rejects it (with SLURM's message), or the root can't be written.
         """
         executor = self.executor()
         require_writable(self.folder.parent)
-        # The job is a pickle, which can run anything.
+        # The job is a pickle: whoever can write it can run any code as this user.
         keep_names(self.folder.parent)
         keep_private(self.folder, "root with --root DIR or EAR_ROOT", strict=False)
         with slurm_errors(self.folder):
@@ -232,10 +240,10 @@ class Submission:
 
 
 def python() -> str:
-    """The words that start Python in a task, where it finds this code, and nothing in the working directory."""
+    """Returns the command that starts Python in a task, with this code importable, but not the working directory."""
     interpreter = f"{shlex.quote(sys.executable)} -P"
     folders = ":".join(search_path())
-    # Here, not in the script's environment: a profile's setup may give PYTHONPATH anew.
+    # Here and not in the script's environment, because a profile's setup may set PYTHONPATH.
     return (
         f"env PYTHONPATH={shlex.quote(folders)}${{PYTHONPATH:+:$PYTHONPATH}} {interpreter}" if folders else interpreter
     )
@@ -243,10 +251,14 @@ def python() -> str:
 
 @contextmanager
 def slurm_errors(folder: Path) -> Iterator[None]:
-    """A refusal of sbatch's in its own words; the folder made for the job goes, since there is none."""
+    """Turns a rejection by sbatch into a `UserError` with its message, and removes the job's folder.
+
+    Raises:
+        UserError: SLURM rejects the job.
+    """
     try:
         yield
     except (FailedJobError, FailedSubmissionError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         words = str(error).replace("sbatch: error: ", "").strip()
-        raise UserError(f"SLURM refuses the job: {words}") from error
+        raise UserError(f"SLURM rejects the job: {words}") from error

@@ -1,4 +1,4 @@
-"""ear sweep. Imports nothing heavy: every command imports what it needs when it is called."""
+"""The `ear sweep` commands. Each command imports what it needs when it is called, so the module imports fast."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +23,7 @@ Base = Annotated[
 
 @app.command()
 def plan(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
-    """Validate a sweep, and show its stage tree, what is done, and what the rest will cost; computes nothing.
+    """Validate a sweep and show its stage tree, what is done, and what the rest will cost. Trains nothing.
 
     \b
     Examples:
@@ -50,9 +50,9 @@ def run(
     dry_run: DryRun = False,
     follow: Follow = False,
 ) -> None:
-    """Train and evaluate what is missing of a sweep, and track every run in MLflow.
+    """Train and evaluate what a sweep still lacks, and track every run in MLflow.
 
-    Ctrl-C stops; the same command goes on. What the store holds is not trained again.
+    Ctrl-C stops; the same command resumes. Results in the store are not computed again.
 
     \b
     Examples:
@@ -80,19 +80,19 @@ def _run(compiled: "Plan", root: Path) -> None:
     for label, traceback in outcome.failed.items():
         typer.echo(printable(hidden(f"failed: {label}\n{traceback}")), err=True)
     if outcome.stopped == "interrupted":
-        raise KeyboardInterrupt  # the command line says how to go on
+        raise KeyboardInterrupt  # the command line says how to resume
     if outcome.stopped is not None:
-        typer.echo(f"Stopped: {outcome.stopped}. What is done is kept; the same command goes on.", err=True)
+        typer.echo(f"Stopped: {outcome.stopped}. Finished work is kept; the same command resumes.", err=True)
         raise typer.Exit(1)
     if outcome.failed:
         typer.echo(f"{len(outcome.failed)} runs failed; run the same command again to retry them.", err=True)
         raise typer.Exit(1)
-    typer.echo(f"{outcome.done} runs done now, {outcome.reused} were in the store already.")
+    typer.echo(f"{outcome.done} runs done now, {outcome.reused} were already in the store.")
     if outcome.left:
         if outcome.idle:
-            typer.echo(f"{outcome.left} more wait for what other drivers are doing.")
+            typer.echo(f"{outcome.left} more are waiting for other drivers.")
             raise typer.Exit(NOTHING_READY)
-        typer.echo(f"{outcome.left} more are being done by other drivers; this one is not needed any more.")
+        typer.echo(f"{outcome.left} more are running on other drivers; this driver is no longer needed.")
         return
     if compiled.sweep.search is not None:
         from sweeps.search.outcome import describe
@@ -101,12 +101,12 @@ def _run(compiled: "Plan", root: Path) -> None:
             typer.echo(line)
     at_root = "" if root == DEFAULT_ROOT else f" --root {root}"
     typer.echo(f"Next:  ear report {compiled.sweep.name}{at_root}    table, figure and samples beside the paper's")
-    typer.echo(f"       ear ui{at_root}    MLflow's pages on every run")
+    typer.echo(f"       ear ui{at_root}    every run in MLflow's pages")
 
 
 @app.command()
 def status(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
-    """Show what of a sweep runs where, what is done, what failed and why, and what it has cost.
+    """Show what a sweep is running and where, what is done, what failed and why, and what it has cost.
 
     Example:  ear sweep status sweeps/quickstart.yaml
     """
@@ -120,7 +120,7 @@ def status(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT, as_jso
 
 @app.command()
 def stop(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT) -> None:
-    """Ask every driver that works on a sweep, on whatever machine, to save what it has and end.
+    """Ask every driver of a sweep, on any machine, to save its work and exit.
 
     Example:  ear sweep stop sweeps/quickstart.yaml
     """
@@ -139,7 +139,7 @@ def stop(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT) -> None:
 
 @app.command()
 def resume(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT) -> None:
-    """Go on with a sweep that was stopped or killed; the same as running it again.
+    """Resume a sweep that was stopped or killed; the same as running it again.
 
     Example:  ear sweep resume sweeps/quickstart.yaml
     """

@@ -1,9 +1,106 @@
-"""What holds for all tests."""
+"""What holds for all tests, and how two workers of pytest-xdist share them."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
+from made_once import made_once
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler.protocol import Scheduling
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Each worker has a core. EAR itself computes with execution.threads, so that no number depends on this.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# An example takes how long it takes: the other worker, or whatever else the machine does, is no fault of it.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
+
+CLUSTERS = "clusters"
+FILES_WITH_A_CLUSTER = (
+    "tests/slurm/test_preemption.py",
+    "tests/slurm/test_sweeps_on_slurm.py",
+    "tests/slurm/test_training_on_slurm.py",
+    "tests/sweeps/test_demo.py",
+    "tests/sweeps/test_end_to_end.py",
+    "tests/sweeps/test_faults.py",
+    "tests/sweeps/test_kills.py",
+    "tests/sweeps/test_ray_cluster.py",
+    "tests/sweeps/test_search_end_to_end.py",
+    "tests/sweeps/test_trial_processes.py",
+)
+
+
+def scope_of(nodeid: str) -> str:
+    """What one worker runs in one piece: a file, whose fixtures are then made once, or all that start a cluster.
+
+    A machine can have one Slurm, and several Ray clusters would share two cores: one after another is as fast, and
+    no test's timing depends on what the other worker happens to run.
+    """
+    file = nodeid.partition("::")[0]
+    return CLUSTERS if file in FILES_WITH_A_CLUSTER else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "Scheduling | None":
+    if config.option.dist != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class ClustersInOnePiece(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return scope_of(nodeid)
+
+    return ClustersInOnePiece(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Clusters first: they take longest, and a worker that began with them last would leave the other idle."""
+    items.sort(key=lambda item: scope_of(item.nodeid) != CLUSTERS)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hashes of files are remembered there and not in the home of whoever tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("memory")))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_waits_for_the_disk() -> Iterator[None]:
+    """No test cuts the power, and a flush takes 5 ms, of which a simulated search makes a thousand.
+
+    Programs that a test starts flush as users' do; test_store_publishing.py sees what is flushed, and in which order.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(scope="session")
+def digits_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `store` folder that holds the digits' classifier and the real images' features in it. Not to be changed."""
+
+    def measure(root: Path) -> None:
+        from ear.config import load_config
+        from ear.data import load_dataset
+        from ear.evaluation.extractors import load_extractor
+        from ear.evaluation.reference import load_reference
+        from ear.store import Store, reference_keys
+
+        config, store = load_config("digits"), Store(root)
+        dataset = load_dataset(config.data)
+        extractor, reference = reference_keys(config, dataset)
+        judge = load_extractor(config.evaluation, extractor, dataset, store)
+        load_reference(config, reference, dataset, judge, store)
+
+    return made_once("digits", measure, tmp_path_factory) / "store"
 
 
 @pytest.hookimpl(wrapper=True)

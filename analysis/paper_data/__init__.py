@@ -1,0 +1,1 @@
+"""The numbers of the paper, as YAML files."""

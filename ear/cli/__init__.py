@@ -1,4 +1,4 @@
-"""The `ear` command. Importing it costs no more than typer: each command imports what it needs when it is called."""
+"""The `ear` command line. Importing it loads only typer; each command imports what it needs when it runs."""
 
 from ear.cli.main import main
 

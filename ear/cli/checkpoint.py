@@ -1,4 +1,4 @@
-"""Checkpoints as the command line names them."""
+"""Checkpoint arguments of the command line."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,32 +12,34 @@ from ear.training.checkpoint import CHECKPOINT
 
 
 def checkpoint_file(path: Path) -> Path:
-    """The checkpoint in a folder of the store, or the file itself.
+    """Return the checkpoint file that `path` names: the file itself, or the one in a folder of the store.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such file.
     """
     file = path / CHECKPOINT if exists(path) and path.is_dir() else path
     if not exists(file):
-        raise UserError(f"There is no checkpoint {shortened(str(file))}: `ear train` prints where it puts one.")
+        raise UserError(
+            f"There is no checkpoint {shortened(str(file))}: `ear train` prints the path of the one it writes."
+        )
     return file
 
 
 def override(config: RunConfig, overrides: Sequence[str], checkpoint: Path) -> RunConfig:
-    """A checkpoint's configuration with other sampling, evaluation or execution settings.
+    """Return a checkpoint's configuration with changed sampling, evaluation or execution settings.
 
     Raises:
-        UserError: the override is wrong, or changes what the weights were trained with.
+        UserError: an override is invalid, or changes a setting that the weights were trained with.
     """
     values = config.model_dump(mode="json")
     apply_overrides(values, overrides)
-    changed = validate(RunConfig, values, source=str(checkpoint), recorded=True)  # new ones are bounded as YAML
+    changed = validate(RunConfig, values, source=str(checkpoint), recorded=True)  # the YAML parser bounds new values
     trained = frozenset({Reach.TRAINING, Reach.STAGE})
     if hashed_values(changed, trained) != hashed_values(config, trained):
         sections = {text.split("=")[0].split(".")[0] for text in overrides}
         its_own = ", ".join(sorted(section for section in sections if RunConfig.reach(section) is Reach.TRAINING))
         raise UserError(
-            f"--set: {checkpoint} was trained with its own {its_own}; only sampling.*, evaluation.*, execution.* and "
-            "where files lie (data.path, tokenizer.checkpoint) can be changed now."
+            f"--set: {checkpoint} was trained with its own {its_own}, which can't be changed. Change only sampling.*, "
+            "evaluation.*, execution.* and file locations (data.path, tokenizer.checkpoint)."
         )
     return changed

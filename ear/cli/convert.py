@@ -9,11 +9,14 @@ import typer
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="A checkpoint of the official project (.pth), or one of ours.")
+        Path, typer.Argument(metavar="SOURCE", help="An official EAR checkpoint (.pth), or one of this program.")
     ],
-    output: Annotated[Path, typer.Option("--output", help="A folder for ours, or a .pth file for the official one.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", help="A folder for a checkpoint of this program, a .pth file for an official one."),
+    ],
 ) -> None:
-    """Convert a checkpoint of the official EAR project to ours, or ours to theirs. Nothing in it is executed.
+    """Convert an official EAR checkpoint to the format of this program, or back. No code in the file is executed.
 
     \b
     Examples:

@@ -21,22 +21,22 @@ def encode(
     context: typer.Context,
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="A shipped name (imagenet256_base) or a YAML file.")],
     overrides: Overrides = [],  # noqa: B006 (typer copies it)
-    verify: Annotated[bool, typer.Option("--verify", help="Only check a finished cache, every byte of it.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Only check every byte of a finished cache.")] = False,
     measure_scale: Annotated[
-        bool, typer.Option("--measure-scale", help="Also print the scale that gives a finished cache unit variance.")
+        bool, typer.Option("--measure-scale", help="Also print the scale that gives the latents unit variance.")
     ] = False,
     max_skipped: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the images that may fail to decode.")
+        float, typer.Option(min=0, max=1, help="Maximum fraction of images that may fail to decode.")
     ] = 0.001,
     slurm: Slurm = None,
     dry_run: DryRun = False,
     follow: Follow = False,
 ) -> None:
-    """Encode an image folder (one folder a class) into a cache of latents, which `ear train` reads.
+    """Encode an image folder (one subfolder per class) into a cache of latents for `ear train`.
 
-    Every image is cropped, encoded together with its mirror, and kept as posterior moments in half precision. What is
-    there already is not encoded again, so a killed run goes on by the same command. Started by torchrun, or as a SLURM
-    job, its processes share the work.
+    Crops each image, encodes it and its mirror image, and stores their posterior moments in half precision. Images
+    that are already in the cache are not encoded again, so the same command resumes a killed run. Under torchrun, or
+    as a SLURM job, the processes share the work.
 
     \b
     Examples:
@@ -51,12 +51,12 @@ def encode(
 
     resolved = load_config(config, overrides)
     if not isinstance(resolved.data, ImageFolderData):
-        raise UserError(f"{config}: only image_folder data is encoded beforehand; {resolved.data.name} needs no cache.")
+        raise UserError(f"{config}: only image_folder data needs encoding; {resolved.data.name} is used without it.")
     if resolved.data.latents is None:
-        raise UserError("data.latents is not set: name the cache's folder with --set data.latents=FOLDER.")
+        raise UserError("data.latents is not set: set the cache folder with --set data.latents=FOLDER.")
     folder = Path(resolved.data.latents)
     if not verify:
-        check_places(resolved.data, folder)
+        check_folders(resolved.data, folder)
     inputs = yaml_files(config)
     if launched(context, "encode", Path(config).stem, slurm, dry_run, follow, cache=folder, inputs=inputs):
         return
@@ -64,25 +64,31 @@ def encode(
         inspect_cache(folder, verify, measure_scale)
 
 
-def check_places(data: "ImageFolderData", cache: Path) -> None:
-    """
+def check_folders(data: "ImageFolderData", cache: Path) -> None:
+    """Check that an image folder is set and that the cache lies outside it.
+
     Raises:
-        UserError: there is no image folder, or the cache would be one of its classes.
+        UserError: `data.path` is not set, or the cache folder would count as one of its classes.
     """
     from ear.errors import UserError
 
     if data.path is None:
-        raise UserError("data.path is not set: name the image folder with --set data.path=FOLDER.")
+        raise UserError("data.path is not set: set the image folder with --set data.path=FOLDER.")
     images = Path(data.path).resolve()
     if cache.resolve().is_relative_to(images):
         raise UserError(
-            f"data.latents ({cache}) lies in the image folder {data.path}, where a folder is a class: name "
-            "another place with --set data.latents=FOLDER; a cache that was begun there can be moved."
+            f"data.latents ({cache}) is inside the image folder {data.path}, where every folder is a class: choose "
+            "another folder with --set data.latents=FOLDER. You can move a cache that was started there."
         )
 
 
 def encode_images(config: "RunConfig", data: "ImageFolderData", folder: Path, max_skipped: float) -> bool:
-    """Encodes what is missing; returns whether this process is the one that speaks."""
+    """Encode the images that the cache lacks. Returns whether this is the main process, which prints.
+
+    Raises:
+        KeyboardInterrupt: a process was interrupted before the end.
+        UserError: the image folder does not have `data.classes` classes.
+    """
     from threading import Event
 
     from ear.cli.progress import progress_bar
@@ -98,7 +104,7 @@ def encode_images(config: "RunConfig", data: "ImageFolderData", folder: Path, ma
     images = list_images(Path(data.path))
     if len(images.classes) != data.classes:
         raise UserError(
-            f"data.classes is {data.classes}, but {data.path} holds {len(images.classes)} class folders: "
+            f"data.classes is {data.classes}, but {data.path} has {len(images.classes)} class folders: "
             f"--set data.classes={len(images.classes)} if the folder is right."
         )
     tokenizer = build_tokenizer(config)
@@ -119,7 +125,7 @@ def encode_images(config: "RunConfig", data: "ImageFolderData", folder: Path, ma
                 tokenizer_hash=tokenizer_hash,
                 size=data.size,
                 exif_orientation=data.exif_orientation,
-                batch_size=max(1, config.execution.batch_size // 2),  # each image goes with its mirror
+                batch_size=max(1, config.execution.batch_size // 2),  # each image comes with its mirror image
                 workers=worker_processes(config.execution),
                 device=device,
                 rank=processes.rank,
@@ -134,7 +140,7 @@ def encode_images(config: "RunConfig", data: "ImageFolderData", folder: Path, ma
 
 
 def announce(images: "ImageList") -> None:
-    """Says what the folder's labels mean, and what of it is not encoded."""
+    """Print which label is which class, and warn about files that will not be encoded."""
     import warnings
 
     print(f"{len(images):,} images under {images.folder}. {label_line(images.classes)}", flush=True)
@@ -143,14 +149,19 @@ def announce(images: "ImageList") -> None:
 
 
 def label_line(classes: Sequence[str]) -> str:
-    """Which label means which class, where there are many of the first and the last."""
+    """Return a sentence that says which label is which class; of many classes, only the first ones and the last."""
     shown = [f"{label} is {name!r}" for label, name in enumerate(classes)]
     if len(shown) > LABELS_SHOWN:
         shown = [*shown[: LABELS_SHOWN - 1], "...", shown[-1]]
-    return f"Labels, in the order of the names as text: {', '.join(shown)}."
+    return f"Labels, in alphabetical order of the class names: {', '.join(shown)}."
 
 
 def inspect_cache(folder: Path, verify: bool, measure_scale: bool) -> None:
+    """Print a cache's size and content; optionally verify every shard and measure the scale to unit variance.
+
+    Raises:
+        UserError: there is no finished cache, a shard is damaged, or there are no images to measure the scale of.
+    """
     import warnings
 
     import torch
@@ -164,7 +175,7 @@ def inspect_cache(folder: Path, verify: bool, measure_scale: bool) -> None:
     gigabytes = sum(shard.bytes for shard in cache.index.shards) / 1e9
     print(f"{cache.images:,} images of {cache.classes:,} classes in {folder}, {gigabytes:.3g} GB.")
     if cache.index.skipped:
-        print(f"{cache.index.skipped} files did not decode and were left out: {folder / 'skipped.txt'}")
+        print(f"{cache.index.skipped} files could not be decoded and were skipped, see {folder / 'skipped.txt'}")
     for sentence in cache.remarks().sentences():
         warnings.warn(f"{folder}: {sentence}", stacklevel=2)
     if verify:
@@ -173,11 +184,13 @@ def inspect_cache(folder: Path, verify: bool, measure_scale: bool) -> None:
             faults = cache.verify(lambda: progress.advance(task))
         if faults:
             raise UserError("\n".join(faults))
-        print("Every shard is whole and has the content that was written.")
+        print("Every shard is complete and unchanged.")
         print(label_line(cache.class_names))
     if measure_scale:
         if not cache.images:
-            raise UserError(f"{folder} holds no images to measure the scale of: none decoded (skipped.txt says why).")
+            raise UserError(
+                f"{folder} has no images to measure the scale of: none could be decoded (skipped.txt says why)."
+            )
         batches = torch.split(torch.arange(cache.images), 1024)
         moments = (cache.moments(batch, torch.zeros(len(batch), dtype=torch.bool)) for batch in batches)
         print(f"Scale to unit variance: {measured_scale(moments):.4f}  (--set tokenizer.scale=...)")

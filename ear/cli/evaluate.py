@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 def evaluate(
     context: typer.Context,
     checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help="A checkpoint file or a folder of the store that holds one.")
+        str, typer.Argument(metavar="CHECKPOINT", help="A checkpoint file, or the folder of a training in the store.")
     ],
     overrides: Overrides = [],  # noqa: B006 (typer copies it)
     keep_images: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Also write the generated images there, as PNG files; an empty folder."),
+        typer.Option(metavar="DIR", help="Also write the generated images to this empty folder, as PNG files."),
     ] = None,
     reconstruction: Annotated[
-        bool, typer.Option("--reconstruction", help="Measure the tokenizer alone; CHECKPOINT is a configuration then.")
+        bool, typer.Option("--reconstruction", help="Measure only the tokenizer; CHECKPOINT is then a configuration.")
     ] = False,
     root: Root = DEFAULT_ROOT,
     as_json: Json = False,
@@ -34,8 +34,8 @@ def evaluate(
 ) -> None:
     """Measure FID, IS, precision and recall of a checkpoint, with and without class labels.
 
-    What the store holds already is not measured again. Started by torchrun, or as a SLURM job, its processes share the
-    sampling.
+    An evaluation that is already in the store is not repeated. Under torchrun, or as a SLURM job, the processes share
+    the sampling.
 
     \b
     Examples:
@@ -58,10 +58,10 @@ def evaluate(
 
 
 def check(name: str, overrides: list[str], reconstruction: bool) -> None:
-    """Finds before a job is queued what would stop it at once.
+    """Check the arguments before a job is queued, so that it does not fail as soon as it starts.
 
     Raises:
-        UserError: there is no such checkpoint or configuration, or an override is wrong.
+        UserError: there is no such checkpoint or configuration, or an override is invalid.
     """
     from ear.cli.checkpoint import checkpoint_file, override
     from ear.config import load_config
@@ -76,13 +76,18 @@ def check(name: str, overrides: list[str], reconstruction: bool) -> None:
         config = override(load_header(path).config, overrides, path)
         require_enough_images(config)
     statistics = config.evaluation.statistics
-    if statistics is not None and Path(statistics).exists():  # else the job's machine may see it
+    if statistics is not None and Path(statistics).exists():  # otherwise it may exist only on the job's machine
         read_statistics_file(Path(statistics))
 
 
 def evaluate_checkpoint(
     checkpoint: Path, overrides: list[str], keep_images: Path | None, root: Path, as_json: bool
 ) -> None:
+    """Evaluate a checkpoint, or find its evaluation in the store, and print the metrics.
+
+    Raises:
+        UserError: there is no such checkpoint, or an override is invalid.
+    """
     from contextlib import ExitStack
     from dataclasses import asdict
 
@@ -100,14 +105,14 @@ def evaluate_checkpoint(
 
     path = checkpoint_file(checkpoint)
     config = override(load_header(path).config, overrides, path)
-    require_enough_images(config)  # before real images are read
+    require_enough_images(config)  # before the real images are read
     set_up(config.execution)
     dataset, store = load_dataset(config.data), Store(root)
     with ExitStack() as stack:
         processes = stack.enter_context(joined_processes(config.execution.device))
         keys = checkpoint_keys(config, dataset, path, store, processes)
-        # Before this bar: real images may have to be read, to know them, with one of its own. By every process: one
-        # reads, and the others wait outside of collectives, whose time is limited.
+        # Computed before the progress bar starts, because hashing the real images may show a bar of its own. Every
+        # process does it: one reads the images, and the others wait outside of collectives, which would time out.
         used = [keys.evaluation, keys.training]
         if processes.is_main:
             record_use(store, f"evaluate {keys.training[:12]} {keys.evaluation[:8]}", used)
@@ -134,7 +139,7 @@ def evaluate_checkpoint(
 
 
 def show(evaluation: "Evaluation") -> None:
-    """Prints metrics and what they were measured with."""
+    """Print the metrics, the reference and the feature extractor."""
     for title, suffix, images in (
         ("class labels", "", evaluation.images),
         ("no label", "_null", evaluation.null_images),
@@ -151,6 +156,7 @@ def show(evaluation: "Evaluation") -> None:
 
 
 def evaluate_tokenizer(name: str, overrides: list[str], root: Path, as_json: bool) -> None:
+    """Measure a tokenizer's reconstruction FID and PSNR, or find them in the store, and print them."""
     from dataclasses import asdict
 
     from ear.config import load_config

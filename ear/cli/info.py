@@ -12,11 +12,12 @@ def info(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="A shipped name (imagenet256_base) or a YAML file.")],
     overrides: Overrides = [],  # noqa: B006 (typer copies it)
     tflops: Annotated[
-        float, typer.Option(min=0.001, help="TFLOP/s that a device sustains, for the hours; 200 is an aim for an H100.")
+        float,
+        typer.Option(min=0.001, help="Sustained TFLOP/s of a device, for the hours. 200 is an aim for an H100."),
     ] = 200.0,
     as_json: Json = False,
 ) -> None:
-    """Print what a configuration is and costs: parameters, FLOPs, memory, steps, hours. Allocates and trains nothing.
+    """Print the size and cost of a configuration: parameters, FLOPs, memory, steps, hours. Allocates no weights.
 
     Example:  ear info imagenet256_huge --tflops 400
     """
@@ -36,11 +37,11 @@ def info(
         "tokens": f"{counted.tokens} of {counted.token_dim} values",
         "training": f"{counted.training_steps:,} steps of {resolved.training.batch_size} images = "
         f"{counted.training_images / resolved.data.images:,.1f} epochs of {resolved.data.images:,}",
-        "FLOPs": f"{si(counted.training_flops)} an image trained on, {si(counted.sampling_flops)} an image sampled "
+        "FLOPs": f"{si(counted.training_flops)} per training image, {si(counted.sampling_flops)} per sampled image "
         f"({resolved.sampling.steps} steps, CFG {resolved.sampling.cfg:g})",
         "training memory": f"{gigabytes(counted.training_bytes)} for weights, gradients, optimizer and average, and "
-        f"{gigabytes(counted.activation_bytes)} for each image trained on at once (execution.micro_batch); "
-        "less of the latter in bfloat16, which is not counted",
+        f"{gigabytes(counted.activation_bytes)} of activations per image in a micro-batch (execution.micro_batch), "
+        "counted in float32; bfloat16 needs less",
         "device hours": f"{hours(counted.training_hours(flops))} of training, "
         f"{hours(counted.sampling_hours(images, flops))} of sampling {images:,} images, "
         f"if the device sustains {tflops:g} TFLOP/s",
@@ -51,7 +52,7 @@ def info(
 
 
 def si(value: float) -> str:
-    """1.23e9 -> 1.23 G."""
+    """Format a number with an SI prefix: 1.23e9 -> "1.23 G"."""
     for prefix, unit in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6)):
         if value >= unit:
             return f"{value / unit:.3g} {prefix}"
@@ -59,8 +60,10 @@ def si(value: float) -> str:
 
 
 def gigabytes(value: float) -> str:
+    """Format a number of bytes in GB: 1.23e9 -> "1.23 GB"."""
     return f"{value / 1e9:.3g} GB"
 
 
 def hours(value: float) -> str:
+    """Format hours: whole ones from 10 on, two digits below."""
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"

@@ -1,7 +1,7 @@
-"""Commands that can run elsewhere: on the machines that a launcher, such as SLURM's, gets for them.
+"""Commands that a launcher, such as SLURM's, can run on other machines.
 
-A package registers its launcher under `ear.launchers` by the name of its option, `--slurm`. It gets the command line as
-it was given, less the options that belong to launching.
+A package registers its launcher in the entry point group `ear.launchers` under the name of its option, here `slurm`.
+The launcher gets the command line without the launch options.
 """
 
 import os
@@ -18,26 +18,26 @@ from ear.errors import UserError
 Slurm = Annotated[
     str | None,
     typer.Option(
-        "--slurm", metavar="PROFILE", help="Run it as a SLURM job: a profile's name or YAML (docs/cluster.md)."
+        "--slurm", metavar="PROFILE", help="Run as a SLURM job: a profile's name or YAML file (docs/cluster.md)."
     ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="With --slurm: only print the job's script and SLURM's opinion.")
+    bool, typer.Option("--dry-run", help="With --slurm: only print the job script and SLURM's verdict on it.")
 ]
-Follow = Annotated[bool, typer.Option("--follow", help="With --slurm: stay, and show how the job gets on.")]
-OPTIONS = ("slurm", "dry_run", "follow")  # parameters of these types
+Follow = Annotated[bool, typer.Option("--follow", help="With --slurm: wait, and show the job's progress.")]
+OPTIONS = ("slurm", "dry_run", "follow")  # names of the launch options' parameters
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A command that is to run elsewhere."""
+    """A command to run on other machines."""
 
     kind: str  # sweep, train, evaluate or encode
-    name: str  # of what is run
-    arguments: tuple[str, ...]  # of `ear`, its output root among them
+    name: str  # of the sweep, configuration or checkpoint
+    arguments: tuple[str, ...]  # of `ear`, including its output root
     root: Path
-    cache: Path | None  # a folder of latents that it fills
-    inputs: tuple[Path, ...]  # YAML files that it reads: arguments, or named in one
+    cache: Path | None  # the folder of latents that it writes
+    inputs: tuple[Path, ...]  # YAML files that it reads
     profile: str
     dry_run: bool
     follow: bool
@@ -53,18 +53,18 @@ def launched(
     cache: Path | None = None,
     inputs: Sequence[Path] = (),
 ) -> bool:
-    """Hands the running command over to a launcher where one was asked for; says whether one was.
+    """Hand the running command to the launcher if `--slurm` is given. Returns whether it was.
 
     Raises:
-        UserError: the launcher is not installed, or refuses.
+        UserError: the launcher is not installed or refuses, or a launch option is given without `--slurm`.
     """
     if slurm is None:
         if dry_run or follow:
-            raise UserError("--dry-run and --follow belong to --slurm PROFILE.")
+            raise UserError("--dry-run and --follow need --slurm PROFILE.")
         return False
     found = [entry for entry in entry_points(group="ear.launchers") if entry.name == "slurm"]
     if not found:
-        raise UserError("This needs the slurm package of this project: pip install 'ear[slurm]'.")
+        raise UserError("--slurm needs the slurm package of this project: pip install 'ear[slurm]'.")
     root = Path(context.params.get("root") or os.environ.get("EAR_ROOT") or "runs").absolute()
     launch: Any = found[0].load()
     launch(Launch(kind, name, command_line(context, root), root, cache, tuple(inputs), slurm, dry_run, follow))
@@ -72,7 +72,7 @@ def launched(
 
 
 def command_line(context: typer.Context, root: Path) -> tuple[str, ...]:
-    """The arguments that led to this context, without those of launching; where results go is named absolutely."""
+    """Return the arguments that produced this context, without launch options and with an absolute output root."""
     names: list[str] = []
     outer: Any = context
     while outer is not None and outer.parent is not None:

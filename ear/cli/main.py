@@ -1,4 +1,4 @@
-"""Builds the command line out of this package's commands and those that other packages register."""
+"""The command line: this package's commands and those that other packages register."""
 
 import os
 import shlex
@@ -34,12 +34,12 @@ First steps:
   ear report quickstart
   ear ui
 
-Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted. With --debug, errors show their traceback.
+Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted. --debug adds the traceback to an error.
 """,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # rich draws prettier help, for 0.1 s of imports
+    rich_markup_mode=None,  # rich's help is prettier but costs 0.1 s of imports
 )
 for command in (train, sample, evaluate, encode, info, convert, schema):
     app.command()(command)
@@ -47,7 +47,7 @@ app.add_typer(store, name="store")
 
 
 def add_registered_commands() -> None:
-    """Adds what packages register under `ear.commands`: a typer app as a group, a function as a command."""
+    """Add what packages register in the entry point group `ear.commands`: a typer app as a group, else a command."""
     for entry in sorted(entry_points(group="ear.commands"), key=lambda entry: entry.name):
         loaded: Any = entry.load()
         if isinstance(loaded, typer.Typer):
@@ -57,29 +57,30 @@ def add_registered_commands() -> None:
 
 
 def main() -> None:
-    """Runs the command line and exits; what a user did wrong is one message, never a traceback."""
+    """Run the command line and exit. A user error prints one message and no traceback."""
     arguments = sys.argv[1:]
-    debug = "--debug" in arguments  # wherever it stands
+    debug = "--debug" in arguments  # at any position
     warnings.showwarning = show_warning  # type: ignore[assignment]
     add_registered_commands()
     try:
         app(args=[argument for argument in arguments if argument != "--debug"], prog_name="ear")
     except SystemExit as end:
-        if end.code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
-            print(f"Interrupted. Go on with:  {shlex.join(['ear', *arguments])}", file=sys.stderr)
+        if end.code == INTERRUPTED:  # typer turns a KeyboardInterrupt into this
+            print(f"Interrupted. Resume with:  {shlex.join(['ear', *arguments])}", file=sys.stderr)
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(INTERRUPTED)  # everything is closed; Python would search all of torch for garbage, for two seconds
+            os._exit(INTERRUPTED)  # all files are closed; a normal exit would collect torch's garbage for two seconds
         raise
     except UserError as error:
         fail(str(error), WRONG_INPUT, debug)
     except Exception as error:
         if ran_out_of_memory(error):
             fail(f"{OUT_OF_MEMORY} ({str(error).splitlines()[0]})", FAILURE, debug)
-        fail(f"{type(error).__name__}: {error}\nThis is a fault of the program; --debug shows where.", FAILURE, debug)
+        fail(f"{type(error).__name__}: {error}\nThis is a bug in the program; --debug shows where.", FAILURE, debug)
 
 
 def fail(message: str, code: int, debug: bool) -> None:
+    """Print an error, with its traceback if `debug`, and exit with `code`."""
     if debug:
         print(printable(hidden(traceback.format_exc())), end="", file=sys.stderr)
     print(f"error: {printable(hidden(message))}", file=sys.stderr)
@@ -87,13 +88,14 @@ def fail(message: str, code: int, debug: bool) -> None:
 
 
 OUT_OF_MEMORY = (
-    "Out of memory. In training, lower execution.micro_batch (the result is as good) or set "
+    "Out of memory. In training, lower execution.micro_batch (the result is equally good) or set "
     "execution.activation_checkpointing=true; in sampling and evaluation, lower execution.batch_size."
 )
 
 
 def ran_out_of_memory(error: Exception) -> bool:
-    # torch is not imported here, so its error is known by name; on a CPU it is a RuntimeError of the allocator.
+    """Whether an error is Python's or torch's way of running out of memory, on a CPU or a GPU."""
+    # torch may not be imported, so its error is matched by name; on a CPU it is a RuntimeError of the allocator.
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
@@ -102,6 +104,6 @@ def ran_out_of_memory(error: Exception) -> bool:
 
 
 def show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
-    """Warnings meant for the user as one line; those of libraries about themselves not at all."""
+    """Print a warning meant for the user (a UserWarning) as one line; drop the warnings of libraries."""
     if category is UserWarning:
         print(f"warning: {printable(hidden(str(message)))}", file=sys.stderr)

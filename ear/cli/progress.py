@@ -1,4 +1,4 @@
-"""The progress of a training on stderr."""
+"""Training progress on stderr."""
 
 import time
 from types import TracebackType
@@ -11,11 +11,11 @@ from ear.training.history import TrainingRecord
 
 __all__ = ["TrainingBar", "progress_bar"]
 
-LINE_SECONDS = 60  # in a log, where no bar can be redrawn
+LINE_SECONDS = 60  # between lines in a log, where a bar can't be redrawn
 
 
 class TrainingBar(Callback):
-    """Shows steps, loss and ETA of a training: a bar on a terminal, a line every minute elsewhere."""
+    """Shows a training's steps, loss and ETA: as a bar on a terminal, else as one line a minute."""
 
     def __init__(self, total_steps: int) -> None:
         self._progress = progress_bar()
@@ -34,7 +34,7 @@ class TrainingBar(Callback):
 
     def on_record(self, trainer: TrainingState, record: TrainingRecord) -> None:
         if self._task is None:
-            # Started at the first record, so that a resumed training's ETA counts only what was done now.
+            # Started at the first record, so that a resumed training's ETA uses only the steps of this process.
             self._task = self._progress.add_task("training", total=self._total_steps, completed=record.step, note="")
         self._progress.update(self._task, completed=record.step, note=f"loss {record.loss:.4f}")
         console = self._progress.console

@@ -8,7 +8,7 @@ import typer
 from ear.cli.options import Checkpoint, Overrides
 
 CLASSES_BY_DEFAULT = 10
-MOST_IMAGES = 100_000  # of one grid, whose pixels are all in memory
+MOST_IMAGES = 100_000  # in one grid, which is held in memory
 
 
 def sample(
@@ -16,15 +16,15 @@ def sample(
     classes: Annotated[
         str | None,
         typer.Option(
-            metavar="A,B,...", help="Classes to draw, by default ten spread over all. `null` draws without one."
+            metavar="A,B,...", help="Classes to sample; by default ten, evenly spaced. `null` samples without a label."
         ),
     ] = None,
-    num: Annotated[int, typer.Option(min=1, max=MOST_IMAGES, help="Images of each class.")] = 10,
-    out: Annotated[Path, typer.Option(help="PNG of the grid, one row a class.")] = Path("samples.png"),
-    seed: Annotated[int, typer.Option(min=0, help="Seeds orders and noise.")] = 0,
+    num: Annotated[int, typer.Option(min=1, max=MOST_IMAGES, help="Images per class.")] = 10,
+    out: Annotated[Path, typer.Option(help="PNG file for the grid, one row per class.")] = Path("samples.png"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the generation orders and the noise.")] = 0,
     overrides: Overrides = [],  # noqa: B006 (typer copies it)
 ) -> None:
-    """Draw images from a checkpoint into a PNG grid.
+    """Sample images from a checkpoint into a PNG grid.
 
     Example:  ear sample runs/store/KEY --classes 3,8 --num 16 --set sampling.cfg=1.5 --out grid.png
     """
@@ -38,7 +38,7 @@ def sample(
     from ear.store.verify import require_as_published
     from ear.training.checkpoint import load_header
 
-    import_extra("torchvision.utils", "evaluation")  # before the work whose result it writes
+    import_extra("torchvision.utils", "evaluation")  # fail before sampling, not when the grid is written
     require_png_place(out)
     path = checkpoint_file(checkpoint)
     config = override(load_header(path).config, overrides, path)
@@ -62,35 +62,41 @@ def sample(
 
 
 def require_png_place(out: Path) -> None:
-    """
+    """Check that a PNG file can be written to `out`.
+
     Raises:
-        UserError: no PNG file can be written there.
+        UserError: it can't be written, or its name does not end in .png.
     """
     from ear.errors import UserError
     from ear.files.writing import require_file_place
 
     require_file_place(out, "--out")
     if out.suffix.lower() != ".png":
-        raise UserError(f"--out {out}: the grid is a PNG file: give a name that ends in .png.")
+        raise UserError(f"--out {out}: the grid is a PNG file; use a name that ends in .png.")
 
 
 def require_a_grid(labels: list[int] | None, num: int) -> None:
-    """
+    """Check that the grid has at most `MOST_IMAGES` images.
+
     Raises:
-        UserError: so many images are no picture to look at.
+        UserError: it has more.
     """
     from ear.errors import UserError
 
     images = num * len(labels or [0])
     if images > MOST_IMAGES:
         raise UserError(
-            f"--classes and --num: {images:,} images are more than the {MOST_IMAGES:,} of one grid: draw fewer, or let "
-            "`ear evaluate --keep-images DIR` write them as files."
+            f"--classes and --num: {images:,} images exceed the limit of {MOST_IMAGES:,} for one grid: sample fewer, "
+            "or write them as files with `ear evaluate --keep-images DIR`."
         )
 
 
 def parse_classes(text: str | None, classes: int) -> list[int] | None:
-    """`3,8` -> [3, 8]; None -> ten classes spread over all; `null` -> None, no class at all."""
+    """Parse `--classes`: `3,8` -> [3, 8]; None -> ten evenly spaced classes; `null` -> None, which means no label.
+
+    Raises:
+        UserError: the text is not a list of numbers, or names a class that the model does not have.
+    """
     from ear.data.base import evenly_spaced
     from ear.errors import UserError, shortened
 
@@ -102,7 +108,7 @@ def parse_classes(text: str | None, classes: int) -> list[int] | None:
     try:
         labels = [int(part) for part in text.split(",")]
     except ValueError:
-        raise UserError(f"{option}: give numbers with commas between them, such as 3,8, or null.") from None
+        raise UserError(f"{option}: give comma-separated numbers such as 3,8, or null.") from None
     if wrong := [label for label in labels if not 0 <= label < classes]:
-        raise UserError(f"{option}: the model has the classes 0 to {classes - 1}, not {shortened(str(wrong[0]))}.")
+        raise UserError(f"{option}: the model has classes 0 to {classes - 1}, not {shortened(str(wrong[0]))}.")
     return labels

@@ -10,7 +10,7 @@ import typer
 from ear.cli.options import DEFAULT_ROOT, Json, Root
 from ear.terminal.units import size
 
-app = typer.Typer(help="Look at, tidy and check what has been computed.", no_args_is_help=True)
+app = typer.Typer(help="List, verify, clean up and migrate the results in the store.", no_args_is_help=True)
 
 KEY_SHOWN = 12  # characters of a key, enough to tell results apart
 ROWS_SHOWN = 50
@@ -19,11 +19,13 @@ MOST_NAMED = 5  # keys in one sentence
 
 @app.command(name="list")
 def list_(
-    everything: Annotated[bool, typer.Option("--all", help=f"All results, not the newest {ROWS_SHOWN}.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help=f"List all results, not only the newest {ROWS_SHOWN}.")
+    ] = False,
     root: Root = DEFAULT_ROOT,
     as_json: Json = False,
 ) -> None:
-    """List results: kind, size, age, and who uses them.
+    """List results with their kind, size, age and users.
 
     \b
     Examples:
@@ -76,28 +78,28 @@ def list_(
     more = f", {hidden:,} of them not shown (--all)" if hidden else ""
     console.print(f"\n{len(known):,} results, {size(sum(entry.bytes for entry in known))}{more}.")
     if damaged:
-        console.print(f"{len(damaged)} more can't be read: `ear store verify` says why.")
+        console.print(f"{len(damaged)} more can't be read; `ear store verify` says why.")
     if old:
         console.print(say_outdated(old), soft_wrap=True)
 
 
 @app.command()
 def gc(
-    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only say what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without this, only print what would be deleted.")] = False,
     forget: Annotated[
         list[str],
         typer.Option(
             "--forget",
             metavar="USER",
-            help="Drop this user (as `list` names it), or all sweeps of a name; may be repeated.",
+            help="Drop this user (as named by `list`), or all sweeps of this name. Repeatable.",
         ),
     ] = [],  # noqa: B006 (typer copies it)
     root: Root = DEFAULT_ROOT,
     as_json: Json = False,
 ) -> None:
-    """Delete what no sweep, training, evaluation or report needs. Says what it would do, unless --yes is given.
+    """Delete results that no sweep, training, evaluation or report needs. Without --yes, only print them.
 
-    What is younger than an hour, or worked on, stays in any case.
+    Results younger than an hour, and those in use by a running process, always stay.
 
     \b
     Examples:
@@ -119,29 +121,29 @@ def gc(
     for entry in garbage.results:
         print(f"{entry.key[:KEY_SHOWN]}  {entry.kind:<10}  {size(entry.bytes):>8}  {what(entry.kind, entry.details)}")
     for path in garbage.leftovers:
-        print(f"{path.name[:KEY_SHOWN]}  unfinished work")
+        print(f"{path.name[:KEY_SHOWN]}  unfinished")
     verb = "Deleted" if yes else "Would delete"
     print(
         f"{verb} {len(garbage.results)} results and {len(garbage.leftovers)} leftovers, {size(garbage.bytes)}. "
-        f"{garbage.needed} results are needed, {garbage.young} are too new to tell."
+        f"{garbage.needed} results are needed, {garbage.young} are too new to decide."
     )
     if not yes and (garbage.results or garbage.leftovers):
-        print("Do it with --yes.")
+        print("Add --yes to delete them.")
 
 
 @app.command()
 def verify(
     repair: Annotated[
-        bool, typer.Option("--repair", help="Remove the damaged results, and all that rests on them.")
+        bool, typer.Option("--repair", help="Remove damaged results and all results that depend on them.")
     ] = False,
     root: Root = DEFAULT_ROOT,
     as_json: Json = False,
 ) -> None:
-    """Compare every file with the hash that it was published with; exit code 1 where one has changed or can't be read.
+    """Compare every file with its hash at publication. Exit code 1 if one has changed or can't be read.
 
-    Names what rests on a damaged result too, since it may have been computed from the damage. With --repair both are
-    removed, and the commands that need them compute them anew; files that were not published are moved away. What
-    can't be read, or is of a newer version, stays. Stop what works on the store first.
+    Also names results that depend on a damaged one, since they may have been computed from damaged data. --repair
+    removes both, and the commands that need them compute them again; it moves unpublished files out of the results.
+    Results that can't be read, or that a newer version wrote, stay. Stop all processes that use the store first.
 
     \b
     Examples:
@@ -168,34 +170,36 @@ def verify(
         for key, faults in verdict.faults.items():
             print(f"{store.path(key)}: {'; '.join(faults)}")
         for key, damaged in {**verdict.resting, **verdict.unfinished}.items():
-            print(f"{key}: rests on {', '.join(damaged)}, and may have been computed from the damage")
+            print(f"{key}: depends on {', '.join(damaged)}, so it may have been computed from damaged data")
         for key, names in verdict.strays.items():
-            print(f"{store.path(key)}: {', '.join(names)} {'does' if len(names) == 1 else 'do'} not belong there")
+            print(f"{store.path(key)}: {', '.join(names)} {'was' if len(names) == 1 else 'were'} not published")
         for key, reason in verdict.untold.items():
-            print(f"{key}: can't be told: {reason}")
-        unknown = f", {verdict.unverifiable} are of an older version and can't be told" if verdict.unverifiable else ""
-        unread = f", {len(verdict.untold)} can't be told as things are" if verdict.untold else ""
-        print(f"{verdict.intact} results are intact, {len(verdict.faults)} are not{unknown}{unread}.")
+            print(f"{key}: can't be verified: {reason}")
+        unknown = (
+            f", {verdict.unverifiable} of an older version have no hashes to verify" if verdict.unverifiable else ""
+        )
+        unread = f", {len(verdict.untold)} can't be verified now" if verdict.untold else ""
+        print(f"{verdict.intact} results are intact, {len(verdict.faults)} are damaged{unknown}{unread}.")
         if verdict.faults:
             also = len(verdict.resting) + len(verdict.unfinished)
-            rests = f", and with them {also} that rest on them" if also else ""
+            rests = f" and {also} results that depend on them" if also else ""
             took = f" They took {spent / 3600:.1f} hours to compute." if spent > 360 else ""
             if repair:
-                print(f"Those were removed{rests}.{took} The commands that need them compute them anew.")
+                print(f"Removed the damaged results{rests}.{took} The commands that need them compute them again.")
             else:
                 print(
-                    f"`ear store verify --repair` removes those that are not{rests}; the commands that need them "
-                    f"compute them anew.{took}"
+                    f"`ear store verify --repair` removes the damaged results{rests}; the commands that need them "
+                    f"compute them again.{took}"
                 )
         for folder in moved:
-            print(f"What may be yours was moved to {folder}, until `ear store gc` deletes it.")
+            print(f"Files that may be yours were moved to {folder}, where they stay until `ear store gc` deletes them.")
         if verdict.strays and not repair:
             print(
-                f"In {len(verdict.strays)} results lie files that were not published: "
+                f"{len(verdict.strays)} results contain files that were not published: "
                 f"`ear store verify --repair` moves them to {store.work}."
             )
         if verdict.untold:
-            print("What can't be told stays as it is, and so does what rests on it: mend that, then verify again.")
+            print("Results that can't be verified, and those that depend on them, stay: fix the cause, verify again.")
         if verdict.outdated:
             print(say_outdated(verdict.outdated))
     if verdict.untold or ((verdict.faults or verdict.strays) and not repair):
@@ -211,17 +215,17 @@ def migrate(
             metavar="DIR",
             exists=True,
             file_okay=False,
-            help="Look for evaluations' settings here too; may be repeated.",
+            help="Search this folder for the settings of evaluations too. Repeatable.",
         ),
     ] = [],  # noqa: B006 (typer copies it)
     root: Root = DEFAULT_ROOT,
     as_json: Json = False,
 ) -> None:
-    """Carry the results of an earlier version over to the names by which this one finds them; computes nothing.
+    """Migrate the results of an earlier version to the keys of this version. Computes nothing.
 
-    Every result is compared with the hashes that it was published with. What can't be carried over stays where it is,
-    and is named with the reason; call it again with --configs where settings lie elsewhere. Stop what works on the
-    store first; killed, the same command goes on.
+    Verifies every result against its hashes first. A result that can't be migrated stays where it is, and the reason
+    is printed; run it again with --configs if the settings are in another folder. Stop all processes that use the
+    store first. If it is killed, the same command resumes it.
 
     \b
     Examples:
@@ -236,34 +240,34 @@ def migrate(
 
     with progress_bar(disable=as_json) as progress:
         store = Store(root, any_format=True)
-        task = progress.add_task("carrying over", total=len(store.published()), note="")
+        task = progress.add_task("migrating", total=len(store.published()), note="")
         done = migrate_store(root, configs, lambda: progress.advance(task))
     if as_json:
         print(json.dumps(asdict(done), indent=2))
         return
     if not done.kinds:
-        print(f"{store.folder} is of this version's format already: there is nothing to carry over.")
+        print(f"{store.folder} already has this version's format: nothing to migrate.")
         return
     kinds = [done.kinds[key] for key in done.carried]
     print(
-        f"Carried over: {kinds.count('training')} training stages, {kinds.count('evaluation')} evaluations and "
-        f"{len(done.unfinished)} unfinished stages. {len(done.unchanged)} results have the same name as before."
+        f"Migrated: {kinds.count('training')} training stages, {kinds.count('evaluation')} evaluations and "
+        f"{len(done.unfinished)} unfinished stages. {len(done.unchanged)} results keep their key."
     )
     for key, reason in done.left.items():
-        print(f"Not carried over: {done.kinds.get(key, 'result')} {key[:KEY_SHOWN]}: {reason}.")
+        print(f"Not migrated: {done.kinds.get(key, 'result')} {key[:KEY_SHOWN]}: {reason}.")
     if done.left:
-        print("These stay where they are, and no command finds them any more: what needs them computes them anew.")
+        print("These stay where they are, but no command finds them: the commands that need them compute them again.")
     if done.carried:
-        print("Next:  ear sweep run FILE for each sweep, which trains nothing and brings MLflow up to the new names.")
+        print("Next:  ear sweep run FILE for each sweep, which trains nothing and updates the keys in MLflow.")
     if done.lower:
         print(
-            f"{done.lower} of these were made in bfloat16, as `precision: auto` was on a GPU: say so first, by "
-            "`set: {execution.precision: bfloat16}` in FILE or --set execution.precision=bfloat16."
+            f"{done.lower} of these were computed in bfloat16, the meaning of `precision: auto` on a GPU: first set "
+            "`set: {execution.precision: bfloat16}` in FILE or add --set execution.precision=bfloat16."
         )
 
 
 def say_outdated(keys: Collection[str]) -> str:
-    """How many evaluations are not served any more, which, why, and what to do."""
+    """Return a message on outdated evaluations: how many, which, why, and what to do."""
     from ear.store.outdated import WORDS
 
     named = ", ".join(key[:KEY_SHOWN] for key in sorted(keys)[:MOST_NAMED])
@@ -272,7 +276,7 @@ def say_outdated(keys: Collection[str]) -> str:
 
 
 def what(kind: str, details: dict[str, object]) -> str:
-    """What there is to say of a result in a few words."""
+    """Describe a result in a few words: its steps, its divergence, or the training that it evaluates."""
     if kind == "training":
         diverged = details.get("diverged_at")
         return f"diverged at step {diverged}" if diverged is not None else f"{details.get('step')} steps"
@@ -280,6 +284,7 @@ def what(kind: str, details: dict[str, object]) -> str:
 
 
 def age(created: str) -> str:
+    """Format the age of an ISO 8601 time in the unit that fits: "3 h"."""
     from datetime import UTC, datetime
 
     seconds = (datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds()

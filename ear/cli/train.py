@@ -19,7 +19,7 @@ def train(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="A shipped name (digits) or a YAML file.")],
     overrides: Overrides = [],  # noqa: B006 (typer copies it)
     then_evaluate: Annotated[
-        bool, typer.Option("--evaluate", help="Evaluate the result as well, with the configuration's settings.")
+        bool, typer.Option("--evaluate", help="Then evaluate the result with the configuration's settings.")
     ] = False,
     root: Root = DEFAULT_ROOT,
     as_json: Json = False,
@@ -27,10 +27,10 @@ def train(
     dry_run: DryRun = False,
     follow: Follow = False,
 ) -> None:
-    """Train one configuration; what the store holds already is not trained again.
+    """Train one configuration. Stages that are already in the store are not trained again.
 
-    Ctrl-C saves the training, and the same command goes on from there. Started by torchrun, or as a SLURM job, it
-    trains on all of its processes.
+    Ctrl-C saves the training; the same command resumes it. Under torchrun, or as a SLURM job, all processes train
+    together.
 
     \b
     Examples:
@@ -57,7 +57,7 @@ def train(
     from ear.store.uses import record_use
 
     stop = Event()
-    # One connection for both: torchrun's processes can't meet a second time.
+    # One process group for training and evaluation: torchrun's processes can't form a second one.
     with joined_processes(resolved.execution.device) as processes:
         with ExitStack() as stack:
             stack.enter_context(on_interrupt(stop.set))
@@ -76,12 +76,12 @@ def train(
 
 
 def report(run: "Run", outcome: "TrainingOutcome", known: bool, as_json: bool) -> None:
-    """Prints how the training ended and what can be done next."""
+    """Print how the training ended and which commands come next."""
     if as_json:
         print(json.dumps({**vars(outcome), "checkpoint": str(outcome.checkpoint), "reused": known}))
         return
     if outcome.diverged_at is not None:
-        print(f"Diverged at step {outcome.diverged_at}: its loss or gradient was not finite. Recorded as a result.")
+        print(f"Diverged at step {outcome.diverged_at}: the loss or gradient was not finite. Recorded as a result.")
         return
     history = run.history()
     verb = "Already in the store" if known else "Trained"

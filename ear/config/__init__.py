@@ -1,4 +1,4 @@
-"""A run's configuration: one validated, frozen schema, read from YAML and dotted overrides."""
+"""The configuration of a run: one validated, frozen schema, read from YAML and dotted overrides."""
 
 from ear.config.hashing import config_hash
 from ear.config.loading import load_config

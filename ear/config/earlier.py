@@ -1,12 +1,12 @@
-"""Configurations as earlier versions wrote them into checkpoints and stores."""
+"""Configurations that earlier versions wrote to checkpoints and stores."""
 
 from typing import Any, Literal
 
 
 def resolve_auto_precision(values: dict[str, Any], precision: Literal["float32", "bfloat16"]) -> dict[str, Any]:
-    """A resolved configuration's values, with this precision where `execution.precision` is `auto`.
+    """Replace `execution.precision: auto` in a resolved configuration's values by `precision`.
 
-    `auto` was bfloat16 on a GPU and float32 on a CPU; a checkpoint alone does not tell which of them it was.
+    `auto` meant bfloat16 on a GPU and float32 on a CPU; a checkpoint alone does not say which.
     """
     execution = values.get("execution", {})
     if execution.get("precision") != "auto":

@@ -1,7 +1,7 @@
-"""What of a configuration enters keys: the values that can change a result, and of those only the ones that are set.
+"""The part of a configuration that is hashed into keys: values that can change a result and differ from their default.
 
-A field that stands at its default does not enter. So a new field with a default changes no key, and a store stays
-valid as the schema grows. In return the defaults are frozen: one that changes raises `RECIPE_VERSION`
+Fields at their default are not hashed. So a new field with a default changes no key, and a store stays valid as the
+schema grows. In return, defaults are frozen: changing one requires a new `RECIPE_VERSION`
 (tests/ear/golden/defaults.json).
 """
 
@@ -18,24 +18,24 @@ EVALUATED = frozenset({Reach.EVALUATION, Reach.EVERYTHING})
 
 @dataclass(frozen=True)
 class _Scope:
-    """What of a section is wanted."""
+    """Which fields of a section to hash."""
 
     reaches: frozenset[Reach]
-    rule: str  # the scoring rule; fields that another one reads are not wanted
+    rule: str  # the scoring rule; fields that only another rule reads are skipped
     above: Reach  # of the section itself
 
 
 @dataclass(frozen=True)
 class _Field:
     name: str
-    scope: _Scope  # of what is below it
-    names_a_kind: bool  # a union's member is told by it, so that it enters in any case
-    default: Any  # PydanticUndefined, which equals nothing else, of a required field
+    scope: _Scope  # for the fields below it
+    names_a_kind: bool  # the discriminator of a union, which is always hashed
+    default: Any  # PydanticUndefined, which equals nothing else, for a required field
 
 
 @cache
 def _fields(section: type[Section], scope: _Scope) -> tuple[_Field, ...]:
-    """Those that are wanted, or have something wanted below them."""
+    """The fields of a section to hash, or with fields to hash below them."""
     found = []
     for name, field in section.model_fields.items():
         extra: Any = field.json_schema_extra or {}
@@ -49,9 +49,9 @@ def _fields(section: type[Section], scope: _Scope) -> tuple[_Field, ...]:
 
 
 def hashed_values(config: RunConfig, reaches: frozenset[Reach]) -> dict[str, Any]:
-    """The values of these reaches that are not at their defaults, nested as in the configuration, as JSON values.
+    """The values with these reaches that differ from their default, as JSON values, nested as in the configuration.
 
-    Fields that another scoring rule reads are left out, and so are sections in which nothing is set.
+    Fields that only another scoring rule reads are left out, and so are sections without any such value.
     """
     return _section(config, _Scope(reaches, config.scoring.name, Reach.TRAINING))
 
@@ -75,7 +75,7 @@ def _plain(value: Any, scope: _Scope) -> Any:
 
 
 def trained_differently(one: RunConfig, other: RunConfig, stages: int) -> list[str]:
-    """Dotted names of what differs between two trainings up to the end of this many stages."""
+    """The dotted names of the values in which two trainings differ, up to the end of the first `stages` stages."""
     return sorted(_differing(_up_to(one, stages), _up_to(other, stages)))
 
 
@@ -90,7 +90,7 @@ def _differing(one: Any, other: Any, prefix: str = "") -> list[str]:
         one, other = dict(enumerate(one)), dict(enumerate(other))
     if not (isinstance(one, dict) or isinstance(other, dict)):
         return [prefix] if one != other else []
-    one, other = one or {}, other or {}  # a section in which nothing is set is left out
+    one, other = one or {}, other or {}  # sections at their defaults are left out
     names = dict.fromkeys([*one, *other])
     return [
         found

@@ -22,7 +22,7 @@ def digest(value: Any) -> str:
 
 
 def array_digest(*arrays: "np.ndarray") -> str:
-    """SHA-256 over dtype, shape and bytes of arrays."""
+    """SHA-256 of the dtypes, shapes and bytes of arrays, as 64 hex digits."""
     import numpy as np
 
     state = hashlib.sha256()
@@ -33,10 +33,10 @@ def array_digest(*arrays: "np.ndarray") -> str:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content, or of a folder's files; a process reads it once as long as it is not touched.
+    """SHA-256 of a file's content, or of the files in a folder. A process reads an unchanged file only once.
 
     Raises:
-        UserError: there is no such file.
+        UserError: a file does not exist or can't be read.
     """
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     try:
@@ -46,13 +46,13 @@ def file_digest(path: Path) -> str:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as sha256sum prints it; a process reads it once as long as it is not touched.
+    """SHA-256 of a file's bytes, as sha256sum prints it. A process reads an unchanged file only once.
 
     Raises:
-        OSError: it can't be read, or is a pipe or a device.
+        OSError: the file can't be read, or is a pipe or a device.
     """
     stat = require_regular(path)
-    # The inode and its time tell another file in its place that was given the same size and time, as `cp -p` does.
+    # The inode and its change time detect a replacement with the same size and time, such as `cp -p` makes.
     return _sha256(path.absolute(), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
 
@@ -63,5 +63,5 @@ def _sha256(path: Path, *_stamp: int) -> str:
 
 
 def config_hash(config: RunConfig) -> str:
-    """Changes when, and only when, a value changes that can change the result; files that it names are not read."""
+    """Hash of all values that can change the result. The files that the configuration names are not read."""
     return digest([hashed_values(config, TRAINED), hashed_values(config, EVALUATED)])

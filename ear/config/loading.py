@@ -1,4 +1,4 @@
-"""YAML and dotted overrides to a validated `RunConfig`, with errors that say where and how to mend."""
+"""Loads a validated `RunConfig` from YAML and dotted overrides. Errors say what is wrong, where, and how to fix it."""
 
 import difflib
 import errno
@@ -21,29 +21,29 @@ from ear.files.writing import exists, require_regular
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
-MOST_BYTES = 2**20  # of a YAML file, which take seconds to parse; a search with ten thousand starting points has fewer
+MOST_BYTES = 2**20  # of a YAML file: more takes seconds to parse, and a search with 10,000 starting points has less
 MOST_FAULTS = 20  # in one message
 
 INDEX = re.compile(r"-?[0-9]{1,9}")
-"""An entry of a list in a dotted parameter."""
+"""A list index in a dotted parameter."""
 
 
 def shipped_configs() -> list[str]:
-    """Names of the configurations that come with the package."""
+    """The names of the configurations that come with the package, sorted."""
     folder = resources.files("ear.configs")
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
 def yaml_files(*configs: str) -> tuple[Path, ...]:
-    """Those of these configurations that are files of the user's; shipped ones come with the package."""
+    """The paths among `configs`, without the names of shipped configurations."""
     return tuple(Path(config) for config in configs if config not in shipped_configs())
 
 
 def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> RunConfig:
-    """The configuration of this shipped name or YAML path, with `a.b=value` overrides applied.
+    """Load a shipped configuration or a YAML file and apply `a.b=value` overrides.
 
     Raises:
-        UserError: no such file, no valid YAML, an unknown key, a wrong type or a value out of range.
+        UserError: the file is missing or not valid YAML, a key is unknown, or a value has a wrong type or range.
     """
     values = read_config(name_or_path)
     apply_overrides(values, overrides)
@@ -51,10 +51,10 @@ def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Sets every `a.b=value`, its value read as YAML.
+    """Apply `a.b=value` overrides to `values` in place; each value is parsed as YAML.
 
     Raises:
-        UserError: an override is not of that form, or its path leads nowhere.
+        UserError: an override does not have that form, or its path does not exist.
     """
     for override in overrides:
         source = f"--set {shortened(override)}"
@@ -65,31 +65,35 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> None:
 
 
 def read_config(name_or_path: str) -> dict[str, Any]:
-    """The unvalidated content of a shipped configuration or a YAML file."""
+    """Read a shipped configuration or a YAML file without validating it.
+
+    Raises:
+        UserError: there is no such name, or the file can't be read or is not valid YAML.
+    """
     if name_or_path in shipped_configs():
         text = (resources.files("ear.configs") / f"{name_or_path}.yaml").read_text(encoding="utf-8")
         return as_mapping(parse_yaml(text, name_or_path), name_or_path)
     path = Path(name_or_path)
     if not exists(path) and path.suffix not in (".yaml", ".yml"):
         raise UserError(
-            f"There is no configuration {shortened(name_or_path)!r}: give a YAML file or one of the shipped names, "
+            f"There is no configuration {shortened(name_or_path)!r}: give a YAML file or a shipped name: "
             f"{', '.join(shipped_configs())}{_did_you_mean(name_or_path, shipped_configs())}."
         )
     return read_yaml(path)
 
 
 def read_yaml(path: Path, verbatim: Collection[str] = ()) -> dict[str, Any]:
-    """The mapping in a YAML file; numbers under the keys `verbatim` stay text, as they are written.
+    """Read the mapping in a YAML file. Numbers under the top-level keys `verbatim` stay text, exactly as written.
 
     Raises:
-        UserError: the file is missing, unreadable, not YAML, or holds no mapping.
+        UserError: the file is missing, unreadable, too large or not valid YAML, or its content is not a mapping.
     """
     try:
         require_regular(path)
         with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)  # and not the gigabytes of a checkpoint that is named by mistake
+            content = file.read(MOST_BYTES + 1)  # not all of a checkpoint that is given by mistake
         if len(content) > MOST_BYTES:
-            raise OSError(errno.EFBIG, f"it has more than {MOST_BYTES:,} bytes, the most that are read of YAML")
+            raise OSError(errno.EFBIG, f"it is larger than {MOST_BYTES:,} bytes, the limit for YAML files")
         text = content.decode()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -100,19 +104,24 @@ def read_yaml(path: Path, verbatim: Collection[str] = ()) -> dict[str, Any]:
 
 
 def as_mapping(value: Any, source: str) -> dict[str, Any]:
+    """Return `value` if it is a mapping.
+
+    Raises:
+        UserError: it is not.
+    """
     if not isinstance(value, dict):
-        given = "nothing" if value is None else f"a {type(value).__name__}"
-        raise UserError(f"{source}: a mapping of keys to values is needed; it holds {given}.")
+        given = "empty" if value is None else f"a {type(value).__name__}"
+        raise UserError(f"{source}: a mapping of keys to values is needed, but this is {given}.")
     return value
 
 
 def set_dotted(values: dict[str, Any], path: str, value: Any) -> None:
-    """Sets `a.b.0.c` in nested mappings and lists; numbers index lists, negative ones from their end.
+    """Set `a.b.0.c` in nested mappings and lists. Numbers index lists; negative ones count from the end.
 
-    The value is copied, so that what is later set inside it leaves the original as it was.
+    The value is copied, so that later changes inside it do not change the original.
 
     Raises:
-        UserError: the path runs through something that is neither, or past a list's end.
+        UserError: the path leads through a value that is neither a mapping nor a list, or past the end of a list.
     """
     target: Any = values
     keys = path.split(".")
@@ -123,8 +132,8 @@ def set_dotted(values: dict[str, Any], path: str, value: Any) -> None:
             if not -len(target) <= index < len(target):
                 here = ".".join(keys[:depth])
                 raise UserError(
-                    f"{shortened(path)}: {here} is a list of {len(target)}; its entries are 0 to {len(target) - 1}, "
-                    f"or -1 for the last, not {shortened(key)!r}."
+                    f"{shortened(path)}: {here} is a list of {len(target)}; use an index from 0 to {len(target) - 1}, "
+                    f"or -1 for the last entry, not {shortened(key)!r}."
                 )
             if last:
                 target[index] = deepcopy(value)
@@ -141,13 +150,14 @@ def set_dotted(values: dict[str, Any], path: str, value: Any) -> None:
 
 
 def validate(schema: type[Schema], values: Mapping[str, Any], source: str, *, recorded: bool = False) -> Schema:
-    """The frozen schema object, or one message that lists every fault.
+    """Validate `values` and return the frozen schema object.
 
     Args:
-        recorded: the values lie with a result; earlier versions took seeds of any size.
+        source: where the values come from, for messages.
+        recorded: the values were recorded with a result; earlier versions accepted seeds of any size.
 
     Raises:
-        UserError: naming the source, the path of each fault, what is wrong and the nearest valid name.
+        UserError: one line for each fault, with the source, the path, what is wrong and the nearest valid name.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -157,7 +167,7 @@ def validate(schema: type[Schema], values: Mapping[str, Any], source: str, *, re
             faults = error.errors()
             lines = [_explain(schema, details) for details in faults[:MOST_FAULTS]]
             if len(faults) > MOST_FAULTS:
-                lines.append(f"and {len(faults) - MOST_FAULTS:,} faults more.")
+                lines.append(f"and {len(faults) - MOST_FAULTS:,} more errors.")
             raise UserError("\n".join(f"{source}: {line}" for line in lines)) from error
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         warnings.warn(f"{source}: {message}", stacklevel=2)
@@ -177,7 +187,7 @@ def _explain(schema: type[BaseModel], details: ErrorDetails) -> str:
         given = str(context.get("tag", ""))
         valid = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")] if given else []
         known = (
-            f"{shortened(given)!r} is none of {', '.join(valid)}{_did_you_mean(given, valid)}"
+            f"{shortened(given)!r} is not one of {', '.join(valid)}{_did_you_mean(given, valid)}"
             if given
             else "is missing; add it"
         )
@@ -185,15 +195,15 @@ def _explain(schema: type[BaseModel], details: ErrorDetails) -> str:
     message = details["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if details["type"] == "string_type" and isinstance(details["input"], int | float):
-        message += "; put it into quotes"
+        message += "; put it in quotes"
     given = "" if isinstance(details["input"], dict | list) else f" (given: {shortened(repr(details['input']))})"
     return f"{path + ': ' if path else ''}{message}{given}."
 
 
 def _place(schema: type[BaseModel], location: Iterable[int | str]) -> tuple[list[str], type[BaseModel]]:
-    """Where an error stands: its dotted path's parts, and the section that holds the last of them.
+    """The location of an error: the parts of its dotted path, and the section that contains the last one.
 
-    Pydantic's own location has the name of a union's member between the union and the member's key; a YAML has not.
+    Pydantic's location also has the name of a union's member, between the union and the member's key; YAML does not.
     """
     keys: list[str] = []
     section, inner = schema, [schema]
@@ -212,7 +222,7 @@ def _place(schema: type[BaseModel], location: Iterable[int | str]) -> tuple[list
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:
-    """The sections in a field's type: bare, as a tuple's item, or as a union's members."""
+    """The sections in a field's type: the type itself, the items of a tuple, or the members of a union."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for argument in getattr(annotation, "__args__", ()) for model in models_in(argument)]

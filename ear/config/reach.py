@@ -1,4 +1,4 @@
-"""What a parameter can influence, read off the schema's fields, where it is declared."""
+"""What a parameter can influence, as declared at the schema's fields."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +13,15 @@ from ear.errors import UserError
 
 @dataclass(frozen=True)
 class ParameterReach:
+    """What a parameter can influence."""
+
     reach: Reach
-    stage: int = 0  # the first stage of training that it influences, where it influences training
+    stage: int = 0  # the first training stage that it influences, if it influences training
     defines_loss: bool = False  # training losses at different values can't be compared
 
     @property
     def needs_training(self) -> bool:
+        """Whether another value needs another training."""
         return self.reach in (Reach.TRAINING, Reach.STAGE, Reach.EVERYTHING)
 
 

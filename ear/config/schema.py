@@ -1,10 +1,10 @@
-"""The one schema of a run. Every section is frozen, refuses unknown keys and states its units.
+"""The schema of a run's configuration. Every section is frozen, refuses unknown keys and states its units.
 
-Where a parameter sits says what it can influence (`Reach`), and the store's keys follow from that: what reaches
-training is hashed into the training's key, what reaches evaluation into the evaluation's, what reaches everything into
-both, and what only says how a run is carried out into none (`ear.config.hashed`). `defines_loss` marks what the
-training loss measures: losses of runs that differ there can't be compared. Both hold for everything below a field,
-until a field below says otherwise (`ear.config.reach`). `rule` marks a field that one scoring rule alone reads.
+Each field declares what it can influence (`Reach`), which decides the keys it is hashed into: `training` into the key
+of the training, `evaluation` into that of the evaluation, `everything` into both, `nothing` into none
+(`ear.config.hashed`). `defines_loss` marks fields that change what the training loss measures: losses of runs that
+differ there can't be compared. Both apply to everything below a field unless a field below declares otherwise
+(`ear.config.reach`). `rule` marks a field that only one scoring rule reads.
 """
 
 import warnings
@@ -24,10 +24,12 @@ class Reach(Enum):
     STAGE = "stage"  # the weights, from its own stage on
     EVALUATION = "evaluation"  # only what is measured on finished weights
     EVERYTHING = "everything"  # the weights, and what is measured on them
-    NOTHING = "nothing"  # how it is carried out; recorded, not hashed
+    NOTHING = "nothing"  # only how the run is executed; recorded, not hashed
 
 
 class Section(BaseModel):
+    """A frozen section of the configuration, which refuses unknown keys."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
 
 
@@ -36,66 +38,73 @@ def _absolute(path: str | None) -> str | None:
 
 
 Location = Annotated[str | None, AfterValidator(_absolute), Field(json_schema_extra={"reach": "nothing"})]
-"""A path, taken from where the program is started and kept absolute, since workers start elsewhere. Where something
-lies has no influence on results; the hash of what lies there enters the keys instead."""
+"""A path, resolved against the working directory and kept absolute, since workers start in other directories. Keys
+contain the hash of the content at this path, not the path."""
 
 
 class DigitsData(Section):
-    """scikit-learn's 1,797 grey images of 8x8 pixels in 10 classes, embedded in that library."""
+    """The 1,797 grayscale images of 8x8 pixels in 10 classes that come with scikit-learn."""
 
     name: Literal["digits"] = "digits"
 
     @property
     def classes(self) -> int:
+        """Number of classes."""
         return 10
 
     @property
     def images(self) -> int:
+        """Number of training images."""
         return 1297
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
         return 1, 8, 8
 
 
 class FashionMnistData(Section):
-    """Zalando's 70,000 grey images of 28x28 pixels in 10 classes (Xiao et al. 2017), as idx files."""
+    """Zalando's 70,000 grayscale images of 28x28 pixels in 10 classes (Xiao et al. 2017), as idx files."""
 
     name: Literal["fashion_mnist"] = "fashion_mnist"
     path: Location = None
-    """Folder of the four idx files, gzipped or not; where Debian's dataset-fashion-mnist puts them by default."""
+    """Folder of the four idx files, gzipped or not. Default: where Debian's dataset-fashion-mnist installs them."""
 
     @property
     def classes(self) -> int:
+        """Number of classes."""
         return 10
 
     @property
     def images(self) -> int:
+        """Number of training images."""
         return 60_000
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
         return 1, 28, 28
 
 
 class ImageFolderData(Section):
-    """RGB images in one folder a class (ImageNet's layout), trained on as cached latents."""
+    """RGB images with one folder per class (ImageNet's layout). Training reads cached latents of them."""
 
     name: Literal["image_folder"] = "image_folder"
     path: Location = None
-    """The folder of class folders: read by `ear encode`, and by evaluations against its images."""
+    """The folder of class folders, read by `ear encode` and by evaluations that compare with its images."""
     latents: Location = None
     """The folder of cached latents that `ear encode` writes and `ear train` reads."""
     size: Count = 256
-    """Side in pixels that images are cropped to."""
+    """Side of the cropped images in pixels."""
     exif_orientation: Flag = False
-    """Turn images as their EXIF data says before they are cropped. ADM and its followers ignore it."""
+    """Rotate images by their EXIF orientation before cropping. ADM and its followers ignore it."""
     classes: Count
     images: Count
-    """Training images: an epoch. Those that could not be decoded do not count."""
+    """Number of training images, which make one epoch. Images that can't be decoded do not count."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
         return 3, self.size, self.size
 
 
@@ -107,25 +116,24 @@ class PatchTokenizerConfig(Section):
 
     name: Literal["patch"] = "patch"
     patch_size: Count = 2
-    """Side of a patch in pixels; divides the image's side."""
+    """Side of a patch in pixels; must divide the side of the image."""
     components: Count | None = None
-    """Keep this many principal components of a patch, each of unit variance; all pixels, uncorrelated or not, where
-    not given."""
+    """Number of principal components of a patch to keep, each of unit variance. Default: all pixels, without PCA."""
 
 
 class KLTokenizerConfig(Section):
-    """A variational autoencoder's latents (LDM, Rombach et al. 2022; KL-16 as MAR trained it)."""
+    """Latents of a variational autoencoder (LDM, Rombach et al. 2022; KL-16 as trained for MAR)."""
 
     name: Literal["kl"] = "kl"
     checkpoint: Location = None
     """A checkpoint in LDM's layout, or a folder in diffusers' format. Needed to encode and decode, not to train."""
     patch_size: Count = 1
-    """Side in latents of a token."""
+    """Side of a token in latents."""
     latent_channels: Count = 16
     stride: Count = 16
-    """Pixels a latent, in each direction."""
+    """Pixels per latent, in each direction."""
     scale: Annotated[Number, Field(gt=0)] = 0.2325
-    """Multiplies latents, to about unit variance; `ear encode --measure-scale` measures it."""
+    """Factor that brings latents to about unit variance; `ear encode --measure-scale` measures it."""
 
 
 TokenizerConfig = Annotated[PatchTokenizerConfig | KLTokenizerConfig, Field(discriminator="name")]
@@ -135,14 +143,14 @@ class ModelConfig(Section):
     """The masked-autoregressive transformer."""
 
     width: Count
-    """Embedding width; divisible by `heads`."""
+    """Embedding width; must be divisible by `heads`."""
     depth: Blocks
     """Transformer blocks."""
     heads: Count
     mlp_ratio: Annotated[Number, Field(gt=0, le=1000)] = 4.0
     """Hidden width of a block's MLP as a multiple of `width`."""
     buffer_tokens: Count = 1
-    """Copies of the class embedding in front of the image's tokens (64 in the paper)."""
+    """Copies of the class embedding that precede the image's tokens (64 in the paper)."""
     attention_dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     projection_dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.0
 
@@ -154,7 +162,7 @@ class ModelConfig(Section):
 
 
 class GeneratorConfig(Section):
-    """The MLP generator that takes the softmax's place."""
+    """The MLP generator that replaces the softmax."""
 
     width: Count
     depth: Blocks
@@ -170,31 +178,31 @@ class EnergyConfig(Section):
     alpha: Annotated[Number, Field(gt=0, le=2)] = 1.0
     """Exponent of the distance. Strictly proper for 0 < alpha < 2 (energy score, Gneiting & Raftery 2007)."""
     samples: Annotated[Count, Field(ge=2)] = 2
-    """Samples drawn at each position for the unbiased estimate. The paper's formula has one pair, 2; the official
-    commands draw two pairs, which is 4."""
+    """Samples per position for the unbiased estimate. The paper's formula uses one pair, 2; the official commands use
+    two pairs, 4."""
     epsilon: Annotated[Number, Field(ge=0)] = 0.0
-    """Added under the root of every distance: sqrt(|x|^2 + epsilon). Needed below alpha = 1, 0 otherwise."""
+    """Added under the root of every distance: sqrt(|x|^2 + epsilon). Needed for alpha < 1; 0 otherwise."""
     generator: Annotated[GeneratorConfig, Field(json_schema_extra={"defines_loss": False})]
 
     @model_validator(mode="after")
     def _warn_of_improper_alpha(self) -> Self:
         if self.alpha == 2:
             warnings.warn(
-                "scoring.alpha = 2: the energy score is then proper but not strictly proper (it only compares means), "
-                "so samples collapse to the conditional mean; the paper ablates it for that reason.",
+                "scoring.alpha = 2: the energy score is proper but not strictly proper (it compares only means), so "
+                "samples collapse to the conditional mean; the paper ablates it for that reason.",
                 stacklevel=2,
             )
         elif self.alpha < 1 and self.epsilon == 0:
             warnings.warn(
-                f"scoring.alpha = {self.alpha}: below 1 the gradient is NaN where two samples coincide, as they "
-                "all do at the first step, so training diverges; set scoring.epsilon (1e-6 works) to train anyway.",
+                f"scoring.alpha = {self.alpha}: below 1 the gradient is NaN where two samples coincide, as all do at "
+                "the first step, so training diverges; set scoring.epsilon (1e-6 works) to train anyway.",
                 stacklevel=2,
             )
         return self
 
 
 class DenoiserConfig(Section):
-    """MAR's MLP that predicts the noise in a token, given its condition and the time."""
+    """MAR's MLP that predicts the noise in a token from its condition and the diffusion time."""
 
     width: Count
     depth: Blocks
@@ -208,7 +216,7 @@ class HyvarinenConfig(Section):
     diffusion_steps: Annotated[Count, Field(ge=2)] = 1000
     """Steps of the cosine noise schedule that the denoiser is trained on."""
     repeats: Count = 4
-    """Noise levels drawn for each position of a training step (4 in MAR)."""
+    """Noise levels drawn per position in a training step (4 in MAR)."""
     denoiser: Annotated[DenoiserConfig, Field(json_schema_extra={"defines_loss": False})]
 
 
@@ -216,21 +224,21 @@ ScoringConfig = Annotated[EnergyConfig | HyvarinenConfig, Field(discriminator="n
 
 
 class OptimizerConfig(Section):
-    """AdamW and what is done to gradients and weights around it."""
+    """AdamW, with warm-up, gradient clipping and the moving average of the weights."""
 
     betas: tuple[Probability, Probability] = (0.9, 0.95)
     weight_decay: Annotated[Number, Field(ge=0)] = 0.02
-    """Applied to the trunk's matrices and embeddings; not to biases, norms or the scoring rule's head."""
+    """Applies to the trunk's matrices and embeddings, not to biases, norms or the scoring rule's head."""
     generator_lr_scale: Annotated[Number, Field(gt=0)] = 0.25
     """Learning rate of the head's matrices as a multiple of the trunk's (0.25 in the paper). As in the official code,
-    the head's biases and norms train at the full rate."""
+    the head's biases and norms use the full rate."""
     warmup_steps: NonNegative | None = None
-    """Steps over which the learning rate rises linearly from 0; or `warmup_epochs`; none where neither is given."""
+    """Steps over which the learning rate rises linearly from 0. Alternative: `warmup_epochs`. Default: no warm-up."""
     warmup_epochs: Annotated[Number, Field(ge=0, le=MOST_EPOCHS)] | None = None
     clip_norm: Annotated[Number, Field(gt=0)] = 3.0
     """Global gradient norm above which gradients are scaled down."""
     ema_decay: Annotated[Number, Field(ge=0, lt=1)] = 0.9999
-    """Decay per step of the exponential moving average that sampling and evaluation use."""
+    """Decay per step of the exponential moving average (EMA) that sampling and evaluation use."""
 
     @model_validator(mode="after")
     def _one_warmup(self) -> Self:
@@ -240,16 +248,16 @@ class OptimizerConfig(Section):
 
 
 class StageConfig(Section):
-    """A stretch of training with its own length, train temperature and learning rate."""
+    """A stage of training with its own length, train temperature and learning rate."""
 
     steps: Count | None = None
-    """Length in optimizer steps; or `epochs`."""
+    """Length in optimizer steps. Alternative: `epochs`."""
     epochs: Annotated[Number, Field(gt=0, le=MOST_EPOCHS)] | None = None
     """Length in passes over the training images, rounded to whole steps."""
     learning_rate: Annotated[Number, Field(gt=0)] | None = None
-    """The trunk's, at this batch size; or `learning_rate_per_256`."""
+    """Learning rate of the trunk. Alternative: `learning_rate_per_256`."""
     learning_rate_per_256: Annotated[Number, Field(gt=0)] | None = None
-    """The trunk's for a batch of 256 images; scaled in proportion to `batch_size` (Goyal et al. 2017)."""
+    """Learning rate of the trunk per 256 images of batch size; scales with `batch_size` (Goyal et al. 2017)."""
     train_temperature: Annotated[Number, Field(gt=0, le=1, json_schema_extra={"defines_loss": True})] = 1.0
     """Weight of the energy score's diversity term; below 1 trades diversity for fidelity."""
 
@@ -262,19 +270,21 @@ class StageConfig(Section):
 
 
 class TrainingConfig(Section):
+    """Batches, masking, learning rate schedule and stages of training."""
+
     batch_size: Count
-    """Images a step, over all processes."""
+    """Images per step, over all processes."""
     label_drop: Annotated[Probability, Field(json_schema_extra={"defines_loss": True})] = 0.1
     """Probability of replacing an image's class by the null class, which makes guidance possible."""
     mask_ratio_min: Annotated[Number, Field(gt=0, le=1, json_schema_extra={"defines_loss": True})] = 0.7
-    """Lower end of the masked share, drawn from normal(1, mask_ratio_std) truncated to [this, 1]."""
+    """Minimum of the mask ratio, which is drawn from normal(1, mask_ratio_std) truncated to [mask_ratio_min, 1]."""
     mask_ratio_std: Annotated[Number, Field(gt=0, json_schema_extra={"defines_loss": True})] = 0.25
     mask_group: Count | None = None
-    """Images of a step that share one draw of the masked share (32 in the paper); all of them where not given."""
+    """Number of images in a step that share one mask ratio (32 in the paper). Default: the whole batch."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """What the learning rate does after the warm-up: stay, or fall to 0 over each stage along half a cosine."""
+    """Learning rate after the warm-up: constant, or falling to 0 over each stage along half a cosine."""
     initial_checkpoint: Location = None
-    """Averaged weights to start from, as in fine-tuning; random ones where not given."""
+    """Checkpoint whose EMA weights initialise the model, for fine-tuning. Default: random weights."""
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1, json_schema_extra={"reach": "stage"})]
 
 
@@ -282,18 +292,20 @@ class SamplingConfig(Section):
     """How images are generated from finished weights."""
 
     steps: Count = 64
-    """Autoregressive steps; at most the number of tokens is useful."""
+    """Autoregressive steps; more steps than tokens have no effect."""
     cfg: Annotated[Number, Field(ge=1)] = 1.0
-    """Classifier-free guidance scale at the last step; 1 is no guidance."""
+    """Classifier-free guidance scale at the last step; 1 means no guidance."""
     cfg_schedule: Literal["linear", "constant"] = "linear"
     infer_temperature: Annotated[Number, Field(ge=0)] = 1.0
     """`energy`: multiplies the shift of the generator's residual blocks (0.7 in the paper). `hyvarinen`: multiplies
     the noise of each denoising step."""
     denoising_steps: Annotated[Count, Field(json_schema_extra={"rule": "hyvarinen"})] = 100
-    """`hyvarinen` only: denoising steps a token."""
+    """`hyvarinen` only: denoising steps per token."""
 
 
 class EvaluationConfig(Section):
+    """Feature extractor, reference images and number of generated images of an evaluation."""
+
     extractor: Literal[
         "classifier",
         "inception-v3-compat",
@@ -303,57 +315,59 @@ class EvaluationConfig(Section):
         "dinov2-vit-b-14",
         "dinov2-vit-l-14",
     ] = "classifier"
-    """Network whose features FID, precision and recall compare, and whose class probabilities IS uses. `classifier`: a
-    small one trained on the dataset itself, kept in the store. The others are torch-fidelity's; ImageNet papers use
-    inception-v3-compat."""
+    """Network whose features FID, precision and recall compare, and whose class probabilities IS uses. `classifier` is
+    a small network trained on the dataset itself and kept in the store. The others are torch-fidelity's; ImageNet
+    papers use inception-v3-compat."""
     extractor_weights: Location = None
-    """File of the extractor's weights; torch-fidelity downloads them where not given."""
+    """File of the extractor's weights. Default: torch-fidelity downloads them."""
     reference: Literal["train", "test"] = "test"
-    """Real images compared with. The training split follows the FID protocol of ImageNet papers."""
+    """Split of real images to compare with. ImageNet papers compute FID against the training split."""
     statistics: Location = None
-    """An npz file that replaces `reference`: `mu` and `sigma` of the real features (ADM's layout) for FID and, if it
-    has them, real images under `arr_0` [N, H, W, 3] uint8 for precision and recall. With `arr_0` alone, FID's
-    statistics are computed from these."""
+    """An npz file that replaces `reference`: `mu` and `sigma` of the real features (ADM's layout) for FID and,
+    optionally, real images under `arr_0` [N, H, W, 3] uint8 for precision and recall. With `arr_0` alone, FID's
+    statistics are computed from these images."""
     images: Annotated[Count, Field(ge=20)] = 2000
-    """Images generated with class labels, balanced over classes; IS splits them in ten."""
+    """Number of images generated with class labels, balanced over classes; IS uses ten splits of them."""
     null_images: Annotated[Count, Field(ge=20)] = 1000
-    """Images generated without a label."""
+    """Number of images generated without a label."""
     neighbours: Count = 3
     """k of the k-nearest-neighbour balls of precision and recall."""
     seed: NonNegative = 0
-    """Seeds orders and noise of the evaluated images: equal seeds are common random numbers."""
+    """Seed of the generation orders and the noise of the evaluated images; equal seeds give common random numbers."""
 
 
 def _refuse_auto(precision: Any) -> Any:
     if precision == "auto":
-        raise ValueError("`auto` meant bfloat16 on a GPU and float32 on a CPU, which are two results: choose one")
+        raise ValueError(
+            "`auto` meant bfloat16 on a GPU and float32 on a CPU, which give different results: choose one"
+        )
     return precision
 
 
 class ExecutionConfig(Section):
-    """How the run is carried out. It is recorded and, but for `precision`, has no influence on keys: what other values
-    change is at most the order of rounding, or which noise a seed draws (docs/reproducibility.md)."""
+    """How the run is executed. It is recorded but, except for `precision`, not hashed into keys: the other values
+    change at most the rounding, or which noise a seed draws (docs/reproducibility.md)."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[Parallel, Field(gt=0)] = 1
-    """CPU threads of torch. At an equal number of them, on one kind of CPU, results are reproducible bit for bit."""
+    """CPU threads of torch. With the same number of threads and the same kind of CPU, results are bit-identical."""
     precision: Annotated[
         Literal["float32", "bfloat16"], BeforeValidator(_refuse_auto), Field(json_schema_extra={"reach": "everything"})
     ] = "float32"
-    """Of matrix products in training and sampling. bfloat16 (autocast) is meant for GPUs; most CPUs are slower at it.
-    It gives other numbers, so it enters the keys of trainings and of evaluations. float32 means float32 on a GPU too:
-    TF32 is off."""
+    """Precision of matrix products in training and sampling. bfloat16 (autocast) is meant for GPUs; most CPUs are
+    slower with it. It changes results, so it is hashed into the keys of trainings and evaluations. float32 is float32
+    on a GPU too: TF32 is off."""
     micro_batch: Count | None = None
-    """Images that a process trains on at once; gradients of the rest of its share of a step are accumulated. Its whole
-    share where not given."""
+    """Images per forward pass of a process; gradients are accumulated over its share of the batch. Default: the whole
+    share at once."""
     compile: Flag = False
-    """torch.compile the model's blocks and head."""
+    """Use torch.compile for the model's blocks and head."""
     activation_checkpointing: Flag = False
     """Recompute the blocks' activations in the backward pass: less memory for up to a third more FLOPs."""
     workers: Parallel = 0
-    """Processes that decode images."""
+    """Worker processes that decode images."""
     batch_size: Count = 500
-    """Images generated, encoded or measured at once."""
+    """Images that are sampled, encoded or measured at once."""
     log_every: Count = 25
     """Steps between two records of the training curve."""
     checkpoint_every: Annotated[Number, Field(gt=0)] = 60.0
@@ -361,7 +375,7 @@ class ExecutionConfig(Section):
 
 
 class RunConfig(Section):
-    """Everything that a run is. How equal two runs of the same one are: docs/reproducibility.md."""
+    """The full configuration of a run. docs/reproducibility.md says how equal two runs of one configuration are."""
 
     seed: Annotated[NonNegative, Field(json_schema_extra={"reach": "training"})] = 0
     data: Annotated[DataConfig, Field(json_schema_extra={"reach": "training", "defines_loss": True})] = DigitsData()
@@ -381,9 +395,9 @@ class RunConfig(Section):
         if isinstance(self.scoring, HyvarinenConfig) and any(
             stage.train_temperature != 1 for stage in self.training.stages
         ):
-            raise ValueError("train_temperature weighs a term of the energy score: hyvarinen admits none but 1")
+            raise ValueError("train_temperature weights a term of the energy score: with hyvarinen it must be 1")
         if isinstance(self.tokenizer, KLTokenizerConfig) != isinstance(self.data, ImageFolderData):
-            raise ValueError("the tokenizer kl goes with image_folder data, and image_folder data with kl")
+            raise ValueError("the kl tokenizer needs image_folder data, and image_folder data needs the kl tokenizer")
         return self
 
     @property
@@ -393,17 +407,19 @@ class RunConfig(Section):
 
     @property
     def total_steps(self) -> int:
+        """Optimizer steps of all stages."""
         return sum(self.stage_steps)
 
     @property
     def warmup_steps(self) -> int:
+        """Optimizer steps of the warm-up; 0 without one."""
         optimizer = self.optimizer
         if optimizer.warmup_epochs is not None:
             return round(optimizer.warmup_epochs * self.data.images / self.training.batch_size)
         return optimizer.warmup_steps or 0
 
     def peak_learning_rate(self, stage: StageConfig) -> float:
-        """The trunk's learning rate in this stage after the warm-up and before any decay."""
+        """The trunk's learning rate in a stage, after the warm-up and before any decay."""
         if stage.learning_rate_per_256 is not None:
             return stage.learning_rate_per_256 * self.training.batch_size / 256
         assert stage.learning_rate is not None
@@ -414,7 +430,7 @@ class RunConfig(Section):
 
     @classmethod
     def reach(cls, section: str) -> Reach:
-        """What the named top-level section can influence, as declared at its field."""
+        """The reach of a top-level section, as declared at its field."""
         extra = cls.model_fields[section].json_schema_extra
         assert isinstance(extra, dict), section
         return Reach(extra["reach"])

@@ -1,9 +1,10 @@
-"""YAML to plain values, by the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2, 10.3.2).
+"""Parses YAML by the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2, 10.3.2).
 
-PyYAML reads YAML 1.1, where 016 is 14, 20:30 is 1230, yes is true and 1e-6 is text. Its parser is kept and the meaning
-of plain scalars replaced: numbers, true, false and null are what 1.2 says, all else is text. Two more things differ: an
-alias is a copy of what it names, so that a value changed in one place stays what it was in the other, and a key is text
-and stands once. The merge key `<<` of YAML 1.1 is kept: it means nothing else in 1.2, and stages are often written so.
+PyYAML reads YAML 1.1, where 016 is 14, 20:30 is 1230, yes is true and 1e-6 is text. This module uses its parser but
+resolves plain scalars by YAML 1.2: numbers, true, false and null as it defines them, everything else as text. Two more
+things differ from PyYAML. An alias is a copy of its anchor, so that changing one does not change the other. Keys must
+be text, and unique within a mapping. The merge key `<<` of YAML 1.1 still works: 1.2 gives it no other meaning, and
+stages are often written with it.
 """
 
 import re
@@ -15,10 +16,10 @@ import yaml
 from ear.errors import UserError, shortened
 
 LARGEST = 2**63 - 1
-"""Of whole numbers: what 64 bits hold, with a sign. torch, NumPy and MLflow's databases take no larger ones."""
-DEEPEST = 100  # levels: no configuration has ten, and Python's own limit comes at a few hundred
-MOST_DIGITS = 22  # of 64 bits, written in octal
-COPIED = 100_000  # values that aliases may repeat: a few lines of aliases of aliases can stand for billions
+"""The largest integer: that of 64 bits with a sign, as in torch, NumPy and MLflow's databases."""
+DEEPEST = 100  # levels of nesting: no configuration has ten, and Python's recursion limit comes at a few hundred
+MOST_DIGITS = 22  # of a 64-bit integer in octal
+COPIED = 100_000  # values that aliases may repeat: a few lines of nested aliases can expand to billions
 SHOWN = 60  # characters of a value in a message
 TAG = "tag:yaml.org,2002:"
 MERGE = f"{TAG}merge"
@@ -29,7 +30,7 @@ def _integer(text: str) -> int:
     digits = text.removeprefix("0o").removeprefix("0x").lstrip("+-").lstrip("0") or "0"
     size = int(digits, base) if len(digits) <= MOST_DIGITS else LARGEST + 1
     if size > LARGEST:
-        raise OverflowError(f"is too large: whole numbers have 64 bits here, at most {LARGEST:,} on either side of 0")
+        raise OverflowError(f"is too large: integers have 64 bits and are at most {LARGEST:,} in magnitude")
     return -size if text.startswith("-") else size
 
 
@@ -37,7 +38,7 @@ def _float(text: str) -> float:
     return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
-# name -> how a plain scalar of it is written, the characters that it may begin with, its value
+# type -> pattern of its plain scalars, their possible first characters, conversion to a value
 CORE: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "null": (r"(?:null|Null|NULL|~)?", "nN~", lambda _: None),
     "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF", lambda text: text.lower() == "true"),
@@ -51,6 +52,8 @@ CORE: dict[str, tuple[str, str, Callable[[str], Any]]] = {
 
 
 class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with YAML 1.2 scalars, copied aliases, checked keys and bounds on nesting and size."""
+
     yaml_implicit_resolvers = {}
     yaml_constructors = {
         f"{TAG}map": yaml.SafeLoader.construct_yaml_map,
@@ -67,8 +70,8 @@ class _Loader(yaml.SafeLoader):
             self.depth -= 1
             return node
         named = super().compose_node(parent, index)
-        if named is None or named.end_mark is None:  # not read to its end yet
-            raise _fault("an alias stands inside of what it names", mark)
+        if named is None or named.end_mark is None:  # its anchor is not complete yet
+            raise _fault("an alias is used inside its own anchor", mark)
         return self._copy(named, mark)
 
     def _copy(self, node: yaml.Node, mark: yaml.Mark) -> yaml.Node:
@@ -90,29 +93,29 @@ class _Loader(yaml.SafeLoader):
             raise _fault(f"values are nested more than {DEEPEST} deep", mark)
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Merges what `<<` names; before that, looks at the keys as they are written."""
+        """Check the keys as written, then merge the mappings under `<<`."""
         seen: set[str] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise _fault(
-                    "a mapping or a list stands where a key belongs; fill in the {{ }} of a template, or put the text "
-                    "into quotes",
+                    "a key must be text, not a mapping or a list; fill in the {{ }} of a template, or put the text "
+                    "in quotes",
                     key.start_mark,
                 )
             if key.tag not in (f"{TAG}str", MERGE):
-                raise _fault(f"a key is text: put {key.value or 'the empty one'} into quotes", key.start_mark)
+                raise _fault(f"a key must be text: put {key.value or 'the empty key'} in quotes", key.start_mark)
             if key.value in seen:
-                raise _fault(f"the key {key.value!r} stands here twice", key.start_mark)
+                raise _fault(f"duplicate key {key.value!r}", key.start_mark)
             seen.add(key.value)
         super().flatten_mapping(node)
 
     def construct_undefined(self, node: yaml.Node) -> NoReturn:
-        raise _fault(f"the tag {node.tag.replace(TAG, '!!')} is not known here; take it out", node.start_mark)
+        raise _fault(f"unknown tag {node.tag.replace(TAG, '!!')}; remove it", node.start_mark)
 
     def construct_yaml_str(self, node: Any) -> str:
         text = str(self.construct_scalar(node))
         if any("\ud800" <= character <= "\udfff" for character in text):
-            raise _fault("half of a surrogate pair is no character; write the character itself", node.start_mark)
+            raise _fault("half of a surrogate pair is not a character; write the character itself", node.start_mark)
         return text
 
 
@@ -124,11 +127,11 @@ def _constructor(name: str, pattern: re.Pattern[str], value: Callable[[str], Any
     def construct(loader: _Loader, node: Any) -> Any:
         text = str(loader.construct_scalar(node))
         try:
-            if pattern.fullmatch(text):  # not where a tag says so: !!int one
+            if pattern.fullmatch(text):  # it may not match if an explicit tag is wrong: !!int one
                 return value(text)
         except OverflowError as error:
             raise _fault(f"{shortened(text, SHOWN)} {error}", node.start_mark) from None
-        raise _fault(f"{shortened(text, SHOWN)!r} is no {name}", node.start_mark)
+        raise _fault(f"{shortened(text, SHOWN)!r} is not a valid {name}", node.start_mark)
 
     return construct
 
@@ -141,17 +144,19 @@ for _name, (_written, _first, _value) in CORE.items():
     _Loader.add_constructor(TAG + _name, _constructor(_name, _pattern, _value))
 _Loader.add_implicit_resolver(MERGE, re.compile("<<$"), ["<"])
 _Loader.add_constructor(None, _Loader.construct_undefined)
-for _tag in (f"{TAG}str", MERGE):  # `<<` is text where it is no key
+for _tag in (f"{TAG}str", MERGE):  # `<<` is text where it is not a key
     _Loader.add_constructor(_tag, _Loader.construct_yaml_str)
 
 
 def parse_yaml(text: str, source: str, verbatim: Collection[str] = ()) -> Any:
-    """The value of a YAML text; `source` names it in the error.
+    """Parse a YAML text.
 
-    Numbers under these keys stay text, as they are written: `verbatim`.
+    Args:
+        source: names the text in error messages.
+        verbatim: top-level keys under which numbers stay text, exactly as written.
 
     Raises:
-        UserError: it is not valid YAML, with the line and column.
+        UserError: it is not valid YAML; the message gives line and column.
     """
     try:
         loader = _Loader(text)
@@ -164,22 +169,22 @@ def parse_yaml(text: str, source: str, verbatim: Collection[str] = ()) -> Any:
                     _keep_text(value)
         return loader.construct_document(node)
     except RecursionError:
-        raise UserError(f"{source}: this is not valid YAML: it is nested too deeply.") from None
+        raise UserError(f"{source}: not valid YAML: it is nested too deeply.") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise UserError(
-            f"{source}, line {line}: this is not valid YAML: the character U+{ord(text[error.position]):04X} is not "
-            "allowed; take it out."
+            f"{source}, line {line}: not valid YAML: the character U+{ord(text[error.position]):04X} is not allowed; "
+            "remove it."
         ) from error
     except yaml.YAMLError as error:
         place = getattr(error, "problem_mark", None)
         where = f", line {place.line + 1}, column {place.column + 1}" if place else ""
         problem = getattr(error, "problem", None) or str(error)
-        raise UserError(f"{source}{where}: this is not valid YAML: {problem}.") from error
+        raise UserError(f"{source}{where}: not valid YAML: {problem}.") from error
 
 
 def _keep_text(node: yaml.Node) -> None:
-    """Makes text of all numbers at this place and below it."""
+    """Turn all numbers in this node into text."""
     if isinstance(node, yaml.ScalarNode):
         if node.tag in (f"{TAG}int", f"{TAG}float"):
             node.tag = f"{TAG}str"

@@ -1,4 +1,4 @@
-"""Datasets of labelled images, each a function that returns an `ImageDataset`. Importing it imports no torch."""
+"""Datasets of labelled images. Importing this package does not import torch."""
 
 from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
@@ -16,7 +16,7 @@ Dataset: TypeAlias = "ImageDataset | FolderDataset"
 
 @cache
 def load_dataset(config: DataConfig) -> Dataset:
-    """The dataset that the configuration names.
+    """Load the configured dataset. A process loads each one only once.
 
     Raises:
         UserError: its files are missing or damaged.

@@ -1,7 +1,7 @@
-"""An image file's bytes -> RGB pixels, cropped as ADM and DiT do.
+"""Decodes image files to RGB pixels, cropped as in ADM and DiT.
 
-What a file holds beside 8-bit colours is dealt with in one of two ways, and never in silence: the image is used and
-marked with a remark, or it is refused with a reason.
+An image with anything other than plain 8-bit colours is never converted silently: it is either used and marked with a
+remark, or refused with a reason.
 """
 
 import io
@@ -21,15 +21,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DECODING: Final = 2
-"""Raised whenever a file's bytes start to give other pixels; 2 scales 16-bit grey, which 1 clipped to white."""
+"""Version of the decoding, incremented whenever a file gives other pixels. Version 2 scales 16-bit grayscale values,
+which version 1 clipped to white."""
 
 NOT_DECODED = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "FITS"}
-"""Formats that Pillow opens and that are no pictures of known brightness, or are drawn by other programs."""
+"""Formats that Pillow opens but that have no defined brightness, or that other programs render."""
 EIGHT_BIT_MODES = {"1", "L", "P", "RGB", "LA", "PA", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
 
 
 class Remark(StrEnum):
-    """What a user may want to know of an image that was used."""
+    """A property of a used image that the user may want to know."""
 
     ROTATION_IGNORED = "rotation_ignored"
     ROTATED = "rotated"
@@ -39,27 +40,29 @@ class Remark(StrEnum):
 
 
 SENTENCES = {
-    Remark.ROTATION_IGNORED: "images with an EXIF orientation stay as stored, as ADM has them; "
-    "--set data.exif_orientation=true turns them",
-    Remark.ROTATED: "images were turned as their EXIF orientation says",
-    Remark.TRANSPARENT: "of transparent images the colours stored beneath are used, as ADM does",
-    Remark.FRAMES: "of files with several frames, pages or layers the first is used",
-    Remark.SIXTEEN_BITS: "of grey in 16 bits the upper eight are used",
+    Remark.ROTATION_IGNORED: "images with an EXIF orientation are used as stored, as in ADM; "
+    "--set data.exif_orientation=true rotates them",
+    Remark.ROTATED: "images were rotated by their EXIF orientation",
+    Remark.TRANSPARENT: "transparency is ignored and the stored colours are used, as in ADM",
+    Remark.FRAMES: "only the first frame, page or layer of a file is used",
+    Remark.SIXTEEN_BITS: "only the upper 8 bits of 16-bit grayscale values are used",
 }
 
 
 class RemarkCounter:
-    """How many images each remark was made of, and the first of them."""
+    """Counts the images with each remark and remembers the first one."""
 
     def __init__(self) -> None:
         self.counts: Counter[Remark] = Counter()
         self.first: dict[Remark, str] = {}
 
     def add(self, remark: Remark, file: str, images: int = 1) -> None:
+        """Count `images` images with a remark, of which `file` is the first."""
         self.counts[remark] += images
         self.first.setdefault(remark, file)
 
     def sentences(self) -> list[str]:
+        """A sentence for each remark."""
         return [
             f"{SENTENCES[remark]} (images: {count:,}, the first {self.first[remark]!r})."
             for remark, count in self.counts.items()
@@ -68,9 +71,9 @@ class RemarkCounter:
 
 @cache
 def openable_formats() -> tuple[str, ...]:
-    """Pillow's names of the formats that are decoded. Which file has which is told by its content.
+    """Pillow's names of the formats that are decoded. A file's format is detected from its content.
 
-    Those that are known by how a file begins come before those that can only be tried.
+    Formats with a known file signature come before those that Pillow can only try to decode.
     """
     pil = import_extra("PIL.Image", "latents")
     pil.init()
@@ -84,38 +87,42 @@ def openable_formats() -> tuple[str, ...]:
 
 @cache
 def image_suffixes() -> frozenset[str]:
-    """Of the files that count as images: `.jpg`, `.png`, `.tif`, ... in lower case.
+    """The suffixes of files that count as images, in lower case: `.jpg`, `.png`, `.tif`, ...
 
     Raises:
         UserError: Pillow is not installed.
     """
-    formats = {*openable_formats(), "MPO"}  # a JPEG with more behind it, which Pillow's JPEG reader opens
+    formats = {*openable_formats(), "MPO"}  # a JPEG with more images appended, which Pillow's JPEG reader opens
     pil = import_extra("PIL.Image", "latents")
     return frozenset(suffix for suffix, name in pil.registered_extensions().items() if name in formats)
 
 
 @dataclass(frozen=True)
 class Decoded:
+    """A decoded and cropped image."""
+
     pixels: "Tensor"  # [3, size, size] uint8, RGB
     remarks: tuple[Remark, ...]
 
 
 def decode(content: bytes, size: int, exif_orientation: bool = False) -> Decoded:
-    """The central crop of the image (the first one) in these bytes.
+    """Decode the (first) image of a file and take its central crop.
 
     Args:
-        exif_orientation: turn the image as its EXIF data says, before it is cropped.
+        content: the bytes of the file.
+        size: side of the crop in pixels.
+        exif_orientation: rotate the image by its EXIF orientation before cropping.
 
     Raises:
-        ValueError, OSError, ...: it does not decode (decoders raise errors of any class on damaged files), would fill
-            the memory, or its pixels are of a kind with no known brightness.
+        ValueError, OSError, ...: it can't be decoded (decoders raise all kinds of errors on damaged files), it would
+            need too much memory, or its pixels have no defined brightness.
     """
     import numpy as np
     import torch
 
     pil = import_extra("PIL.Image", "latents")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of damaged EXIF data, which pixels do not depend on
+        warnings.simplefilter("ignore")  # about damaged EXIF data, which does not affect the pixels
         warnings.simplefilter("error", pil.DecompressionBombWarning)
         with _opened(content) as image:
             image.load()
@@ -131,26 +138,26 @@ def _opened(content: bytes) -> "Image":
     pil = import_extra("PIL.Image", "latents")
     try:
         return pil.open(io.BytesIO(content), formats=openable_formats())  # type: ignore[no-any-return]
-    except pil.UnidentifiedImageError as error:  # its message has an address in memory, another one each time
-        raise ValueError("no image in a format that Pillow decodes") from error
+    except pil.UnidentifiedImageError as error:  # its message contains a memory address, which differs every time
+        raise ValueError("not an image in a format that Pillow decodes") from error
 
 
 def to_rgb(image: "Image") -> "Image":
-    """A loaded image in RGB: colours beneath transparency as they are stored, colour profiles ignored, as ADM does.
+    """Convert a loaded image to RGB. Transparency and colour profiles are ignored, as in ADM.
 
-    Of 16-bit grey values the upper eight bits are taken, as Pillow itself does of 16-bit colours.
+    16-bit grayscale values are reduced to their upper 8 bits, as Pillow itself does for 16-bit colours.
 
     Raises:
-        ValueError: its pixels are of a kind with no known brightness.
+        ValueError: its pixels have no defined brightness.
     """
-    if image.mode == "La":  # grey multiplied by its transparency, of TIFF files
+    if image.mode == "La":  # grayscale with premultiplied alpha, in TIFF files
         image = image.convert("LA")
     if image.mode in EIGHT_BIT_MODES:
         return image.convert("RGB")
     if not _is_sixteen_bit(image):
         kind = {"F": "floating-point", "I": "32-bit integer"}.get(image.mode, "unknown")
         raise ValueError(
-            f"{kind} pixels (Pillow's mode {image.mode}), and nothing says what is white: save it with 8 or 16 bits"
+            f"{kind} pixels (Pillow's mode {image.mode}) do not define which value is white: save it with 8 or 16 bits"
         )
     import numpy as np
 
@@ -161,12 +168,12 @@ def to_rgb(image: "Image") -> "Image":
 
 
 def _is_sixteen_bit(image: "Image") -> bool:
-    # PPM's reader scales every depth beyond 8 to 16 bits, in mode I.
+    # Pillow's PPM reader scales all depths above 8 bits to 16 bits, in mode I.
     return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
 
 
-# EXIF's orientations but for 1, which is upright -> Pillow's name of what makes them so. ImageOps.exif_transpose has
-# this table too; but it writes the EXIF data anew, which fails where that is damaged, and would lose the image.
+# EXIF orientations, except 1, which is upright -> Pillow's name of the operation that makes the image upright.
+# ImageOps.exif_transpose has this table too, but it also rewrites the EXIF data, which fails if they are damaged.
 TURNS = {
     2: "FLIP_LEFT_RIGHT",
     3: "ROTATE_180",
@@ -176,11 +183,11 @@ TURNS = {
     7: "TRANSVERSE",
     8: "ROTATE_90",
 }
-BITS_PER_SAMPLE, PHOTOMETRIC_INTERPRETATION, ORIENTATION = 258, 262, 274  # tags of TIFF
+BITS_PER_SAMPLE, PHOTOMETRIC_INTERPRETATION, ORIENTATION = 258, 262, 274  # TIFF tags
 
 
 def _tiff_bits(image: "Image") -> tuple[int, bool]:
-    """Bits that grey values have, and whether 0 is white, which Pillow does not turn round in 16 bits."""
+    """The number of bits of grayscale values, and whether 0 is white, which Pillow does not invert at 16 bits."""
     tags = getattr(image, "tag_v2", None)
     if tags is None:
         return 16, False
@@ -188,10 +195,10 @@ def _tiff_bits(image: "Image") -> tuple[int, bool]:
 
 
 def _orientation(image: "Image") -> int:
-    """1 is upright. TIFF files are, since Pillow turns them when it loads them."""
+    """The EXIF orientation; 1 is upright. TIFF files always are, since Pillow rotates them while loading."""
     try:
         return int(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # damaged EXIF data makes no damaged image
+    except Exception:  # with damaged EXIF data the image may still be fine
         return 1
 
 
@@ -207,7 +214,7 @@ def _remarks(image: "Image", exif_orientation: bool) -> Iterator[Remark]:
 
 
 def _is_transparent(image: "Image") -> bool:
-    """Whether any pixel is; a channel of transparency that is opaque throughout makes none."""
+    """Whether any pixel is transparent; an alpha channel alone does not count."""
     if not image.has_transparency_data:
         return False
     lowest, _ = image.convert("LA" if image.mode == "La" else "RGBA").getchannel("A").getextrema()
@@ -217,12 +224,12 @@ def _is_transparent(image: "Image") -> bool:
 def _has_frames(image: "Image") -> bool:
     try:
         return bool(getattr(image, "is_animated", False))
-    except Exception:  # GIF looks for a second frame, which may be damaged
+    except Exception:  # Pillow looks for the second frame of a GIF, which may be damaged
         return True
 
 
 def is_sixteen_bit_png(path: Path) -> bool:
-    """Whether a file is a grey PNG of 16 bits, by its header: earlier versions made it white."""
+    """Whether a file is a 16-bit grayscale PNG, by its header. Earlier versions clipped these to white."""
     try:
         with path.open("rb") as file:
             header = file.read(26)
@@ -231,27 +238,27 @@ def is_sixteen_bit_png(path: Path) -> bool:
     return header.startswith(b"\x89PNG\r\n\x1a\n") and header[24:26] == bytes([16, 0])  # bit depth, colour type
 
 
-CROP = "adm-center-crop"  # names the rule below where caches state what they were made with
+CROP = "adm-center-crop"  # name of the rule below in the records of caches
 
 
 def crop_name(exif_orientation: bool) -> str:
-    """What is done to images, as caches state it."""
+    """The name of the rotation and cropping of images in the records of caches."""
     return f"{CROP}+exif-orientation" if exif_orientation else CROP
 
 
 def pixel_rule_name(exif_orientation: bool) -> str:
-    """What makes pixels out of a file's bytes: with these and the size, it is what an image's pixels are known by."""
+    """The name of the rule that turns a file's bytes into pixels. With bytes and size it identifies the pixels."""
     return f"{crop_name(exif_orientation)}, decoding {DECODING}"
 
 
 def center_crop(image: "Image", size: int) -> "Image":
-    """The central square of an image whose shorter side is resized to `size` pixels.
+    """Resize the shorter side of an image to `size` pixels and take the central square.
 
-    ADM's rule (Dhariwal & Nichol 2021), which DiT and MAR took over: halve by averaging while the result stays at
-    least `size`, then resize bicubically, then cut.
+    This is the rule of ADM (Dhariwal & Nichol 2021), which DiT and MAR use too: halve by averaging while the result is
+    at least `size`, then resize bicubically, then crop.
 
     Raises:
-        ValueError: the image is so long that resizing it would fill the memory.
+        ValueError: the image is so elongated that resizing it would need too much memory.
     """
     pil = import_extra("PIL.Image", "latents")
     while min(image.size) >= 2 * size:

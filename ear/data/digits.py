@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits, embedded in that library: 1,797 grey images of 8x8 pixels in 10 classes.
+"""The handwritten digits that come with scikit-learn: 1,797 grayscale images of 8x8 pixels in 10 classes.
 
 Source: the test half of UCI's Optical Recognition of Handwritten Digits (Alpaydin & Kaynak 1998).
 """
@@ -20,8 +20,8 @@ def digits_file() -> Path:
 
 
 def digits() -> ImageDataset:
-    """1,297 images to train on and 500 held out, stratified by class; pixels 0..16 stretched to 0..255."""
-    # Importing these takes seconds: only whoever loads the digits pays for it.
+    """Load the digits: 1,297 training and 500 held-out images, stratified by class; pixels 0..16 scaled to 0..255."""
+    # Importing these takes seconds, so they are imported only when they are needed.
     import torch
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split

@@ -1,4 +1,4 @@
-"""Encoding an image folder into a cache of latents: by one process or several, in one go or in many.
+"""Encodes an image folder into a cache of latents, with one or several processes, resumable at any time.
 
 Dimensions: b images of a batch, C latent channels, H x W pixels, h x w latents.
 """
@@ -28,18 +28,15 @@ from ear.data.latent_files import (
     read_record,
     read_shard,
     shard_path,
-    to_half,
-    write_index,
-    write_shard,
-    write_skipped,
 )
+from ear.data.latent_writing import to_half, write_index, write_shard, write_skipped
 from ear.errors import UserError
 from ear.files.writing import require_writable, write_json
 from ear.process.interrupt import SIGNALS
 
 Moments = Callable[[Tensor], Tensor]
-"""Images [b, 3, H, W] in [-1, 1] on the device -> moments of their latents' posteriors [b, 2C, h, w]."""
-SHARD_SIZE = 4096  # 128 MiB of KL-16's moments: what a kill costs at most; 313 shards for ImageNet
+"""Images [b, 3, H, W] in [-1, 1] on the device -> posterior moments of their latents [b, 2C, h, w]."""
+SHARD_SIZE = 4096  # 128 MiB of KL-16's moments, the most that a kill can lose; 313 shards for ImageNet
 MAX_SKIPPED = 0.001
 POLL_SECONDS = 0.5
 
@@ -63,23 +60,23 @@ def encode_folder(
     stop: Callable[[], bool] = lambda: False,
     wait: Callable[[], None] = lambda: time.sleep(POLL_SECONDS),
 ) -> bool:
-    """Encodes whatever of the images `folder` lacks; returns False if stopped before the end.
+    """Encode the images that the cache in `folder` lacks. Returns False if stopped before the end.
 
     Args:
-        exif_orientation: turn images as their EXIF data says.
-        moments: gets the images and the mirrors of a batch at once: 2 * batch_size images.
-        workers: processes that decode images; 0 decodes in this one.
-        rank: number of this process among the `world` that encode into the folder. Number 0 waits for the others and
-            writes the index; they return when their shards are written.
-        max_skipped: share of the images that may fail to decode.
-        on_images: called with the numbers of images done and of all, in this process's shards: first with what was
-            done earlier, so that an estimate of the time remaining can leave it out, then after each batch.
-        stop: asked between batches. Finished shards stay, the one in work is lost.
-        wait: called between looks at whether the other processes are done.
+        exif_orientation: rotate images by their EXIF orientation.
+        moments: called with the images of a batch and their mirror images at once: 2 * batch_size images.
+        workers: processes that decode images; 0 decodes in this process.
+        rank: number of this process among the `world` processes that encode into the folder. Process 0 waits for the
+            others and writes the index; the others return once their shards are written.
+        max_skipped: maximum fraction of images that may fail to decode.
+        on_images: called with the number of images done and the total, in this process's shards: first with the images
+            of earlier calls, so that an ETA can exclude them, then after each batch.
+        stop: called between batches; return True to stop. Finished shards stay, the current one is lost.
+        wait: called between checks whether the other processes are done.
 
     Raises:
-        UserError: the folder can't be written or holds an encoding of something else, too many images or all of a class
-            don't decode, or moments are not finite.
+        UserError: the folder can't be written or contains another encoding; too many images, or all of a class, can't
+            be decoded; or moments are not finite.
     """
     require_writable(folder, "--set data.latents=FOLDER")
     encoding = Encoding(
@@ -97,7 +94,7 @@ def encode_folder(
     mine = range(rank, encoding.shards, world)
     _remove_stale_files(folder, mine, is_main=rank == 0)
     missing = [number for number in mine if not shards.is_finished(number)]
-    if missing:  # shards that are made again may become others than those that an index knows
+    if missing:  # shards that are written again may differ from those in an existing index
         (folder / INDEX).unlink(missing_ok=True)
     shards.check_skipped()
 
@@ -128,31 +125,35 @@ def _moments_shape(moments: Moments, size: int, device: torch.device) -> tuple[i
 
 
 def _begin(folder: Path, encoding: Encoding, is_main: bool) -> None:
-    """Writes down what is being encoded, or finds the same written down by an earlier call."""
+    """Record the encoding, or check that an earlier call recorded the same one.
+
+    Raises:
+        UserError: the folder contains another encoding.
+    """
     path = folder / ENCODING
     if not path.exists():
         if is_main:
             write_json(path, encoding.model_dump(mode="json"))
         return
-    before = read_record(path, Encoding, "encode into another folder by --set data.latents=FOLDER")
+    before = read_record(path, Encoding, "encode into another folder with --set data.latents=FOLDER")
     sentences = {
         "tokenizer_hash": "another autoencoder: {0.tokenizer_hash:.12} then, {1.tokenizer_hash:.12} now",
         "crop": "another crop: {0.crop} then, {1.crop} now",
         "size": "another crop size: data.size={0.size} then, {1.size} now",
         "shard_size": "another shard size: {0.shard_size} images then, {1.shard_size} now",
         "names_hash": "other images, since files were added, removed or renamed: {0.listed} files then, {1.listed} now "
-        "(early versions took .jpg, .jpeg, .png, .bmp and .webp only)",
+        "(early versions used only .jpg, .jpeg, .png, .bmp and .webp)",
     }
     differing = [text for field, text in sentences.items() if getattr(before, field) != getattr(encoding, field)]
     if differing:
         raise UserError(
-            f"{folder} was begun with {'; with '.join(differing).format(before, encoding)}. "
-            "Go on with what it was begun with, or encode into another folder by --set data.latents=FOLDER."
+            f"{folder} was started with {'; with '.join(differing).format(before, encoding)}. "
+            "Use the original settings, or encode into another folder with --set data.latents=FOLDER."
         )
 
 
 def _remove_stale_files(folder: Path, shards: range, is_main: bool) -> None:
-    """Removes what a kill left half written. Only of this process's files: others may be writing theirs."""
+    """Remove partly written files of a killed process; only this process's, since others may be writing theirs."""
     own = {shard_path(folder, number).stem for number in shards}
     for path in folder.glob(".*"):
         name = path.name[1:].split(".")[0]
@@ -161,7 +162,7 @@ def _remove_stale_files(folder: Path, shards: range, is_main: bool) -> None:
 
 
 class _Shards:
-    """The shards of a folder: which are there, and what was skipped in those that this process knows."""
+    """The shards of a folder: which ones are finished, and the files skipped in those that this process has seen."""
 
     def __init__(
         self, images: ImageList, decoder: CroppedImages, folder: Path, encoding: Encoding, max_skipped: float
@@ -175,13 +176,15 @@ class _Shards:
         self._class_sizes = {images.classes[label]: size for label, size in Counter(images.labels).items()}
 
     def images_of(self, number: int) -> range:
+        """The indices of a shard's images."""
         start = number * self._encoding.shard_size
         return range(start, min(start + self._encoding.shard_size, len(self._images)))
 
     def is_finished(self, number: int) -> bool:
-        """Whether a shard need not be made (again).
+        """Whether a shard is complete and up to date.
 
-        It need where a file that it skipped was mended since, or one is decoded otherwise by now.
+        It is not if a file that it skipped can be decoded by now, or if this version decodes one of its files to other
+        pixels.
         """
         path = shard_path(self._folder, number)
         if not path.with_suffix(".json").exists():
@@ -199,14 +202,15 @@ class _Shards:
         return True
 
     def _was_clipped(self, shard: Shard) -> bool:
-        """Whether an earlier version wrote the shard, and made 16-bit grey images white."""
+        """Whether an earlier version wrote the shard and clipped 16-bit grayscale images to white."""
         if shard.remarks is not None:
             return False
-        # ImageNet's million of JPEG files are not opened for this.
+        # JPEG files can't be 16-bit: ImageNet's million need not be opened.
         suspects = (file for file in shard.files if not file.lower().endswith((".jpg", ".jpeg")))
         return any(is_sixteen_bit_png(self._images.folder / file) for file in suspects)
 
     def write(self, number: int, shard: "_ShardInWork") -> None:
+        """Write a finished shard."""
         path = shard_path(self._folder, number)
         moments = torch.cat([torch.empty(0, 2, *self._encoding.moments_shape, dtype=torch.float16), *shard.moments])
         files = [self._images.files[item.index] for item in shard.decoded]
@@ -222,9 +226,10 @@ class _Shards:
         self._skipped |= skipped
 
     def check_skipped(self) -> None:
-        """
+        """Check how many images were skipped in the shards seen so far.
+
         Raises:
-            UserError: too many images of the known shards were skipped, or all of a class.
+            UserError: too many images, or all of a class, were skipped.
         """
         self._check_classes()
         if len(self._skipped) <= self._max_skipped * len(self._images):
@@ -232,14 +237,13 @@ class _Shards:
         write_skipped(self._folder, self._skipped)
         first = [f"\n  {file}: {reason}" for file, reason in list(self._skipped.items())[:10]]
         raise UserError(
-            f"{len(self._skipped)} of the {len(self._images)} images do not decode, more than the share of "
-            f"{self._max_skipped:g} that may be skipped. All of them so far: {self._folder / SKIPPED}. "
-            "Mend them and run the same command again, or allow a larger share with --max-skipped. "
-            f"The first:{''.join(first)}"
+            f"{len(self._skipped)} of the {len(self._images)} images can't be decoded, more than the allowed fraction "
+            f"of {self._max_skipped:g}. {self._folder / SKIPPED} lists all of them so far. Fix them and run the same "
+            f"command again, or allow a larger fraction with --max-skipped. The first:{''.join(first)}"
         )
 
     def _check_classes(self) -> None:
-        # A label that no image has would be trained as one like the others.
+        # Sampling with a label that no image has would silently give meaningless images.
         skipped = Counter(file.partition("/")[0] for file in self._skipped)
         lost = [name for name, count in skipped.items() if count == self._class_sizes[name]]
         if not lost:
@@ -248,14 +252,14 @@ class _Shards:
         others = f" and of {len(lost) - 1} more classes" if len(lost) > 1 else ""
         file = min(file for file in self._skipped if file.startswith(f"{lost[0]}/"))
         raise UserError(
-            f"No image of the class {lost[0]!r}{others} decodes ({file}: {self._skipped[file]}). "
-            "Mend them and run the same command again, or take the class out of "
+            f"No image of the class {lost[0]!r}{others} can be decoded ({file}: {self._skipped[file]}). "
+            "Fix them and run the same command again, or remove the class from "
             f"{self._images.folder} and encode into another folder. "
-            f"All that do not decode so far: {self._folder / SKIPPED}."
+            f"{self._folder / SKIPPED} lists all images so far that can't be decoded."
         )
 
     def finish(self, stop: Callable[[], bool], wait: Callable[[], None]) -> bool:
-        """Waits for all shards, then writes the index; returns False if stopped."""
+        """Wait for all shards, then write the index. Returns False if stopped."""
         for number in range(self._encoding.shards):
             while not self.is_finished(number):
                 if stop():
@@ -267,6 +271,8 @@ class _Shards:
 
 
 class _ShardInWork:
+    """The shard that is being encoded."""
+
     def __init__(self) -> None:
         self.moments: list[Tensor] = []  # [b, 2, 2C, h, w] float16 each
         self.decoded: list[DecodedImage] = []
@@ -274,7 +280,8 @@ class _ShardInWork:
 
     @torch.inference_mode()
     def add(self, batch: DecodedBatch, moments: Moments, device: torch.device, images: ImageList) -> None:
-        """
+        """Encode a batch.
+
         Raises:
             UserError: moments are not finite.
         """
@@ -290,7 +297,7 @@ class _ShardInWork:
             files = [images.files[item.index] for item in batch.decoded]
             raise UserError(
                 f"The autoencoder fails between {files[0]} and {files[-1]}: {error}. "
-                "Check tokenizer.checkpoint: it computes in float32."
+                "Check tokenizer.checkpoint; it is computed in float32."
             ) from error
         self.moments.append(torch.stack(half.cpu().chunk(2), dim=1))
 
@@ -300,7 +307,7 @@ def _batches(images: range, size: int) -> list[range]:
 
 
 def _decode(decoder: CroppedImages, batches: list[range], workers: int) -> Iterator[DecodedBatch]:
-    """The images of each batch, in order, whichever worker is faster."""
+    """The images of each batch in order, decoded by worker processes."""
     loader: DataLoader[DecodedImage] = DataLoader(
         cast(Dataset[DecodedImage], decoder),  # by what it can do
         batch_sampler=[list(batch) for batch in batches],
@@ -312,6 +319,6 @@ def _decode(decoder: CroppedImages, batches: list[range], workers: int) -> Itera
 
 
 def _leave_signals_to_the_main_process(_worker: int) -> None:
-    # A terminal sends Ctrl-C to all of its processes; only the main one knows what to do.
+    # A terminal sends Ctrl-C to all of its processes; only the main one handles it.
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

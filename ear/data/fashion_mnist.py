@@ -1,4 +1,4 @@
-"""Zalando's Fashion-MNIST (Xiao et al. 2017): 70,000 grey images of 28x28 pixels in 10 classes, as four idx files."""
+"""Zalando's Fashion-MNIST (Xiao et al. 2017): 70,000 grayscale images of 28x28 pixels, 10 classes, four idx files."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-DEBIAN_FOLDER = "/usr/share/datasets/fashion-mnist"  # where the package dataset-fashion-mnist puts the files
+DEBIAN_FOLDER = "/usr/share/datasets/fashion-mnist"  # where the package dataset-fashion-mnist installs the files
 CLASSES = 10
 SIDE = 28
 
@@ -27,13 +27,13 @@ def fashion_mnist_files(path: str | None = None) -> tuple[Path, ...]:
 
 
 def fashion_mnist(path: str | None = None) -> ImageDataset:
-    """60,000 images to train on and 10,000 held out, as published.
+    """Load Fashion-MNIST: 60,000 training and 10,000 held-out images, as published.
 
     Args:
-        path: folder of the files, gzipped or not; Debian's where not given.
+        path: folder of the files, gzipped or not. Default: the folder of the Debian package.
 
     Raises:
-        UserError: a file is missing or is not what it should be.
+        UserError: a file is missing, damaged or not Fashion-MNIST.
     """
     folder = Path(path or DEBIAN_FOLDER)
     return ImageDataset(
@@ -45,10 +45,10 @@ def fashion_mnist(path: str | None = None) -> ImageDataset:
 
 
 def read_split(folder: Path, prefix: str, images: int) -> Split:
-    """The split whose files start with `prefix` (`train`, `t10k`), which must hold this many images.
+    """Load the split whose files start with `prefix` (`train`, `t10k`) and that must have `images` images.
 
     Raises:
-        UserError: as `fashion_mnist`.
+        UserError: a file is missing, damaged or not Fashion-MNIST.
     """
     import torch
 
@@ -59,11 +59,11 @@ def read_split(folder: Path, prefix: str, images: int) -> Split:
     if pixels.shape[1:] != (SIDE, SIDE):
         raise _wrong(images_path, f"its images have {pixels.shape[1]}x{pixels.shape[2]} pixels, not {SIDE}x{SIDE}")
     if len(pixels) != len(labels):
-        raise _wrong(labels_path, f"it holds {len(labels)} labels for the {len(pixels)} images of {images_path.name}")
+        raise _wrong(labels_path, f"it has {len(labels)} labels for the {len(pixels)} images of {images_path.name}")
     if len(pixels) != images:
-        raise _wrong(images_path, f"it holds {len(pixels)} images, not Fashion-MNIST's {images}")
+        raise _wrong(images_path, f"it has {len(pixels)} images, not Fashion-MNIST's {images}")
     if labels.max() >= CLASSES:
-        raise _wrong(labels_path, f"it holds the label {labels.max()}; the classes are 0 to {CLASSES - 1}")
+        raise _wrong(labels_path, f"it has the label {labels.max()}; the classes are 0 to {CLASSES - 1}")
     return Split(torch.tensor(pixels).unsqueeze(1), torch.tensor(labels, dtype=torch.int64))
 
 
@@ -71,7 +71,7 @@ def _find(folder: Path, name: str) -> Path:
     for path in (folder / name, folder / f"{name}.gz"):
         if path.exists():
             return path
-    raise _wrong(folder / name, "it is missing, and so is the same name with .gz")
+    raise _wrong(folder / name, "the file is missing, and so is the one with .gz")
 
 
 def _read(path: Path, dimensions: int) -> "NDArray[np.uint8]":
@@ -87,6 +87,6 @@ def _read(path: Path, dimensions: int) -> "NDArray[np.uint8]":
 
 def _wrong(path: Path, fault: str) -> UserError:
     return UserError(
-        f"{path}: {fault}. Fashion-MNIST's files come with `apt-get install dataset-fashion-mnist`; "
-        "files elsewhere: `--set data.path=FOLDER`."
+        f"{path}: {fault}. Install Fashion-MNIST's files with `apt-get install dataset-fashion-mnist`, or give the "
+        "folder that has them with `--set data.path=FOLDER`."
     )

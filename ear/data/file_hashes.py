@@ -1,11 +1,11 @@
-"""SHA-256 of the files of a folder, each read once as long as it is not touched.
+"""SHA-256 of the files in a folder, with a cache so that an unchanged file is read only once.
 
-    ~/.cache/ear/hashes/FOLDER.npz    (XDG_CACHE_HOME) names, stamps and hashes of one folder's files
+    ~/.cache/ear/hashes/FOLDER.npz    (XDG_CACHE_HOME) names, stamps and hashes of the files in one folder
 
-A stamp is size, inode, and times of the last change of content and of the inode: whoever changes a file and puts its
-time back is found out too. The file is a memory only: deleted or damaged, it is made anew. A folder on a disk of one
-machine is remembered for that machine alone, since others may have another one in its place. Of many processes that
-want the same hashes one reads and the others wait; one that is killed leaves what it has read.
+A stamp is a file's size, inode, modification time and inode change time, so resetting the modification time does not
+hide a change. If the cache is deleted or damaged, it is rebuilt. The hashes of a folder on a local disk are cached per
+machine, since other machines may have another folder at the same path. If several processes need the same hashes, one
+reads the files and the others wait; a process that is killed keeps what it has read so far.
 
 Dimensions: N files.
 """
@@ -37,19 +37,19 @@ from ear.terminal.progress import progress_bar
 Stamps = NDArray[np.int64]  # [N, 4]
 Hashes = NDArray[np.uint8]  # [N, 32]
 
-BLOCK = 64  # files that a thread takes at a time, at most
-BLOCK_BYTES = 64 * 2**20  # or so many bytes, or one file of more
-THREADS = 32  # at most: they wait for disks
+BLOCK = 64  # most files that a thread takes at a time
+BLOCK_BYTES = 64 * 2**20  # most bytes that a thread takes at a time, unless a single file is larger
+THREADS = 32  # most threads; they mainly wait for disks
 SAVE_SECONDS = 60.0
 POLL_SECONDS = 1.0
-SETTLED_NS = 2 * 10**9  # a file touched so lately may be touched again without another stamp, where clocks are coarse
-WORTH_A_BAR = 10**9  # bytes
-NO_STAMP = (-1, -1, -1, -1)  # of a file that can't be looked up, and of one that is not known
+SETTLED_NS = 2 * 10**9  # with coarse clocks, a file changed this recently may change again without a new stamp
+WORTH_A_BAR = 10**9  # bytes from which a progress bar is shown
+NO_STAMP = (-1, -1, -1, -1)  # of a missing file, and of one that is not in the cache
 
 
 @dataclass
 class _Known:
-    """What is remembered of a folder."""
+    """The cached stamps and hashes of a folder's files."""
 
     names: tuple[str, ...]
     stamps: Stamps
@@ -57,14 +57,14 @@ class _Known:
 
 
 def file_hashes(folder: Path, names: Sequence[str], stop: Callable[[], bool] = lambda: False) -> Hashes:
-    """Of these files, in their order; zeros for one that can't be read.
+    """The SHA-256 hashes [N, 32] of the files `names` in a folder; zeros for a file that can't be read.
 
     Args:
-        stop: asked between files; where it says yes, what was read is remembered.
+        stop: called between files; return True to stop. The hashes computed so far are cached.
 
     Raises:
-        UserError: a file changes while it is read.
-        StoppedError: `stop` said yes.
+        UserError: a file changed while it was read.
+        StoppedError: `stop` returned True.
     """
     stamps = _stamps(folder, names)
     found = _remembered(folder, names, stamps)
@@ -76,7 +76,7 @@ def file_hashes(folder: Path, names: Sequence[str], stop: Callable[[], bool] = l
         if stop():
             raise StoppedError
         time.sleep(POLL_SECONDS)
-        if (version := _version(memory)) != seen:  # many that wait look at once at what one has read
+        if (version := _version(memory)) != seen:  # the process that reads has updated the cache
             seen, found = version, _remembered(folder, names, stamps)
             if not _missing(found, stamps).size:
                 return found.hashes
@@ -88,12 +88,12 @@ def file_hashes(folder: Path, names: Sequence[str], stop: Callable[[], bool] = l
 
 
 def hexadecimal(row: NDArray[np.uint8]) -> str:
-    """A row of `file_hashes` as sha256sum prints it; "" for a file that can't be read."""
+    """Format a row of `file_hashes` as sha256sum prints it; "" for a file that can't be read."""
     return row.tobytes().hex() if row.any() else ""
 
 
 def unread(folder: Path, names: Sequence[str]) -> int:
-    """How many of these files `file_hashes` would have to read now."""
+    """The number of files that `file_hashes` would have to read now."""
     stamps = _stamps(folder, names)
     return len(_missing(_remembered(folder, names, stamps), stamps))
 
@@ -130,7 +130,7 @@ def _stamp(path: Path) -> tuple[int, int, int, int]:
 
 
 def _blocks(sizes: Sequence[int]) -> Iterator[range]:
-    """Of consecutive files of these sizes, in bytes: threads share few large ones, and take many small ones at once."""
+    """Split consecutive files of these sizes in bytes into blocks for threads: many small files, or few large ones."""
     start, content = 0, 0
     for number, size in enumerate(sizes):
         if number > start and (number - start == BLOCK or content + size > BLOCK_BYTES):
@@ -142,12 +142,12 @@ def _blocks(sizes: Sequence[int]) -> Iterator[range]:
 
 
 def _remembered(folder: Path, names: Sequence[str], stamps: Stamps) -> _Known:
-    """A row for each of the names; one that is not known, or not any more, has no stamp that a file can have."""
+    """The cached rows of these files. A file that is not in the cache has NO_STAMP."""
     found = _Known(tuple(names), np.full_like(stamps, -1), np.zeros((len(names), 32), dtype=np.uint8))
     known = _load(_memory(folder))
     if known is None:
         return found
-    known.hashes[(known.stamps == NO_STAMP).all(axis=1)] = 0  # of files that were too young to be remembered
+    known.hashes[(known.stamps == NO_STAMP).all(axis=1)] = 0  # of files that were too recent to be cached
     if known.names == found.names:
         return known
     rows = {name: row for row, name in enumerate(known.names)}
@@ -162,32 +162,32 @@ def _load(path: Path) -> _Known | None:
         with np.load(path, allow_pickle=False) as arrays:
             names = tuple(arrays["names"].tobytes().decode("utf-8", "surrogateescape").split("\0"))
             known = _Known(names, arrays["stamps"], arrays["hashes"])
-    except Exception:  # numpy and zipfile meet damaged bytes with errors of any class
+    except Exception:  # numpy and zipfile raise all kinds of errors on damaged bytes
         return None
     is_whole = known.stamps.shape == (len(names), 4) and known.hashes.shape == (len(names), 32)
     return known if is_whole and known.stamps.dtype == np.int64 and known.hashes.dtype == np.uint8 else None
 
 
 def _missing(known: _Known, stamps: Stamps) -> NDArray[np.int64]:
-    """Rows [M] of files that have to be read."""
+    """The rows [M] of files that must be read."""
     return np.flatnonzero((known.stamps != stamps).any(axis=1))
 
 
 def _read(folder: Path, known: _Known, stamps: Stamps, missing: NDArray[np.int64], stop: Callable[[], bool]) -> None:
-    """Fills in the missing rows, and remembers them, those of an interrupted call too."""
+    """Read the missing files, fill in their rows and cache them, even if the call is interrupted."""
     sizes = stamps[missing, 0].clip(0).tolist()
 
     def read(block: range) -> tuple[NDArray[np.int64], Hashes]:
         rows = missing[block.start : block.stop]
         hashes = np.zeros((len(rows), 32), dtype=np.uint8)
         for number, row in enumerate(rows.tolist()):
-            if over.is_set():  # what is left of the block stays unknown
+            if over.is_set():  # the rest of the block stays unknown
                 break
             hashes[number] = _hash(folder / known.names[row], stamps[row])
         return rows, hashes
 
     def take(rows: NDArray[np.int64], hashes: Hashes) -> None:
-        # Settled by the inode's time, which nobody can set: a file may be dated in the future.
+        # By the inode change time, which can't be set: the modification time may even be in the future.
         remembered = (time.time_ns() - stamps[rows, 2] > SETTLED_NS) & hashes.any(axis=1)
         known.hashes[rows], known.stamps[rows] = hashes, np.where(remembered[:, None], stamps[rows], NO_STAMP)
 
@@ -201,8 +201,8 @@ def _read(folder: Path, known: _Known, stamps: Stamps, missing: NDArray[np.int64
         with progress_bar(disable=sum(sizes) < WORTH_A_BAR) as progress:
             if sum(sizes) >= WORTH_A_BAR:
                 progress.console.print(
-                    f"Reading {len(missing):,} files of {folder} to know them by their content "
-                    f"({sum(sizes) / 1e9:.0f} GB, once: {_memory(folder)} remembers)."
+                    f"Hashing {len(missing):,} files of {folder} to identify them by content "
+                    f"({sum(sizes) / 1e9:.0f} GB, only once: cached in {_memory(folder)})."
                 )
             task, left = progress.add_task("reading", total=len(missing), note=""), len(missing)
             while left:
@@ -235,12 +235,12 @@ def _hash(path: Path, stamp: Stamps) -> NDArray[np.uint8]:
     except OSError:
         return np.zeros(32, dtype=np.uint8)
     if _stamp(path) != tuple(stamp.tolist()):
-        raise UserError(f"{path} was changed while it was read: try again when its folder is at rest.")
+        raise UserError(f"{path} changed while it was read: try again when nothing changes its folder.")
     return np.frombuffer(found, dtype=np.uint8)
 
 
 def _save(folder: Path, known: _Known) -> None:
-    """Where it can be written; else a warning says that every command reads the files again."""
+    """Write the cache; if that fails, warn that every command will read the files again."""
     names = np.frombuffer("\0".join(known.names).encode("utf-8", "surrogateescape"), dtype=np.uint8)
 
     def save(temporary: Path) -> None:
@@ -257,7 +257,7 @@ def _save(folder: Path, known: _Known) -> None:
 @cache
 def _warn_of_no_memory(folder: Path, reason: str) -> None:
     warnings.warn(
-        f"{folder} can't be written ({reason}), so that every command reads the same files again to know them by their "
-        "content: let XDG_CACHE_HOME name a folder that can.",
+        f"{folder} can't be written ({reason}), so every command reads the same files again to identify them by "
+        "content: set XDG_CACHE_HOME to a writable folder.",
         stacklevel=2,
     )

@@ -1,4 +1,4 @@
-"""An image folder as training and evaluation see it: cached latents, and the images that they were made from."""
+"""An image folder as a dataset: cached latents for training, and the images themselves for evaluation."""
 
 import warnings
 from collections.abc import Iterable, Iterator
@@ -21,19 +21,24 @@ if TYPE_CHECKING:
 
 
 class FolderDataset:
-    """Latents are opened on first use; the images themselves are needed only to be compared with."""
+    """An image folder, trained on as cached latents.
+
+    The cache and the images are opened on first use; the images are needed only for evaluations that compare with
+    them.
+    """
 
     def __init__(self, config: ImageFolderData) -> None:
         self.config = config
         self.name = "image_folder"
         self.classes = config.classes
-        self._hashes: Hashes | None = None  # of the images, once they are known by their content
+        self._hashes: Hashes | None = None  # of the images' files, once they have been computed
 
     @cached_property
     def cache(self) -> LatentCache:
-        """
+        """The cache of latents.
+
         Raises:
-            UserError: there is no complete cache, or it is not of the configured dataset.
+            UserError: there is no complete cache, or it does not match the configuration.
         """
         if self.config.latents is None:
             raise UserError(
@@ -44,8 +49,8 @@ class FolderDataset:
         cache.check(classes=self.config.classes, size=self.config.size, tokenizer_hash=None)
         if cache.images != self.config.images:
             raise UserError(
-                f"data.images is {self.config.images}, but {self.config.latents} holds {cache.images}: "
-                f"the length of an epoch depends on it; --set data.images={cache.images} if the cache is right."
+                f"data.images is {self.config.images}, but {self.config.latents} has {cache.images} images, which "
+                f"changes the length of an epoch: --set data.images={cache.images} if the cache is right."
             )
         if cache.index.crop != crop_name(self.config.exif_orientation):
             raise UserError(
@@ -55,37 +60,38 @@ class FolderDataset:
             )
         if lost := [name for name, images in cache.index.class_images.items() if not images]:
             warnings.warn(
-                f"{self.config.latents} holds no image of {len(lost)} of its classes (the first: {lost[0]!r}): what is "
-                "sampled with their labels means nothing.",
+                f"{self.config.latents} has no images of {len(lost)} of its classes (the first: {lost[0]!r}): images "
+                "sampled with their labels are meaningless.",
                 stacklevel=2,
             )
         return cache
 
     @cached_property
     def images(self) -> ImageList:
-        """
+        """The list of images.
+
         Raises:
-            UserError: the folder of images is not set, missing or laid out otherwise.
+            UserError: the image folder is not set, missing or has another layout.
         """
         if self.config.path is None:
             raise UserError(
-                "evaluation.reference: real images are needed to compare with; name their folder with "
-                "--set data.path=FOLDER, or give statistics of them with --set evaluation.statistics=FILE.npz."
+                "evaluation.reference: real images are needed to compare with: give their folder with "
+                "--set data.path=FOLDER, or their statistics with --set evaluation.statistics=FILE.npz."
             )
         return list_images(Path(self.config.path))
 
     def content_hash(self) -> str:
-        """Hash of everything that training can see."""
+        """Hash of everything that training can read."""
         return self.cache.content_hash
 
     def split_hash(self, name: str) -> str:
-        """Hash of the real images that evaluations compare with; an image folder has no split but `train`."""
+        """Hash of the real images, which evaluations compare with. An image folder has only the split `train`."""
         self._require_train(name)
         return self._reference_hash
 
     @cached_property
     def _reference_hash(self) -> str:
-        """Of the content of the files under `data.path`; without one, of those that the cache was made from."""
+        """Hash of the content of the files under `data.path`; if it is not set, of those the cache was made from."""
         if self.config.path is None and self.config.latents is not None:
             hashes = list(self.cache.source_hashes())
         else:
@@ -95,43 +101,45 @@ class FolderDataset:
         return digest([pixel_rule_name(self.config.exif_orientation), self.config.size, hashes])
 
     def require_read(self) -> None:
-        """For who only looks, and is not to read a million files for it.
+        """Check that `split_hash` need not read any file, for commands that only plan.
 
         Raises:
-            UserError: `split_hash` would have to.
+            UserError: it would have to.
         """
         if self.config.path is None and self.config.latents is not None:
             return
         self._require_path()
         if count := unread(self.images.folder, self.images.files):
             raise UserError(
-                f"{count:,} of the images under {self.config.path} were never read here, by whose content evaluations "
-                "are known; the commands that evaluate read them, once."
+                f"{count:,} of the images under {self.config.path} have not been hashed on this machine, which the "
+                "keys of evaluations need; commands that evaluate do that once."
             )
 
     def _require_path(self) -> None:
-        """
+        """Check that the image folder exists, if one is set beside a cache.
+
         Raises:
-            UserError: there is no folder of images, but what was made from one.
+            UserError: it does not exist.
         """
         if self.config.latents is not None and self.config.path is not None and not Path(self.config.path).is_dir():
             raise UserError(
-                f"data.path: there is no folder {self.config.path} here, whose images are to be compared with: give "
-                "its place; or, if data.latents was made from the same images and all of them could be decoded, --set "
-                "data.path=null, which finds what was compared with them before."
+                f"data.path: the image folder {self.config.path} to compare with does not exist here: set its path. "
+                "Or, if data.latents was made from the same images and all of them could be decoded, --set "
+                "data.path=null, which finds the earlier evaluations against them."
             )
 
     def split_size(self, name: str) -> int:
+        """Number of images in a split, including those that can't be decoded."""
         self._require_train(name)
         return len(self.images)
 
     def image_batches(self, name: str, batch_size: int, workers: int, most: int | None = None) -> "Iterator[Tensor]":
-        """uint8 images [b, 3, size, size], cropped as they are encoded, in order, or `most` of them spread over all.
+        """The uint8 images [b, 3, size, size] in order, cropped as for encoding, or `most` of them, evenly spaced.
 
-        Those that don't decode are left out. At the end, warnings say what was left out and what is worth knowing.
+        Images that can't be decoded are skipped. At the end, warnings name skipped images and remarks on others.
 
         Raises:
-            UserError: none decodes, or one is not what `split_hash` told of.
+            UserError: no image can be decoded, or one has changed since `split_hash` was computed.
         """
         from torch.utils.data import DataLoader, Subset
 
@@ -159,31 +167,31 @@ class FolderDataset:
         self._report(used, skipped, remarks)
 
     def _require_unchanged(self, item: DecodedImage) -> None:
-        """
+        """Check that an image was decoded from the bytes that were hashed.
+
         Raises:
-            UserError: it was read from other bytes than those that it is known by: what is made of it would be kept
-                under the key of what it was.
+            UserError: it was not, so results would be published under the key of the former image.
         """
         if self._hashes is None or item.source_hash == hexadecimal(self._hashes[item.index]):
             return
         folder, file = self.images.folder, self.images.files[item.index]
-        self._hashes = None  # for who asks again in this process
+        self._hashes = None  # so that this process can compute them again
         for name in ("images", "_reference_hash"):
             self.__dict__.pop(name, None)
-        raise UserError(f"{folder / file} was changed while it was measured: run the same command again.")
+        raise UserError(f"{folder / file} changed during the evaluation: run the same command again.")
 
     def _report(self, used: int, skipped: dict[str, str], remarks: RemarkCounter) -> None:
         folder = self.images.folder
         first = next((f"{file}: {reason}" for file, reason in skipped.items()), "")
         if not used:
             raise UserError(
-                f"None of {len(skipped)} images of {folder} decodes ({first}), which leaves nothing to compare with: "
-                "check data.path."
+                f"None of {len(skipped)} images of {folder} can be decoded ({first}), so there is nothing to compare "
+                "with: check data.path."
             )
         sentences = [*self.images.left_out, *(f"{folder}: {sentence}" for sentence in remarks.sentences())]
         if skipped:
             sentences.append(
-                f"{folder}: {len(skipped):,} of {len(skipped) + used:,} images do not decode and are left out "
+                f"{folder}: {len(skipped):,} of {len(skipped) + used:,} images can't be decoded and are skipped "
                 f"(the first: {first})."
             )
         for sentence in sentences:
@@ -192,6 +200,6 @@ class FolderDataset:
     def _require_train(self, name: str) -> None:
         if name != "train":
             raise UserError(
-                "evaluation.reference: an image folder has no test split; use train, or give real statistics "
+                "evaluation.reference: an image folder has no test split; use train, or give statistics of real images "
                 "with --set evaluation.statistics=FILE.npz."
             )

@@ -1,7 +1,7 @@
 """The feature extractor for small images: a plain convnet trained on the dataset's own training split.
 
-Inception knows nothing of 8x8 digits or of shirts, so this network is trained once for a dataset, always from the same
-seed, and kept in the store; its accuracy on held-out images is logged with every metric that it gives.
+Inception was not trained on anything like 8x8 digits or shirts. So this network is trained once per dataset, always
+from the same seed, and kept in the store. Its accuracy on held-out images is logged with every metric.
 """
 
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ SEED = 0
 
 @dataclass(frozen=True)
 class ClassifierRecipe:
-    """How a dataset's classifier is made, and what it must reach."""
+    """Architecture and training of a dataset's classifier, and the accuracy that it must reach."""
 
-    blocks: tuple[tuple[int, ...], ...]  # channels of 3x3 convolutions; images are halved between blocks
+    blocks: tuple[tuple[int, ...], ...]  # channels of 3x3 convolutions; the resolution is halved between blocks
     epochs: int
     batch_size: int
-    learning_rate: float  # the one-cycle schedule's peak
+    learning_rate: float  # peak of the one-cycle schedule
     minimum_accuracy: float  # on held-out images
 
 
@@ -38,14 +38,14 @@ RECIPES = {
         blocks=((16,), (32,), (FEATURES, FEATURES)), epochs=8, batch_size=64, learning_rate=6e-3, minimum_accuracy=0.9
     ),
 }
-"""By the dataset's name; any change is a change of `RECIPE_VERSION`."""
+"""Recipes by dataset name. Any change requires a new `RECIPE_VERSION`."""
 
 
 class Classifier(nn.Module):
-    """uint8 images [N, C, H, W] -> features [N, 64] (average-pooled, as Inception's) and logits [N, classes].
+    """A convnet: uint8 images [N, C, H, W] -> features [N, 64] (average-pooled, as Inception's), logits [N, classes].
 
-    No batch norm and no augmentation, on purpose: both raise accuracy by making features blind to how images of one
-    class differ, which is what FID, precision and recall are to see (docs/LOG.md, 2026-11-23).
+    It deliberately has no batch norm and no augmentation. Both raise accuracy by making features blind to differences
+    within a class, which FID, precision and recall must measure (docs/LOG.md, 2026-11-23).
     """
 
     def __init__(self, blocks: tuple[tuple[int, ...], ...], channels: int, classes: int) -> None:
@@ -61,19 +61,20 @@ class Classifier(nn.Module):
         self.logits = nn.Linear(channels, classes)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and logits of uint8 images."""
         features = self.features(to_unit_range(images))
         return features, cast(Tensor, self.logits(features))
 
 
 def build_classifier(recipe: ClassifierRecipe, dataset: ImageDataset) -> Classifier:
-    """The untrained network for this dataset's images and classes, its weights drawn from the fixed seed."""
+    """Build the untrained classifier for a dataset, with weights drawn from the fixed seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)  # torch.nn's default initialisation draws from the global generator
         return Classifier(recipe.blocks, dataset.image_shape[0], dataset.classes)
 
 
 def train_classifier(recipe: ClassifierRecipe, dataset: ImageDataset) -> Classifier:
-    """Deterministic: one thread, one seed, a one-cycle learning rate."""
+    """Train a dataset's classifier deterministically: one thread, one seed, a one-cycle learning rate."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     classifier = build_classifier(recipe, dataset)
@@ -97,7 +98,7 @@ def train_classifier(recipe: ClassifierRecipe, dataset: ImageDataset) -> Classif
 
 @torch.inference_mode()
 def accuracy(classifier: Classifier, split: Split, batch_size: int = 500) -> float:
-    """Share of images whose class is the likeliest."""
+    """Fraction of images that are classified correctly."""
     batches = zip(torch.split(split.images, batch_size), torch.split(split.labels, batch_size), strict=True)
     right = sum(int((classifier(images)[1].argmax(dim=1) == labels).sum()) for images, labels in batches)
     return right / len(split)

@@ -1,4 +1,4 @@
-"""From a checkpoint to its metrics: sample with and without the label, extract features, compare with real ones."""
+"""Evaluates a checkpoint: samples with and without labels, extracts features and compares them with real ones."""
 
 import time
 import warnings
@@ -35,9 +35,9 @@ from ear.store.outdated import REFERENCE
 from ear.store.verify import require_as_published
 from ear.tokenizers import KLTokenizer, build_tokenizer
 
-GRID_COLUMNS = 10  # images of a class in the sample sheet
-GRID_ROWS = 10  # classes in it
-FEW_IMAGES = 5  # images a feature, below which FID's bias is worth a warning
+GRID_COLUMNS = 10  # images per class in the sample grid
+GRID_ROWS = 10  # classes in the sample grid
+FEW_IMAGES = 5  # images per feature below which a warning of FID's bias is given
 
 
 def evaluate(
@@ -51,37 +51,40 @@ def evaluate(
     on_images: Callable[[float], object] = float,
     keep_images: Path | None = None,
 ) -> Evaluation:
-    """The evaluation that `keys.evaluation` names, from the store or computed and published there.
+    """Evaluate a checkpoint and publish the result under `keys.evaluation`, or load it if the store already has it.
 
-    Several processes share the sampling; the main one measures.
+    Several processes share the sampling; the main one computes the metrics.
 
     Args:
-        checkpoint: the weights to sample from; its EMA is used.
-        config: gives sampling, evaluation and execution settings.
-        on_images: called with the number of images generated so far by this process.
-        keep_images: a folder for the generated images as PNG files; they are generated even if the metrics are known.
+        checkpoint: the checkpoint whose EMA weights are sampled from.
+        config: the sampling, evaluation and execution settings.
+        on_images: called with the number of images that this process has generated so far.
+        keep_images: a folder for the generated images as PNG files. They are generated even if the metrics are known.
+
+    Raises:
+        UserError: the checkpoint, the extractor or the reference is missing or damaged, or there are too few images.
     """
     require_enough_images(config)
-    # Every process asks for the key, which may mean hours of reading images: one reads, and the others wait for it
-    # outside of collectives, whose time is limited.
+    # Every process computes the key, which may mean hours of reading images: one reads, and the others wait for it
+    # outside of collectives, which would time out.
     key = processes.from_main(keys.evaluation)
     if processes.from_main(key in store and keep_images is None):
         return load_evaluation(key, store)
     if processes.count > min(config.evaluation.images, config.evaluation.null_images):
-        raise UserError(f"{processes.count} processes are more than there are images to sample: start fewer.")
+        raise UserError(f"{processes.count} processes exceed the number of images to sample: start fewer processes.")
     if processes.is_main:
         require_as_published(checkpoint)
         if keep_images is not None:
             begin_folder(keep_images, key)
     for module in ("torch_fidelity", "torchvision"):
-        import_extra(module, "evaluation")  # before minutes of sampling, not after
+        import_extra(module, "evaluation")  # fail now, not after minutes of sampling
     sampler = Sampler.load(checkpoint, config).to(choose_device(config.execution))
-    if processes.is_main:  # may download its weights, which others then find
+    if processes.is_main:  # first, since it may download weights, which the others then find
         extractor = _extractor(config, keys, dataset, store)
     processes.wait()
     if not processes.is_main:
         extractor = _extractor(config, keys, dataset, store)
-    real = _reference(config, keys, dataset, extractor, store)  # by every process, for the reason above
+    real = _reference(config, keys, dataset, extractor, store)  # in every process, for the same reason as the key
     started = time.perf_counter()
     settings = config.evaluation
     labels = balanced_labels(settings.images, sampler.classes)
@@ -126,7 +129,7 @@ def _sampled_features(
     files: ImageFiles | None,
     progress: Callable[[float], object],
 ) -> Features:
-    """Features of this evaluation's images with these labels, or without any; of all processes' images."""
+    """Sample this process's share of the images, with `labels` or without, and return the features of all shares."""
     total = config.evaluation.null_images if labels is None else len(labels)
     share = processes.share(total)
     parts = []
@@ -150,7 +153,7 @@ def _sampled_features(
 
 
 def measure(generated: Features, real: Reference, neighbours: int) -> dict[str, float]:
-    """What can be measured of the metrics, under the names that tables, MLflow and sweeps use."""
+    """Compute all measurable metrics, under the names that tables, MLflow and sweeps use."""
     metrics = {"fid": frechet_distance(feature_statistics(generated.features), real.statistics)}
     if generated.logits is not None:
         metrics |= inception_score(generated.logits)
@@ -165,9 +168,9 @@ def _warn_of_bias(generated: Features, real: Reference, evaluation: Evaluation) 
         return
     bias = frechet_bias(generated.features, real.statistics)
     warnings.warn(
-        f"FID {evaluation.metrics['fid']:.2f} comes from {images} images of {features} features each: with so few it "
-        f"is too high, here by about {bias:.1f}. Compare it only with values from as many images, or measure more "
-        "(--set evaluation.images=N).",
+        f"FID {evaluation.metrics['fid']:.2f} comes from {images} images of {features} features each. With so few "
+        f"images it is too high, here by about {bias:.1f}. Compare it only with values from the same number of images, "
+        "or evaluate more (--set evaluation.images=N).",
         stacklevel=2,
     )
 
@@ -175,7 +178,7 @@ def _warn_of_bias(generated: Features, real: Reference, evaluation: Evaluation) 
 def _publish(evaluation: Evaluation, sampler: Sampler, config: RunConfig, keys: RunKeys, store: Store) -> None:
     rows = min(GRID_ROWS, sampler.classes)
     classes = torch.arange(rows) * sampler.classes // rows
-    # The same images as were measured: number i has class i modulo classes, unless there are fewer images than classes.
+    # The images that were measured: number i has class i modulo classes, unless there are fewer images than classes.
     numbers = (classes.unsqueeze(1) + sampler.classes * torch.arange(GRID_COLUMNS)).flatten()
     draw = partial(
         sampler.sample,
@@ -198,11 +201,12 @@ def _publish(evaluation: Evaluation, sampler: Sampler, config: RunConfig, keys: 
 
 
 def prepare(config: RunConfig, keys: RunKeys, dataset: Dataset, store: Store) -> None:
-    """Makes what evaluations share, the extractor and the real features, unless the store holds them; to be called
-    before trainings whose evaluation needs them.
+    """Compute the extractor and the real images' features, which evaluations share, unless the store has them.
+
+    Call it before trainings, so that an evaluation that can't work fails before them.
 
     Raises:
-        UserError: they can't be made, or the images can't be decoded: the evaluations would fail.
+        UserError: the extractor or the features can't be computed, or latents can't be decoded.
     """
     require_enough_images(config)
     tokenizer = build_tokenizer(config)
@@ -218,10 +222,10 @@ def _extractor(config: RunConfig, keys: RunKeys, dataset: Dataset, store: Store)
 
 
 def _reference(config: RunConfig, keys: RunKeys, dataset: Dataset, extractor: Extractor, store: Store) -> Reference:
-    """What generated images are compared with.
+    """Load the real images' statistics and features.
 
     Raises:
-        UserError: it is missing, damaged, or too little.
+        UserError: they are missing or damaged, or there are too few images.
     """
     real = load_reference(config, keys.reference, dataset, extractor, store)
     require_enough_images(config, real)

@@ -28,8 +28,10 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Features:
+    """The output of a feature extractor for N images."""
+
     features: Tensor  # [N, F]
-    logits: Tensor | None  # [N, K]; None of a network without classes
+    logits: Tensor | None  # [N, K]; None if the network has no classes
 
     def __len__(self) -> int:
         return len(self.features)
@@ -37,16 +39,18 @@ class Features:
 
 @dataclass(frozen=True)
 class Extractor:
+    """A feature extractor with its weights."""
+
     name: str
     network: nn.Module  # uint8 images [N, channels, H, W] -> features [N, F] and logits [N, K] or None
     device: torch.device
-    accuracy: float | None  # on held-out images, of a network trained on the dataset
-    weights_hash: str  # values of two extractors of one name and different weights can't be compared
-    image_shape: tuple[int, int, int] | None = None  # (channels, H, W) that it takes; None: RGB of any size
+    accuracy: float | None  # on held-out images, for a network trained on the dataset
+    weights_hash: str  # metrics of extractors with the same name but different weights can't be compared
+    image_shape: tuple[int, int, int] | None = None  # required (channels, H, W); None: RGB of any size
 
     @property
     def feature_count(self) -> int:
-        """F, of its features [N, F]."""
+        """The number F of features per image."""
         return self.extract(torch.zeros(1, *(self.image_shape or (3, 64, 64)), dtype=torch.uint8)).features.shape[1]
 
     @torch.inference_mode()
@@ -54,14 +58,14 @@ class Extractor:
         """Features of uint8 images [N, channels, H, W], on the CPU.
 
         Raises:
-            UserError: they are not finite, as those of damaged weights.
+            UserError: the features are not finite, because the weights are damaged.
         """
         outputs = [self.network(batch.to(self.device)) for batch in torch.split(images, batch_size)]
         features = torch.cat([features for features, _ in outputs]).cpu()
         if not features.isfinite().all():
             raise UserError(
-                f"Features of {self.name} are NaN or infinite: its weights are damaged. Fetch the file of "
-                "evaluation.extractor_weights again; one that is kept in the store, `ear store verify` checks."
+                f"Features of {self.name} are NaN or infinite: its weights are damaged. Download the file of "
+                "evaluation.extractor_weights again; if they are in the store, run `ear store verify`."
             )
         if outputs[0][1] is None:
             return Features(features, None)
@@ -71,7 +75,7 @@ class Extractor:
 def load_extractor(
     config: EvaluationConfig, key: str, dataset: Dataset, store: Store, device: torch.device = CPU
 ) -> Extractor:
-    """The configured extractor; one that is trained on the dataset is kept in the store under `key`.
+    """Load the configured extractor. A classifier of the dataset is trained if the store does not have it under `key`.
 
     Raises:
         UserError: there is no such extractor for this dataset, or its weights are missing or damaged.
@@ -81,8 +85,8 @@ def load_extractor(
         return Extractor(config.extractor, network.to(device), device, None, network.weights_hash()[:16])
     if not isinstance(dataset, ImageDataset) or dataset.name not in RECIPES:
         raise UserError(
-            f"evaluation.extractor: the classifier is made for {' and '.join(RECIPES)}, not for {dataset.name}; "
-            "name one of torch-fidelity's extractors, for example inception-v3-compat."
+            f"evaluation.extractor: there is a classifier for {' and '.join(RECIPES)}, not for {dataset.name}; use one "
+            "of torch-fidelity's extractors, for example inception-v3-compat."
         )
     recipe = RECIPES[dataset.name]
     folder = store.get_or_create(key, "extractor", lambda temporary: _make_classifier(temporary, recipe, dataset))

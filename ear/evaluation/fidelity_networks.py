@@ -1,4 +1,4 @@
-"""torch-fidelity's feature extractors by name: Inception as FID papers use it, DINOv2, CLIP, VGG16."""
+"""torch-fidelity's feature extractors: the Inception network of FID papers, DINOv2, CLIP, VGG16."""
 
 from pathlib import Path
 from typing import cast
@@ -15,7 +15,7 @@ from ear.weights.torch_files import first_line, read_torch_file
 
 
 class FidelityNetwork(nn.Module):
-    """uint8 images [N, 1 or 3, H, W] -> features [N, F] and, of a network that has classes, logits [N, K]."""
+    """Wraps an extractor: uint8 images [N, 1 or 3, H, W] -> features [N, F] and logits [N, K], None without classes."""
 
     def __init__(self, extractor: nn.Module, has_logits: bool) -> None:
         super().__init__()
@@ -23,22 +23,24 @@ class FidelityNetwork(nn.Module):
         self.has_logits = has_logits
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features and, if the network has classes, logits of uint8 images."""
         outputs = self.extractor(images.expand(-1, 3, -1, -1))
         return outputs[0], outputs[1] if self.has_logits else None
 
     def weights_hash(self) -> str:
+        """SHA-256 of all weights."""
         state = self.extractor.state_dict()
         return array_digest(*(state[name].cpu().numpy() for name in sorted(state)))
 
 
 def load_fidelity_network(config: EvaluationConfig) -> FidelityNetwork:
-    """The configured extractor, with weights from `evaluation.extractor_weights` or torch-fidelity's own download.
+    """Load the configured extractor, with weights from `evaluation.extractor_weights` or torch-fidelity's download.
 
-    Features are those that torch-fidelity takes for FID: of Inception the 2,048 of the last pooling, whose logits are
-    taken without their bias, as in the original inception score.
+    Features are those that torch-fidelity uses for FID: for Inception the 2,048 of the last pooling layer. Its logits
+    have no bias, as in the original inception score.
 
     Raises:
-        UserError: the weights are missing, foreign, or can't be downloaded.
+        UserError: the weights are missing, belong to another network or can't be downloaded.
     """
     import_extra("torchvision", "evaluation")
     registry = import_extra("torch_fidelity.registry", "evaluation").FEATURE_EXTRACTORS_REGISTRY
@@ -48,20 +50,20 @@ def load_fidelity_network(config: EvaluationConfig) -> FidelityNetwork:
     if has_logits:
         layers.append(kind.get_default_feature_layer_for_metric("isc"))
     if config.extractor_weights is not None:
-        # torch-fidelity unpickles whatever is in the file: one that holds more than weights is refused beforehand.
+        # torch-fidelity unpickles anything in the file, so refuse files with more than weights first.
         read_torch_file(Path(config.extractor_weights), device="meta")
     try:
         extractor = cast(nn.Module, kind(config.extractor, layers, config.extractor_weights, verbose=False))
     except NotImplementedError as error:
         raise UserError(
             f"evaluation.extractor_weights: torch-fidelity takes no file for {config.extractor}, which torch.hub loads:"
-            f" run it once on a machine with a network, and copy that machine's {torch.hub.get_dir()} here."
+            f" run it once on a machine with internet access and copy that machine's {torch.hub.get_dir()} here."
         ) from error
     except (URLError, OSError) as error:
         raise UserError(
-            f"The weights of {config.extractor} can't be downloaded here ({error}). Fetch them on a machine with a "
-            f"network ({_url(config.extractor)}) and put the file into {Path(torch.hub.get_dir()) / 'checkpoints'}, "
-            "or name it with --set evaluation.extractor_weights=FILE."
+            f"The weights of {config.extractor} can't be downloaded ({error}). Download them on a machine with "
+            f"internet access ({_url(config.extractor)}) and copy the file to "
+            f"{Path(torch.hub.get_dir()) / 'checkpoints'}, or give it with --set evaluation.extractor_weights=FILE."
         ) from error
     except (RuntimeError, AttributeError, TypeError, KeyError) as error:
         source = config.extractor_weights or config.extractor

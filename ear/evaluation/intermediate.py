@@ -1,4 +1,4 @@
-"""FID of few images in the middle of a training: good enough to see what is hopeless, too biased to be printed."""
+"""FID of a few images during training: good enough to stop hopeless trials, too biased to report."""
 
 from pathlib import Path
 
@@ -18,11 +18,11 @@ from ear.store import RunKeys, Store
 def few_image_fid(
     checkpoint: Path, config: RunConfig, keys: RunKeys, dataset: Dataset, store: Store, images: int
 ) -> float:
-    """FID of the first `images` images of this configuration's evaluation, with class labels, or as many others where
-    those would be of the first classes only.
+    """FID of `images` images with class labels.
 
-    Comparable between checkpoints at an equal number of images only: FID of few images is far too high. Where sampling
-    overflows, that of black images.
+    They are the first images of this configuration's evaluation, unless those would cover only the first classes. FID
+    of few images is far too high, so compare it only between checkpoints with the same number of images. If sampling
+    overflows, the FID of black images is returned.
     """
     device = choose_device(config.execution)
     extractor = load_extractor(config.evaluation, keys.extractor, dataset, store, device)
@@ -34,7 +34,7 @@ def few_image_fid(
     )
     try:
         features = torch.cat([extractor.extract(batch).features for batch in batches])
-    except OverflowingSamplesError:  # of weights that were saved a moment ago: hopeless, and to be stopped as such
+    except OverflowingSamplesError:  # the weights were just saved, so they are not damaged but hopeless
         black = torch.zeros(images, *config.data.image_shape, dtype=torch.uint8)
         features = extractor.extract(black).features
     return frechet_distance(feature_statistics(features), reference.statistics)

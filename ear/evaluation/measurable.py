@@ -1,26 +1,26 @@
-"""Which metrics an evaluation will have, known before anything is sampled."""
+"""Which metrics an evaluation can measure, known before sampling."""
 
 import zipfile
 from pathlib import Path
 
 from ear.config.schema import EvaluationConfig
 
-WITH_CLASSES = ("classifier", "inception-v3-compat")  # extractors that give logits as well
+WITH_CLASSES = ("classifier", "inception-v3-compat")  # extractors with logits
 
 
 def unmeasured(config: EvaluationConfig) -> dict[str, str]:
-    """Metrics that evaluations with these settings can't give, with the reason; those without labels (`_null`) too."""
+    """The metrics that evaluations with these settings can't measure, with the reason; also those with `_null`."""
     missing: dict[str, str] = {}
     if config.extractor not in WITH_CLASSES:
-        missing["is"] = f"{config.extractor} has no classes; evaluation.extractor: {' or '.join(WITH_CLASSES)} has"
+        missing["is"] = f"{config.extractor} has no classes; set evaluation.extractor to {' or '.join(WITH_CLASSES)}"
     if config.statistics is not None and not _has_images(Path(config.statistics)):
-        reason = f"{config.statistics} has statistics of real images only; those of their manifold need the images"
+        reason = f"{config.statistics} has only statistics of real images, but this metric needs the images"
         missing |= {"precision": reason, "recall": reason}
     return missing | {f"{name}_null": reason for name, reason in missing.items()}
 
 
 def _has_images(statistics: Path) -> bool:
-    """Whether such an npz file holds `arr_0`; a file that can't be read is refused by whoever reads it."""
+    """Whether an npz file contains `arr_0`; True if it can't be read, since reading it later gives the error."""
     try:
         with zipfile.ZipFile(statistics) as archive:
             return "arr_0.npy" in archive.namelist()

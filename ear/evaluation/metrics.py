@@ -11,12 +11,12 @@ from torch import Tensor
 
 from ear.errors import import_extra
 
-IS_SPLITS = 10  # the customary ten; fewer images a split bias the score down
+IS_SPLITS = 10  # as in the literature; fewer images per split bias the score downwards
 
 
 @dataclass(frozen=True)
 class FeatureStatistics:
-    """What FID compares: the Gaussian fitted to features."""
+    """Mean and covariance of features: the Gaussian that FID compares."""
 
     mean: NDArray[np.float64]  # [F]
     covariance: NDArray[np.float64]  # [F, F], unbiased
@@ -26,7 +26,7 @@ class FeatureStatistics:
 
 
 class StatisticsAccumulator:
-    """Mean and covariance of features that arrive batch by batch, in float64 around the first batch's mean."""
+    """Computes mean and covariance of features batch by batch, in float64, relative to the first batch's mean."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -35,7 +35,7 @@ class StatisticsAccumulator:
         self._products = torch.empty(0)
 
     def add(self, features: Tensor) -> None:
-        """Takes in [N, F]."""
+        """Add a batch of features [N, F]."""
         features = features.double().cpu()
         if self.count == 0:
             self._origin = features.mean(dim=0)
@@ -47,8 +47,9 @@ class StatisticsAccumulator:
         self._products += centred.T @ centred
 
     def statistics(self) -> FeatureStatistics:
-        """
-        (sum x x^T - n m m^T) / (n - 1), with x and m seen from the origin.
+        """Mean and covariance of all features added so far.
+
+        The covariance is (sum x x^T - n m m^T) / (n - 1), with x and m relative to the first batch's mean.
         """
         mean = self._sum / self.count
         covariance = (self._products - self.count * torch.outer(mean, mean)) / (self.count - 1)
@@ -56,32 +57,34 @@ class StatisticsAccumulator:
 
 
 def feature_statistics(features: Tensor) -> FeatureStatistics:
-    """Of features [N, F] at once."""
+    """Mean and covariance of features [N, F]."""
     accumulator = StatisticsAccumulator()
     accumulator.add(features)
     return accumulator.statistics()
 
 
 def frechet_distance(generated: FeatureStatistics, real: FeatureStatistics) -> float:
-    """|mu_1 - mu_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2)), the FID (Heusel et al. 2017); lower is better."""
+    """The FID (Heusel et al. 2017): |mu_1 - mu_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2)); lower is better."""
     statistics = [{"mu": each.mean, "sigma": each.covariance} for each in (generated, real)]
     metric = _torch_fidelity("metric_fid").fid_statistics_to_metric(*statistics, verbose=False)
-    # Rounding makes the distance of a set from itself about -1e-9.
+    # By rounding, the distance of a set from itself can be about -1e-9.
     return max(float(metric["frechet_inception_distance"]), 0.0)
 
 
 def inception_score(logits: Tensor) -> dict[str, float]:
-    """exp of the mutual information of image and class, mean and spread over splits; higher is better (Salimans et al.
-    2016)."""
+    """The inception score (Salimans et al. 2016) of logits [N, K]: mean and standard deviation over splits.
+
+    It is exp of the mutual information of image and class; higher is better.
+    """
     score = _torch_fidelity("metric_isc").isc_features_to_metric(logits, splits=IS_SPLITS)
     return {"is": score["inception_score_mean"], "is_std": score["inception_score_std"]}
 
 
 def precision_recall(generated: Tensor, real: Tensor, neighbours: int) -> dict[str, float]:
-    """Share of generated images inside the real manifold, and of real ones inside the generated (Kynkaanniemi et al.
-    2019).
+    """Precision and recall (Kynkaanniemi et al. 2019) of features [N, F]; higher is better.
 
-    `neighbours` is the k of the balls that make up a manifold.
+    Precision is the fraction of generated images inside the manifold of real ones, recall the reverse. A manifold is
+    the union of balls that reach to the k-th nearest neighbour, with k = `neighbours`.
     """
     # Convention of torch-fidelity since 0.4: generated first, real second.
     metric: dict[str, Any] = _torch_fidelity("metric_prc").prc_features_to_metric(
@@ -91,9 +94,9 @@ def precision_recall(generated: Tensor, real: Tensor, neighbours: int) -> dict[s
 
 
 def frechet_bias(generated: Tensor, real: FeatureStatistics) -> float:
-    """How much higher the FID of these N images is than that of endlessly many, about.
+    """Estimate how much higher the FID of these N images is than that of infinitely many.
 
-    The bias falls as 1/N (Chong & Forsyth 2020), so the step from N/2 images to N is as large as the bias that is left.
+    The bias falls as 1/N (Chong & Forsyth 2020), so going from N/2 images to N reduces it by what remains at N.
     """
     halves = generated[::2], generated[1::2]
     of_halves = sum(frechet_distance(feature_statistics(half), real) for half in halves) / 2

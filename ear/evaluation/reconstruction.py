@@ -1,4 +1,4 @@
-"""Reconstruction FID: what a tokenizer alone costs, a floor under the FID of every model on its tokens."""
+"""Reconstruction FID of a tokenizer, which is a lower bound on the FID of models on its tokens."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,12 +20,14 @@ from ear.tokenizers import fitted_tokenizer
 
 @dataclass(frozen=True)
 class Reconstruction:
+    """The reconstruction metrics of a tokenizer."""
+
     fid: float  # of encoded and decoded images against the reference
     peak_signal_to_noise: float  # dB, of uint8 pixels: 10 log10(255^2 / mean squared error)
     images: int
     reference: str
     extractor: str
-    warning: str  # "" where there are images enough
+    warning: str  # "" if there are enough images
 
 
 def reconstruct(
@@ -36,9 +38,13 @@ def reconstruct(
     store: Store,
     on_images: Callable[[int], object] = int,
 ) -> Reconstruction:
-    """Encodes and decodes the reference split's images, or `evaluation.images` of them spread over all, and compares.
+    """Encode and decode images of the reference split, and compare them with the split.
 
-    Latents are the posterior's mean, as reconstruction FIDs are reported.
+    Uses at most `evaluation.images` images, evenly spaced over the split. Latents are the posterior's mean, as is
+    usual for reconstruction FID.
+
+    Args:
+        on_images: called with the number of images done.
 
     Raises:
         UserError: images, autoencoder or extractor are missing or damaged.
@@ -53,7 +59,7 @@ def reconstruct(
     split, settings = config.evaluation.reference, config.execution
     most, workers = config.evaluation.images, worker_processes(settings)
     for images in dataset.image_batches(split, settings.batch_size, workers, most):
-        if len(images) == 0:  # none of the batch decodes
+        if len(images) == 0:  # no image of the batch could be decoded
             continue
         with torch.inference_mode():
             decoded = decoded_images(tokenizer, tokenizer.encode(to_unit_range(images.to(device))))
@@ -64,8 +70,8 @@ def reconstruct(
         on_images(accumulator.count)
     if accumulator.count < 2:
         raise UserError(
-            f"{accumulator.count} of the images to reconstruct can be decoded: two or more are needed, of "
-            f"evaluation.images={most} spread over all."
+            f"Only {accumulator.count} of the images to reconstruct (evaluation.images={most}) can be decoded: at "
+            "least two are needed."
         )
     few = accumulator.count < FEW_IMAGES * features.shape[1]
     return Reconstruction(
@@ -74,5 +80,5 @@ def reconstruct(
         images=accumulator.count,
         reference=reference.name,
         extractor=extractor.name,
-        warning="so few images make FID too high" if few else "",
+        warning="FID is too high with so few images" if few else "",
     )

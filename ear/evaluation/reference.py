@@ -1,4 +1,4 @@
-"""What generated images are compared with: statistics and features of real ones, computed once."""
+"""The reference of an evaluation: statistics and features of real images, computed once and kept in the store."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,31 +22,33 @@ from ear.store import Store
 from ear.store.store import NO_HASHES, REMEDY
 from ear.store.verify import require_as_published
 
-BATCH = 500  # images of a file
-MANIFOLD_IMAGES = 10_000  # real images that precision and recall look at, as many as ADM's reference batch has
+BATCH = 500  # images of a statistics file per batch
+MANIFOLD_IMAGES = 10_000  # real images for precision and recall, as many as in ADM's reference batch
 
 
 @dataclass(frozen=True)
 class Reference:
+    """Statistics and features of the real images that generated ones are compared with."""
+
     name: str
     content_hash: str  # SHA-256 of the statistics file as sha256sum prints it, or of the real images' content
     statistics: FeatureStatistics  # of all its images
-    features: Tensor | None  # [M, F] of MANIFOLD_IMAGES of them at most; None where there are only statistics
-    images: int | None  # None where the file does not tell
+    features: Tensor | None  # [M, F] of at most MANIFOLD_IMAGES of them; None if there are only statistics
+    images: int | None  # None if the statistics file does not say
 
 
 def load_reference(config: RunConfig, key: str, dataset: Dataset, extractor: Extractor, store: Store) -> Reference:
-    """The configured reference, from the store or computed and published there under `key`.
+    """Load the configured reference. Real images' features are computed if the store does not have them under `key`.
 
     Raises:
-        UserError: there are no such images, or the statistics file does not fit the extractor.
+        UserError: the images are missing, or the statistics file does not fit the extractor.
     """
     if config.evaluation.statistics is not None:
         return _from_statistics_file(Path(config.evaluation.statistics), key, extractor, store)
     split = config.evaluation.reference
 
     def fill(folder: Path) -> None:
-        dataset.split_hash(split)  # known in this process, it is what the images' bytes are compared with
+        dataset.split_hash(split)  # once this process knows it, the images' bytes are compared with it as they are read
         batches = dataset.image_batches(split, config.execution.batch_size, worker_processes(config.execution))
         _measure(batches, dataset.split_size(split), extractor, folder)
 
@@ -63,14 +65,15 @@ def load_reference(config: RunConfig, key: str, dataset: Dataset, extractor: Ext
 
 
 def _measure(batches: Iterator[Tensor], images: int, extractor: Extractor, folder: Path) -> None:
-    """
+    """Compute the statistics and manifold features of real images and write them to a folder.
+
     Raises:
-        UserError: there is no image, or a single one, of which no covariance can be told.
+        UserError: fewer than two images can be decoded, so that there is no covariance.
     """
     accumulator, manifold = StatisticsAccumulator(), []
     wanted = evenly_spaced(images, MANIFOLD_IMAGES)
     for batch in batches:
-        if len(batch) == 0:  # none of it decodes
+        if len(batch) == 0:  # no image of the batch could be decoded
             continue
         features = extractor.extract(batch).features
         first = accumulator.count
@@ -78,7 +81,8 @@ def _measure(batches: Iterator[Tensor], images: int, extractor: Extractor, folde
         manifold.append(features[wanted[(wanted >= first) & (wanted < accumulator.count)] - first])
     if accumulator.count < 2:
         raise UserError(
-            f"{accumulator.count} of the {images} real images to compare with can be decoded: two or more are needed."
+            f"Only {accumulator.count} of the {images} real images to compare with can be decoded: at least two are "
+            "needed."
         )
     statistics = accumulator.statistics()
     tensors = {
@@ -102,14 +106,14 @@ def _load(folder: Path) -> dict[str, Tensor]:
 
 
 def _from_statistics_file(path: Path, key: str, extractor: Extractor, store: Store) -> Reference:
-    """`mu` and `sigma` are taken as they stand; what is missing is computed from the file's images."""
+    """Load a reference from a statistics file. Statistics or features that it lacks are computed from its images."""
     file = read_statistics_file(path)
     shape = extractor.image_shape
     given, images = file.statistics, file.images
     if given is not None and len(given.mean) != (features := extractor.feature_count):
         raise UserError(
-            f"evaluation.statistics: {path} holds a mean {given.mean.shape} and a covariance {given.covariance.shape}, "
-            f"but {extractor.name} has {features} features: the statistics are of another extractor."
+            f"evaluation.statistics: {path} has a mean {given.mean.shape} and a covariance {given.covariance.shape}, "
+            f"but {extractor.name} has {features} features: the statistics were computed with another extractor."
         )
     if images is None:
         assert given is not None
@@ -117,7 +121,7 @@ def _from_statistics_file(path: Path, key: str, extractor: Extractor, store: Sto
     if shape is not None and images.shape[1:] != shape:
         raise UserError(
             f"evaluation.statistics: arr_0 of {path} has images of {_pixels(images.shape[1:])}, but {extractor.name} "
-            f"takes {_pixels(shape)}: these are images of another dataset."
+            f"needs {_pixels(shape)}: these are images of another dataset."
         )
 
     def fill(folder: Path) -> None:
@@ -136,10 +140,10 @@ def _pixels(shape: Sequence[int]) -> str:
 
 
 def require_enough_images(config: RunConfig, real: Reference | None = None) -> None:
-    """For precision and recall, whose balls reach as far as the k-th nearest of the other images.
+    """Check that there are more images than neighbours, as precision and recall need.
 
     Raises:
-        UserError: there are no more images, generated or real, than neighbours.
+        UserError: there are not, generated or real.
     """
     settings = config.evaluation
     counts = {"evaluation.images": settings.images, "evaluation.null_images": settings.null_images}
@@ -148,6 +152,6 @@ def require_enough_images(config: RunConfig, real: Reference | None = None) -> N
     name, fewest = min(counts.items(), key=lambda item: item[1])
     if settings.neighbours >= fewest:
         raise UserError(
-            f"evaluation.neighbours is {settings.neighbours}, and {name} is {fewest}: precision and recall need more "
-            "images than neighbours; the customary number of neighbours is 3."
+            f"evaluation.neighbours is {settings.neighbours}, but {name} is {fewest}: precision and recall need more "
+            "images than neighbours; 3 neighbours are usual."
         )

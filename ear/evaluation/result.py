@@ -1,4 +1,4 @@
-"""What an evaluation found, as it is published in the store."""
+"""The result of an evaluation, as it is published in the store."""
 
 import json
 from dataclasses import dataclass
@@ -12,22 +12,22 @@ from ear.store.verify import require_as_published
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics, never without what they were measured with."""
+    """The metrics of a checkpoint, with the extractor, reference and numbers of images that they depend on."""
 
-    metrics: dict[str, float]  # fid, is, precision, recall, as far as they could be measured; with _null without labels
+    metrics: dict[str, float]  # fid, is, precision, recall, if measurable; with the suffix _null without labels
     extractor: str
-    extractor_accuracy: float | None  # on held-out images, of an extractor trained on the dataset
+    extractor_accuracy: float | None  # on held-out images, for an extractor trained on the dataset
     extractor_hash: str
     reference: str  # dataset and split, or the statistics file's name
-    reference_images: int | None  # None where the file does not tell
+    reference_images: int | None  # None if the statistics file does not say
     images: int  # generated with labels
-    null_images: int  # generated without
+    null_images: int  # generated without labels
     seconds: float  # of sampling and measuring
-    reference_hash: str = ""  # SHA-256 of the statistics file, or of the images; "" of results of earlier versions
+    reference_hash: str = ""  # SHA-256 of the statistics file or the images; "" in results of earlier versions
 
 
 def load_evaluation(key: str, store: Store) -> Evaluation:
-    """A published evaluation.
+    """Load a published evaluation.
 
     Raises:
         UserError: it is damaged.

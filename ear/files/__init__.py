@@ -1,1 +1,1 @@
-"""Files and folders: written whole or not at all, private where they must be, temporary, leased."""
+"""Files and folders: atomic writing, private and temporary folders, leases, detection of file types."""

@@ -1,4 +1,4 @@
-"""What a file is by its content, for those found where a file of weights should be."""
+"""Detects the type of a file by its content, for files given as weights."""
 
 import zipfile
 from codecs import getincrementaldecoder
@@ -6,14 +6,17 @@ from pathlib import Path
 
 from ear.files.writing import require_regular
 
-BEGINNING = 512  # bytes that are looked at
+BEGINNING = 512  # bytes that are read
 SHOWN = 60  # characters of a text in a message
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 ARCHIVES = {b"\x1f\x8b": "a gzip archive", b"BZh": "a bzip2 archive", b"\xfd7zXZ": "an xz archive"}
 
 
 def is_safetensors(path: Path) -> bool:
-    """Eight bytes of length, then a JSON object. False of a file that can't be read: whoever reads it says why."""
+    """Whether a file is a safetensors file: eight bytes of length, then a JSON object.
+
+    False for a file that can't be read, since reading it later reports the reason.
+    """
     try:
         beginning = _beginning(path)
     except OSError:
@@ -22,27 +25,28 @@ def is_safetensors(path: Path) -> bool:
 
 
 def is_torch_file(path: Path) -> bool:
-    """A zip archive, or a pickle, as torch.save writes and wrote them; whole or not."""
+    """Whether a file is of torch.save, complete or not: a zip archive, or a pickle as older versions wrote."""
     return _beginning(path).startswith((b"PK\x03\x04", b"\x80"))
 
 
 def other_content(path: Path) -> str | None:
-    """A phrase that says what the file is and what to do, such as `empty: fetch it again`, where it is surely no file
-    of weights; None where it may be one.
+    """Describe a file that is certainly not one of weights, and what to do, such as `empty: download it again`.
+
+    None if it may be a file of weights.
 
     Raises:
-        OSError: there is no such file, or it can't be read.
+        OSError: the file does not exist or can't be read.
     """
     if path.is_dir():
-        return "a folder: name the file in it"
+        return "a folder: give the file in it"
     beginning = _beginning(path)
     if not beginning:
-        return "empty: fetch it again"
+        return "empty: download it again"
     text = beginning.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html")):
-        return "a web page (HTML), which a site gave in the file's place: fetch the file itself"
+        return "a web page (HTML), which a site sent instead of the file: download the file itself"
     if beginning.startswith(LFS_POINTER):
-        return "a Git LFS pointer, which stands for the file: `git lfs pull` in its repository fetches it"
+        return "a Git LFS pointer, not the file itself: run `git lfs pull` in its repository"
     if beginning.startswith(b"PK\x03\x04"):
         return _other_zip(path)
     for start, kind in ARCHIVES.items():
@@ -52,7 +56,7 @@ def other_content(path: Path) -> str | None:
         return "a tar archive: unpack it"
     if _is_text(beginning):
         line = beginning.decode(errors="ignore").strip().splitlines()[:1] or [""]
-        return f"a text file that begins with {line[0][:SHOWN]!r}: fetch the file of weights itself"
+        return f"a text file that begins with {line[0][:SHOWN]!r}: download the file of weights itself"
     return None
 
 
@@ -62,19 +66,19 @@ def _other_zip(path: Path) -> str | None:
             names = archive.namelist()
             records = archive.infolist()
     except zipfile.BadZipFile:
-        return None  # torch.save's, perhaps, and cut short
+        return None  # perhaps of torch.save, but truncated
     endings = {name.rpartition("/")[2] for name in names}
     if "constants.pkl" in endings:
-        return "a TorchScript program, not weights: save its state_dict() with torch.save, and name that file"
+        return "a TorchScript program, not weights: save its state_dict() with torch.save and give that file"
     packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
     if "data.pkl" in endings and (packed or sum(record.file_size for record in records) > path.stat().st_size):
-        # A file of a megabyte may stand for terabytes; torch.save's records lie one after another, as they are.
+        # A compressed file of a megabyte may expand to terabytes; torch.save stores its records uncompressed.
         return (
-            "a packed archive, which torch.save does not write: unpack it, and zip its files again without compression"
+            "a packed archive, which torch.save does not write: unpack it and zip its files again without compression"
         )
     if "data.pkl" in endings:
         return None
-    return f"a zip archive that holds {names[0] if names else 'nothing'}: unpack it, and name the file of weights in it"
+    return f"a zip archive that contains {names[0] if names else 'nothing'}: unpack it and give the file of weights"
 
 
 def _beginning(path: Path) -> bytes:
@@ -85,7 +89,7 @@ def _beginning(path: Path) -> bytes:
 
 def _is_text(beginning: bytes) -> bool:
     try:
-        text = getincrementaldecoder("utf-8")().decode(beginning)  # its last character may be cut
+        text = getincrementaldecoder("utf-8")().decode(beginning)  # the last character may be truncated
     except UnicodeDecodeError:
         return False
     return all(character.isprintable() or character in "\t\r\n" for character in text)

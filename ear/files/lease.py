@@ -1,4 +1,4 @@
-"""Leases: who works on what. They save double work; correctness never rests on them."""
+"""Leases on keys. They avoid duplicate work; correctness never depends on them."""
 
 import time
 from pathlib import Path
@@ -6,23 +6,23 @@ from types import TracebackType
 
 from filelock import SoftFileLease, Timeout
 
-LEASE_SECONDS = 60.0  # without a sign of life, after which others take over; a dead process of this host: at once
+LEASE_SECONDS = 60.0  # without renewal, after which others take over; for a dead process of this host at once
 
 
 class Lease:
-    """The right to work on one key, renewed by a thread for as long as it is held.
+    """The right to work on one key, renewed by a thread while it is held.
 
-    A folder that does not let leases be written (full, read-only) stops nobody: work is then merely unprotected.
+    If the lease file can't be written (full disk, read-only folder), `acquire` succeeds: work is then unprotected.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = SoftFileLease(path, lease_duration=LEASE_SECONDS, thread_local=False)
-        self._seen: tuple[int, int] | None = None  # another's file as it was at our last look, and since when
-        self._since = 0.0
+        self._seen: tuple[int, int] | None = None  # the stamp of another holder's file at the last check
+        self._since = 0.0  # when that stamp was first seen, by our monotonic clock
 
     def acquire(self) -> bool:
-        """Whether it is ours now; does not wait."""
+        """Try to acquire the lease without waiting. Returns whether it succeeded."""
         if self._lock.is_locked:
             return False
         try:
@@ -36,10 +36,10 @@ class Lease:
         return True
 
     def _lapsed(self) -> bool:
-        """Whether another's file stood still for long, by our own clock.
+        """Whether another holder's file has not changed for long, by our own clock.
 
-        filelock takes such a file over by exchanging two names, which network file systems refuse, and never an empty
-        one, as a machine leaves that loses its power. So it is removed once filelock would have had its turn.
+        filelock takes over such a file by exchanging two names, which network file systems refuse. It never takes over
+        an empty file, which a power failure leaves. So we remove the file once filelock has had time to take it over.
         """
         try:
             status = self._path.stat()
@@ -50,6 +50,7 @@ class Lease:
         return time.monotonic() - self._since > 1.5 * LEASE_SECONDS
 
     def release(self) -> None:
+        """Release the lease; no error if that fails."""
         try:
             self._lock.release()
         except OSError:

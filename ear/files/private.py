@@ -1,4 +1,4 @@
-"""Files and folders that no other user of the machine may read, write or replace; root may do everything."""
+"""Files and folders that no other user of the machine, except root, can read, write or replace."""
 
 import grp
 import os
@@ -11,17 +11,17 @@ from pathlib import Path
 from ear.errors import UserError
 
 BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
-ALL_IDS = 2**32 - 1  # mapped in a user namespace that is none
+ALL_IDS = 2**32 - 1  # number of user ids that are mapped outside any user namespace
 
 
 def open_to_others(folder: Path) -> str | None:
-    """Why another user could put something else in the place of what is made in a folder; None where nobody could.
+    """Why another user could replace files in a folder; None if nobody could.
 
-    Looks at every folder on the way, since whoever may write one may replace what lies in it. A sticky folder, as
-    /tmp is, lets everybody write but replace only what is his.
+    Checks the folder and all folders above it, since whoever can write to one can replace its content. In a sticky
+    folder such as /tmp everybody can create files, but only replace their own.
 
     Args:
-        folder: resolved, since a symbolic link may be another user's.
+        folder: a resolved path, since a symbolic link may be another user's.
     """
     for each in (folder, *folder.parents):
         status = each.lstat()
@@ -33,16 +33,16 @@ def open_to_others(folder: Path) -> str | None:
 
 
 def keep_private(folder: Path, otherwise: str, *, strict: bool = True) -> None:
-    """Makes a folder that this user alone may write, or has an own one be so.
+    """Create a folder that only this user can write to, or make an existing one so.
 
     Args:
-        folder: where secrets lie, or files that are run.
-        otherwise: where another place is named, for the error.
-        strict: nobody else may read what is made, either; else a warning is enough where the file system keeps no modes
-            or owners, as CIFS does.
+        folder: for secrets, or for files that will be executed.
+        otherwise: how to choose another folder, for messages.
+        strict: nobody else may read its content either. If False, and the file system has no modes or owners, such as
+            CIFS, give a warning instead of an error.
 
     Raises:
-        UserError: it is another user's, a link, or stays open.
+        UserError: the folder belongs to another user, is a link, or stays writable for others.
     """
     made = False
     with suppress(OSError):
@@ -50,18 +50,18 @@ def keep_private(folder: Path, otherwise: str, *, strict: bool = True) -> None:
         made = True
     if (reason := _keep_from_others(folder)) is None:
         return
-    fault = f"{folder} can't be a folder that you alone may write ({reason})"
+    fault = f"{folder} can't be made writable for you alone ({reason})"
     if strict or not (made or _is_own_folder(folder)):
-        raise UserError(f"{fault}: name another {otherwise}.")
+        raise UserError(f"{fault}: give another {otherwise}.")
     warnings.warn(
-        f"{fault}; whoever else may write it can run code as you: if that is more than people whom you trust, "
-        f"name another {otherwise}.",
+        f"{fault}; everyone who can write to it can run code as you. Unless you trust all of them, "
+        f"give another {otherwise}.",
         stacklevel=2,
     )
 
 
 def _keep_from_others(folder: Path) -> str | None:
-    """Takes others' permission to write from an own folder; why they may write it all the same, or None."""
+    """Remove the write permission of others from an own folder. Returns why they can still write, or None."""
     try:
         if _is_own_folder(folder) and _may_be_written(status := folder.lstat()):
             with suppress(OSError):
@@ -71,13 +71,13 @@ def _keep_from_others(folder: Path) -> str | None:
             return None
         return f"it is {stat.filemode(status.st_mode)}, of user {status.st_uid}"
     except OSError as error:
-        return error.strerror or str(error)
+        return str(error.strerror or error)
 
 
 def keep_names(folder: Path) -> None:
-    """Has nobody rename what is the user's in a folder that others may write: makes it sticky, as /tmp is.
+    """Prevent others from renaming this user's files in a shared folder, by making it sticky like /tmp.
 
-    Warns where that is not this user's to do, or where a folder above may be replaced.
+    Warns if this user can't do that, or if a folder above can be replaced.
     """
     status = folder.stat()
     if _may_be_written(status) and not status.st_mode & stat.S_ISVTX:
@@ -85,26 +85,26 @@ def keep_names(folder: Path) -> None:
             folder.chmod(stat.S_IMODE(status.st_mode) | stat.S_ISVTX)
     if (reason := open_to_others(folder.resolve())) is not None:
         warnings.warn(
-            f"Others can put files of theirs in the place of your jobs, which run as you: {reason}. Share an output "
-            "root among people who trust one another, or name another with --root DIR or EAR_ROOT.",
+            f"Others can replace the files of your jobs, which run as you: {reason}. Share an output root only with "
+            "people you trust, or give another with --root DIR or EAR_ROOT.",
             stacklevel=2,
         )
 
 
 def write_secret(path: Path, text: str) -> None:
-    """Makes a file that this user alone may read, before there is anything in it.
+    """Write a new file that only this user can read; its mode is set before any content is written.
 
     Raises:
-        FileExistsError: there is something under this name, whose owner and mode nobody knows.
-        UserError: others may read it all the same, as its file system tells.
+        FileExistsError: a file with this name exists, with unknown owner and mode.
+        UserError: the file system lets others read it anyway.
     """
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
         mode = os.fstat(file.fileno()).st_mode
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             path.unlink()
             raise UserError(
-                f"{path} can't be kept from others (it is {stat.filemode(mode)}, whatever it is made with): "
-                f"name another place than {path.parent}, with --root DIR, EAR_ROOT or TMPDIR."
+                f"{path} can't be made private (its mode is always {stat.filemode(mode)}): "
+                f"give another folder than {path.parent}, with --root DIR, EAR_ROOT or TMPDIR."
             )
         file.write(text)
 
@@ -118,17 +118,17 @@ def _is_own_folder(folder: Path) -> bool:
 
 
 def _may_be_written(status: os.stat_result) -> bool:
-    """By users other than its owner; root's own group counts as root, since images are made so."""
+    """Whether users other than the owner can write; root's group counts as root, as in container images."""
     return bool(status.st_mode & (stat.S_IWOTH if status.st_gid == 0 else BY_OTHERS))
 
 
 def _is_by_own_group_alone(status: os.stat_result) -> bool:
-    """Whether nobody may write it but a group that the system made for this user, and that has no other members."""
+    """Whether, besides the owner, only this user's private group, which has no other members, can write."""
     if status.st_mode & stat.S_IWOTH:
         return False
     try:
         user, group = pwd.getpwuid(os.getuid()), grp.getgrgid(status.st_gid)
-    except KeyError:  # a container's, without a name
+    except KeyError:  # a user or group without a name, in a container
         return False
     return user.pw_gid == status.st_gid and group.gr_name == user.pw_name and not set(group.gr_mem) - {user.pw_name}
 
@@ -138,10 +138,10 @@ def _is_trusted(owner: int) -> bool:
 
 
 def _all_ids_are_mapped() -> bool:
-    """Not in a container that knows its user's id alone: what is root's seems to be nobody's there."""
+    """Whether all user ids are mapped. In a container that maps only its user's id, root's files look like nobody's."""
     try:
         return int(Path("/proc/self/uid_map").read_text().split()[2]) == ALL_IDS
-    except (OSError, IndexError, ValueError):  # no Linux
+    except (OSError, IndexError, ValueError):  # not Linux
         return True
 
 

@@ -1,4 +1,4 @@
-"""Temporary folders that go with their process, however it ends, and are closed to other users."""
+"""Temporary folders that are removed when their process ends, in any way, and that other users can't access."""
 
 import fcntl
 import multiprocessing.util
@@ -19,45 +19,45 @@ from ear.errors import UserError
 from ear.files.private import keep_private, open_to_others
 
 PREFIX = "ear-"
-ALIVE = "alive"  # locked for as long as the process lives that made the folder, however it ends
+ALIVE = "alive"  # a file that is locked while the process that made the folder is running
 SETTLED_SECONDS = 10
-ELSEWHERE = ("/tmp", "/var/tmp")  # where TMPDIR is too long
-SOCKET_PATH = 103  # bytes that a unix socket's path may have on Linux (107) and macOS
-OF_RAY = "r"  # the folder in it that Ray makes, for everybody to write
+ELSEWHERE = ("/tmp", "/var/tmp")  # used if TMPDIR is too long
+SOCKET_PATH = 103  # maximum bytes of a unix socket's path on Linux (107) and macOS
+OF_RAY = "r"  # the subfolder that Ray creates, writable for everybody
 BELOW_OF_RAY = len(
     "/ear-12345678/r/session_2026-11-26_12-00-00_123456_1234567/sockets/plasma_store"
-)  # bytes below TMPDIR
-BELOW_OF_WORKERS = len("/pymp-12345678/listener-12345678")  # likewise, of processes that load data
+)  # bytes of Ray's socket paths below TMPDIR
+BELOW_OF_WORKERS = len("/pymp-12345678/listener-12345678")  # the same for data loading processes
 
 
 def parents() -> list[Path]:
-    """Where temporary folders may be: TMPDIR, then what is short."""
+    """Candidate parents of temporary folders: TMPDIR, then short paths."""
     return [Path(tempfile.gettempdir()), *map(Path, ELSEWHERE)]
 
 
 def short_parent(below: int) -> Path:
-    """The first of them that leaves room for so many bytes of a socket's path, and where others can replace nothing.
+    """The first candidate that leaves `below` bytes for a socket's path and where other users can't replace files.
 
     Raises:
-        UserError: none does.
+        UserError: there is none.
     """
     faults: list[str] = []
     for given in parents():
-        parent = given.resolve()  # a link may lead elsewhere tomorrow
+        parent = given.resolve()  # the target of a link may change later
         if (fault := _fault(parent, below)) is None:
-            if faults and not _is_too_long(parents()[0].resolve(), below):  # which nobody need know
-                _warn(f"{faults[0]} is passed over: temporary files are in {parent}.")
+            if faults and not _is_too_long(parents()[0].resolve(), below):  # a path that is too long needs no warning
+                _warn(f"{faults[0]} is not used: temporary files are in {parent}.")
             return parent
         faults.append(f"{given} ({fault})")
     raise UserError(
-        f"There is no place for temporary files: {', '.join(faults)}. Set TMPDIR to a folder of at most "
-        f"{SOCKET_PATH - below} bytes that nobody but you may write, nor the folders above it."
+        f"There is no usable folder for temporary files: {', '.join(faults)}. Set TMPDIR to a path of at most "
+        f"{SOCKET_PATH - below} bytes where nobody but you can write to the folder or to any folder above it."
     )
 
 
 @cache
 def _warn(message: str) -> None:
-    """Once in a process."""
+    """Warn once per process."""
     warnings.warn(message, stacklevel=3)
 
 
@@ -66,16 +66,16 @@ def _is_too_long(parent: Path, below: int) -> bool:
 
 
 def _fault(parent: Path, below: int) -> str | None:
-    """Why sockets can't lie there, in words."""
+    """Why sockets can't be put there, or None."""
     if _is_too_long(parent, below):
-        return "its path is too long for the sockets in it"
+        return "its path is too long for sockets"
     if not os.access(parent, os.W_OK):
         return "it can't be written"
     return open_to_others(parent)
 
 
 def shorten_workers_sockets() -> None:
-    """Has processes that load data keep their sockets in a short folder where TMPDIR is long. Does nothing later on."""
+    """Make data loading processes put their sockets in a folder with a short path, if TMPDIR is too long for them."""
     given = tempfile.tempdir
     tempfile.tempdir = str(short_parent(BELOW_OF_WORKERS))
     try:
@@ -86,21 +86,21 @@ def shorten_workers_sockets() -> None:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder with a short path, since unix sockets may lie in it, that goes with its process and is open to no other
-    user. What makes folders in it that are (Ray does) is to get a folder below it.
+    """A temporary folder that is removed at the end and that other users can't access.
 
-    A process killed with -9 removes nothing; so the next one removes what such processes of this user left, tokens
-    among it.
+    Its path is short enough for unix sockets. Programs that create folders accessible to others, such as Ray, must use
+    a subfolder. A process killed with SIGKILL removes nothing, so the next call removes abandoned folders of this user,
+    which may contain tokens.
 
     Raises:
-        UserError: it can't be made.
+        UserError: it can't be created.
     """
     try:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=short_parent(BELOW_OF_RAY)))
     except OSError as error:
-        raise UserError(f"No temporary folder can be made ({error}); set TMPDIR to one that is writable.") from error
+        raise UserError(f"Can't create a temporary folder ({error}): set TMPDIR to a writable folder.") from error
     try:
-        keep_private(folder, "place with TMPDIR")
+        keep_private(folder, "folder with TMPDIR")
         with FileLock(folder / ALIVE):
             remove_abandoned(folder.parent)
             yield folder
@@ -109,22 +109,22 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def remove_abandoned(parent: Path) -> None:
-    """Removes this user's temporary folders in `parent` whose process is gone.
+    """Remove this user's temporary folders in `parent` whose process has ended.
 
-    Anybody may make such a folder there, or a link: nothing is followed, and another user's is left alone.
+    Anybody may create such folders or links there, so links are not followed and other users' folders stay.
     """
     for folder in parent.glob(f"{PREFIX}*"):
-        with suppress(OSError):  # gone meanwhile, another's, or alive
+        with suppress(OSError):  # already removed, another user's, or in use
             _remove_if_abandoned(folder)
 
 
 def _remove_if_abandoned(folder: Path) -> None:
     if (status := folder.lstat()).st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):
         return
-    # Opened as it is: `FileLock` would make it, or empty what it finds under this name.
+    # Opened without FileLock, which would create or truncate the file.
     with os.fdopen(os.open(folder / ALIVE, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "r+") as lock:
         status = os.fstat(lock.fileno())
-        # A folder that is just being made has its lock file for an instant before the lock.
+        # In a folder that was just created, the lock file exists for an instant before it is locked.
         if stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime > SETTLED_SECONDS:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)  # follows no link
+            shutil.rmtree(folder, ignore_errors=True)  # does not follow links

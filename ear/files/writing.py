@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never a half; and where files can be written."""
+"""Atomic writing of files, so that readers see the old content or the new, and checks where files can be written."""
 
 import errno
 import json
@@ -13,18 +13,18 @@ from typing import Any
 
 from ear.errors import UserError
 
-OWN_FILE_SYSTEMS = {"tmpfs", "ramfs", "overlay", "zfs"}  # of one machine, though they have no disk's number
+OWN_FILE_SYSTEMS = {"tmpfs", "ramfs", "overlay", "zfs"}  # local, though without the device number of a disk
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Calls `write` on a temporary name beside `path`, flushes it to disk, then renames it over `path`.
+    """Call `write` with a temporary path beside `path`, flush that file to disk, then rename it to `path`.
 
-    The new name is flushed as well: what was written before this returns is there after a power cut.
+    The rename is flushed too, so the file survives a power failure once this function has returned.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        temporary.touch()  # with the user's own umask, which some writers (safetensors) know nothing of
+        temporary.touch()  # applies the user's umask, which some writers (safetensors) ignore
         mode = temporary.stat().st_mode
         write(temporary)
         if temporary.stat().st_mode != mode:
@@ -37,7 +37,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def flush_to_disk(folder: Path) -> None:
-    """All files below a folder, and the folders, so that they outlive a power cut."""
+    """Flush all files and folders below a folder, so that they survive a power failure."""
     for path in folder.rglob("*"):
         if path.is_dir():
             flush_folder(path)
@@ -47,12 +47,13 @@ def flush_to_disk(folder: Path) -> None:
 
 
 def flush_file(path: Path) -> None:
+    """Flush a file's content to disk."""
     with path.open("rb") as written:
         os.fsync(written.fileno())
 
 
 def flush_folder(folder: Path) -> None:
-    """Makes the names in it outlive a power cut, as far as the file system knows how to flush folders."""
+    """Flush the names in a folder to disk, if the file system supports flushing folders."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -62,7 +63,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Atomically writes a UTF-8 text file, making its folder when needed."""
+    """Write a UTF-8 text file atomically, creating its folder if needed."""
     write_atomically(path, lambda temporary: _write_text(temporary, text))
 
 
@@ -71,15 +72,15 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Atomically writes JSON, indented, ending in a newline."""
+    """Write a JSON file atomically, indented and with a final newline."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def require_regular(path: Path) -> os.stat_result:
-    """Looks at a file before it is opened: a pipe keeps whoever opens it waiting, and a device may have no end.
+    """Check that a path is a regular file before it is opened: opening a pipe blocks, and a device may never end.
 
     Raises:
-        OSError: there is none, or it is a folder, a pipe, a socket or a device; `strerror` says so.
+        OSError: it does not exist, or is a folder, a pipe, a socket or a device; `strerror` says so.
     """
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
@@ -90,7 +91,7 @@ def require_regular(path: Path) -> os.stat_result:
 
 
 def exists(path: Path) -> bool:
-    """`Path.exists`, and False of a name that no file can have since it is too long, which raises there."""
+    """Like `Path.exists`, but False for a name that is too long for a file instead of an error."""
     try:
         return path.exists()
     except OSError as error:
@@ -100,9 +101,9 @@ def exists(path: Path) -> bool:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is such a file, for those who wait for another machine to make it.
+    """Whether a file exists, for waiting until another machine creates it.
 
-    A network file system remembers for a minute that there was none; opening the folder makes it look again.
+    A network file system may cache for a minute that a file does not exist; opening its folder refreshes the cache.
     """
     if path.exists():
         return True
@@ -114,10 +115,10 @@ def is_there(path: Path) -> bool:
 
 
 def time_in(folder: Path) -> float:
-    """The time by which files in `folder` are dated, in seconds since 1970: a file server's clock need not be ours.
+    """The current time in seconds since 1970 by the clock that dates files in `folder`, which may be a file server's.
 
     Raises:
-        OSError: nothing can be changed there.
+        OSError: nothing can be written there.
     """
     try:
         with tempfile.TemporaryFile(dir=folder) as made:
@@ -128,31 +129,31 @@ def time_in(folder: Path) -> float:
 
 
 def is_on_own_disk(path: Path) -> bool:
-    """Whether a path lies where this machine alone sees it, so that on others the same path may be something else."""
+    """Whether a path is on a local file system, so that on other machines the same path may be another file."""
     try:
         device = path.stat().st_dev
-        if os.major(device):  # a disk's; network file systems have none
+        if os.major(device):  # of a disk; network file systems have no major number
             return True
         mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
     except OSError:
         return False
     number = f"{os.major(device)}:{os.minor(device)}"
     kinds = [line.partition(" - ")[2].split()[0] for line in mounts if line.split()[2] == number]
-    return not kinds or kinds[0] in OWN_FILE_SYSTEMS  # btrfs gives numbers that no mount has
+    return not kinds or kinds[0] in OWN_FILE_SYSTEMS  # btrfs has device numbers that no mount lists
 
 
 def may_write(path: Path) -> bool:
-    """Whether this process could change a file or folder, or make it, as far as permissions and mounts tell."""
+    """Whether this process may change or create a file or folder, judged by permissions and mounts."""
     while not path.exists() and path != path.parent:
         path = path.parent
     return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def require_writable(folder: Path, option: str = "--root DIR or EAR_ROOT") -> None:
-    """Makes `folder` and proves that a file can be written in it.
+    """Create `folder` if needed and check that a file can be written in it.
 
     Raises:
-        UserError: it cannot, with the system's reason and the remedy: another place by `option`.
+        UserError: it can't; the message gives the system's reason and the option for another folder.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -161,16 +162,16 @@ def require_writable(folder: Path, option: str = "--root DIR or EAR_ROOT") -> No
     except OSError as error:
         raise UserError(
             f"The folder {folder} can't be written ({error.strerror or error}): "
-            f"give another with {option}, or mend its permissions."
+            f"give another with {option}, or fix its permissions."
         ) from error
 
 
 def require_file_place(path: Path, option: str) -> None:
-    """Proves that a file can be written at `path`, before the work whose result it takes.
+    """Check that a file can be written at `path`, before the work whose result it will contain.
 
     Raises:
-        UserError: it is a folder, or lies in one that can't be written.
+        UserError: it is a folder, or its folder can't be written.
     """
     if path.is_dir():
-        raise UserError(f"{option} {path} is a folder: name a file in it.")
+        raise UserError(f"{option} {path} is a folder: give a file in it.")
     require_writable(path.parent, option)

@@ -1,4 +1,4 @@
-"""The model: a masked-autoregressive transformer whose outputs condition a scoring rule's head."""
+"""The model: a masked-autoregressive transformer whose outputs condition the head of a scoring rule."""
 
 from ear.model.image_model import ImageModel, build_model, empty_model
 from ear.model.masking import cosine_schedule, mask_from_orders, random_orders

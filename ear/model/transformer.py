@@ -1,6 +1,6 @@
-"""A pre-norm transformer block with its own attention (ViT, Dosovitskiy et al. 2021).
+"""A pre-norm transformer block (ViT, Dosovitskiy et al. 2021).
 
-Dimensions: B images, S positions, Q of them wanted, W width, H heads, E = W / H channels a head.
+Dimensions: B images, S positions, Q of them wanted, W width, H heads, E = W / H channels per head.
 """
 
 from typing import cast
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ear.config.schema import ModelConfig
 from ear.model.masking import gather_positions
 
-LAYER_NORM_EPS = 1e-6  # the paper's
+LAYER_NORM_EPS = 1e-6  # as in the paper
 
 
 class Attention(nn.Module):
@@ -26,7 +26,7 @@ class Attention(nn.Module):
         self.dropout = nn.Dropout(config.projection_dropout)
 
     def forward(self, x: Tensor, wanted: Tensor | None = None) -> Tensor:
-        """[B, S, W] -> [B, S, W], or [B, Q, W] at the `wanted` positions [B, Q] only."""
+        """Map [B, S, W] to [B, S, W], or to [B, Q, W] if only the positions `wanted` [B, Q] are needed."""
         q_BSW, k_BSW, v_BSW = self.qkv(x).chunk(3, dim=-1)
         if wanted is not None:
             q_BSW = gather_positions(q_BSW, wanted)
@@ -39,6 +39,8 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
+    """The two-layer MLP of a block, with GELU."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         hidden = int(config.width * config.mlp_ratio)
@@ -47,11 +49,13 @@ class MLP(nn.Module):
         self.dropout = nn.Dropout(config.projection_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., W] -> [..., W]."""
+        """Map [..., W] to [..., W]."""
         return cast(Tensor, self.dropout(self.contract(self.dropout(F.gelu(self.expand(x))))))
 
 
 class Block(nn.Module):
+    """A pre-norm transformer block: attention and MLP, each with a residual connection."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(config.width, eps=LAYER_NORM_EPS)
@@ -60,7 +64,7 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, wanted: Tensor | None = None) -> Tensor:
-        """[B, S, W] -> [B, S, W], or [B, Q, W] at the `wanted` positions [B, Q] only."""
+        """Map [B, S, W] to [B, S, W], or to [B, Q, W] if only the positions `wanted` [B, Q] are needed."""
         residual = x if wanted is None else gather_positions(x, wanted)
         x = residual + self.attention(self.attention_norm(x), wanted)
         return cast(Tensor, x + self.mlp(self.mlp_norm(x)))

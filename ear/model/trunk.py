@@ -1,6 +1,6 @@
-"""The masked-autoregressive transformer: known tokens and a class in, a condition vector at each wanted position out.
+"""The masked-autoregressive transformer: it maps known tokens and a class to condition vectors at masked positions.
 
-Dimensions: B images, L tokens, n of them wanted, P class tokens in front ("buffer"), D values a token, W width.
+Dimensions: B images, L tokens, n of them wanted, P class tokens in front ("buffer"), D values per token, W width.
 """
 
 from typing import cast
@@ -17,12 +17,12 @@ INITIAL_STD = 0.02  # of embeddings
 
 
 class MaskedAutoregressiveTransformer(nn.Module):
-    """MAR's decoder-only variant (Li et al. 2024), as EAR uses it."""
+    """The trunk: MAR's decoder-only variant (Li et al. 2024), as used in EAR."""
 
     def __init__(self, config: ModelConfig, tokens: int, token_dim: int, classes: int) -> None:
         super().__init__()
         self.buffer_tokens = config.buffer_tokens
-        self.recompute = False  # the blocks' activations in the backward pass, instead of keeping them
+        self.recompute = False  # whether to recompute the blocks' activations in the backward pass
         self.token_embedding = nn.Linear(token_dim, config.width)
         self.class_embedding = nn.Embedding(classes, config.width)
         self.null_class = nn.Parameter(torch.empty(config.width))
@@ -32,30 +32,30 @@ class MaskedAutoregressiveTransformer(nn.Module):
         self.norm = nn.LayerNorm(config.width, eps=LAYER_NORM_EPS)
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Draws every weight: embeddings from normal(0, 0.02), matrices Xavier-uniform, biases 0, norms 1."""
+        """Draw all weights: embeddings from normal(0, 0.02), matrices Xavier-uniform, biases 0, norms 1."""
         for embedding in (self.class_embedding.weight, self.null_class, self.mask_token, self.position_embedding):
             nn.init.normal_(embedding, std=INITIAL_STD, generator=generator)
         initialise_linears(self, generator)
 
     def embed_classes(self, labels: Tensor, dropped: Tensor | None = None) -> Tensor:
-        """Labels [B] -> embeddings [B, W], the null class's where `dropped` [B] is True."""
+        """Embed labels [B] to [B, W], using the null class where `dropped` [B] is True."""
         embedding = self.class_embedding(labels)
         if dropped is None:
             return cast(Tensor, embedding)
         return torch.where(dropped.unsqueeze(1), self.null_class, embedding)
 
     def embed_null(self, images: int) -> Tensor:
-        """The unconditional condition, [images, W]."""
+        """The null class's embedding, [images, W]."""
         return self.null_class.expand(images, -1)
 
     def forward(self, tokens: Tensor, mask: Tensor, class_embedding: Tensor, positions: Tensor) -> Tensor:
-        """Condition vectors at the positions that are to be predicted.
+        """Compute the condition vectors at the wanted positions.
 
         Args:
-            tokens: [B, L, D]; what stands at masked positions has no influence.
-            mask: [B, L] bool, True where a token is to be predicted.
+            tokens: [B, L, D]; values at masked positions have no effect.
+            mask: [B, L] bool, True at masked positions.
             class_embedding: [B, W].
-            positions: [B, n] int64, whose conditions are wanted; the last block leaves out the work of the others.
+            positions: [B, n] int64, the wanted positions; the last block computes only these.
 
         Returns:
             z [B, n, W].

@@ -1,1 +1,1 @@
-"""This process: the code that it runs, its CPUs and device, the processes that it works with, how it is interrupted."""
+"""The running process: its code, CPUs, device, cooperating processes, interruption and provenance."""

@@ -1,7 +1,7 @@
-"""This program's own code: where it lies, what it is, and how other processes are made to run the very same.
+"""The program's own code: its location, its hash, and how other processes are made to run the same code.
 
-Python looks for modules in the working directory first wherever it is started with `-m` or `-c`, and Ray in each of its
-workers. There may be another checkout there, or a `sweeps.py` of the user's.
+With `-m` or `-c`, and in Ray's workers, Python searches the working directory first. It may contain another checkout,
+or a file `sweeps.py` of the user.
 """
 
 import hashlib
@@ -13,26 +13,26 @@ from pathlib import Path
 
 from ear.errors import UserError
 
-FOLDER = Path(__file__).resolve().parents[2]  # that the packages lie in
-PACKAGES = ("ear", "slurm", "sweeps")  # that results are made with
+FOLDER = Path(__file__).resolve().parents[2]  # the folder of the packages
+PACKAGES = ("ear", "slurm", "sweeps")  # the packages that compute results
 TRIES_TO_READ = 2
 
 
 class OtherCodeError(UserError):
-    """A process would make results of other code than the one that asked for them, and that names them."""
+    """A process would compute results with other code than the process that requested them."""
 
 
 def search_path() -> list[str]:
-    """Folders that must come first in another process's `sys.path`; none for a package that is installed as a copy.
+    """Folders that must come first in another process's `sys.path`; none if the package is in site-packages.
 
-    That folder is searched anyway, and before the standard library it would bring packages that replace parts of it.
+    site-packages is searched anyway, and before the standard library its packages could replace parts of that.
     """
     installed = {Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib")}
     return [] if FOLDER in installed else [str(FOLDER)]
 
 
 def code_environment() -> dict[str, str]:
-    """Of the environment, for processes that are started with `-P`: they find this code before any other."""
+    """Environment variables for processes started with `-P`, so that they find this code first."""
     given = os.environ.get("PYTHONPATH")
     path = [*search_path(), *([given] if given else [])]
     return {"PYTHONPATH": os.pathsep.join(path)} if path else {}
@@ -40,17 +40,17 @@ def code_environment() -> dict[str, str]:
 
 @cache
 def code_digest() -> str:
-    """SHA-256 of all sources as they are when this is called first: in a young process, of what it runs.
+    """SHA-256 of all source files, computed on the first call, which should come early in a process.
 
     Raises:
-        OtherCodeError: they are being changed at this moment.
+        OtherCodeError: files are being changed right now.
     """
     for _ in range(TRIES_TO_READ):
         try:
             return _digest_of_sources()
-        except FileNotFoundError:  # between the listing and the reading: an editor that saves, a checkout
+        except FileNotFoundError:  # between listing and reading, an editor saved or a checkout changed files
             continue
-    raise OtherCodeError(f"The code in {FOLDER} is being changed: files vanish while it is read")
+    raise OtherCodeError(f"The code in {FOLDER} is being changed: files disappear while they are read")
 
 
 def _digest_of_sources() -> str:
@@ -62,23 +62,24 @@ def _digest_of_sources() -> str:
 
 
 def _is_source(path: Path) -> bool:
-    """Whether Python can import it; not what editors put beside it, as Emacs' dangling link `.#runner.py`."""
+    """Whether Python can import the file; not files of editors, such as Emacs' dangling link `.#runner.py`."""
     return path.is_file() and not any(part.startswith(".") for part in path.relative_to(FOLDER).parts)
 
 
 def require_same_code(digest: str) -> None:
-    """
+    """Check that this process runs the code with this digest.
+
     Raises:
-        OtherCodeError: this process runs other code than the one with this digest.
+        OtherCodeError: it runs other code.
     """
     if code_digest() != digest:
         raise OtherCodeError(
-            f"The code in {FOLDER} is not what this sweep was begun with: it has been changed since, or belongs to "
-            "another checkout; results of both would mix"
+            f"The code in {FOLDER} is not the code that this sweep was started with: it has changed since, or it is "
+            "another checkout; the results would be mixed"
         )
 
 
 def leave_working_directory() -> None:
-    """Takes the working directory, where `python -m` looks first, out of `sys.path`, unless this code lies there."""
+    """Remove the working directory, which `python -m` searches first, from `sys.path`, unless this code is there."""
     if not sys.flags.safe_path and sys.path and Path(sys.path[0] or ".").resolve() == Path.cwd() != FOLDER:
         del sys.path[0]

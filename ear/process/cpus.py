@@ -1,4 +1,4 @@
-"""How many CPUs this process may use, which is not what the machine has."""
+"""The number of CPUs that this process may use, which can be less than the machine has."""
 
 import math
 import os
@@ -8,17 +8,17 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def usable_cpus() -> int:
-    """At least 1: those that it may run on, and of these no more than the quotas of its cgroups pay for.
+    """The number of CPUs that this process may run on, limited by the quotas of its cgroups; at least 1.
 
-    A container (`docker run --cpus 2`, a Kubernetes limit) sees all CPUs of its machine, and is stopped for the rest of
-    each tenth of a second once it has used its share. A part of a CPU does not count.
+    A container (`docker run --cpus 2`, a Kubernetes limit) sees all CPUs of its machine, but is suspended for the rest
+    of each tenth of a second once it has used its quota. Fractions of a CPU are rounded down.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(min(allowed, cpu_quota(own_cgroups()))))
 
 
 def own_cgroups(listed: Path = Path("/proc/self/cgroup"), mounted: Path = CGROUPS) -> list[Path]:
-    """The folders of this process's cgroups that count CPU time, with all above them; in a container, those it sees."""
+    """The folders of this process's cgroups that limit CPU time, and all visible ones above them."""
     try:
         lines = listed.read_text().splitlines()
     except OSError:
@@ -28,8 +28,8 @@ def own_cgroups(listed: Path = Path("/proc/self/cgroup"), mounted: Path = CGROUP
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
-        # Version 2 has one hierarchy; version 1 one for each controller, called after it. A container's path may be
-        # the machine's, of which it sees the last folder only, as the root.
+        # Version 2 has one hierarchy; version 1 has one for each controller, with its name. In a container the path may
+        # be the machine's, of which only the last folder is visible, as the root.
         for root in [mounted, mounted / "unified"] if not controllers else [mounted / "cpu", mounted / controllers]:
             below = Path(path.lstrip("/"))
             folders += [root / folder for folder in (below, *below.parents)]
@@ -37,7 +37,7 @@ def own_cgroups(listed: Path = Path("/proc/self/cgroup"), mounted: Path = CGROUP
 
 
 def cpu_quota(folders: list[Path]) -> float:
-    """The smallest of their quotas in CPUs; infinite where there is none."""
+    """The smallest quota of these cgroups in CPUs; infinite if there is none."""
     found = [math.inf]
     for folder in folders:
         try:

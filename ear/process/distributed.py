@@ -1,4 +1,4 @@
-"""Several processes, one training: what torchrun or a SLURM launcher started, as this process sees it."""
+"""Distributed processes, as started by torchrun or a SLURM launcher."""
 
 import errno
 import ipaddress
@@ -20,37 +20,37 @@ from ear.errors import UserError
 
 Value = TypeVar("Value", str, bool, str | None)
 
-MEETING_FILE = "EAR_MEETING_FILE"  # of the environment
+MEETING_FILE = "EAR_MEETING_FILE"  # environment variable
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"  # the network interface
-INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")  # of the environment
-NOT_OURS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # of an address
-TIMEOUT = timedelta(minutes=30)  # of a collective; the others wait that long for one that writes a checkpoint
+INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")  # environment variables
+NOT_OURS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # errors for an address that is not of this machine
+TIMEOUT = timedelta(minutes=30)  # of a collective; others may wait that long for a process that writes a checkpoint
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that work together. Alone, every operation is the identity."""
+    """This process's rank among the processes that work together. With one process, all operations are the identity."""
 
     rank: int = 0
     count: int = 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one process that writes and speaks."""
+        """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
     def share(self, total: int) -> range:
-        """This process's contiguous part of `total` things; the parts differ by one at most."""
+        """This process's contiguous share of `total` items; shares differ in size by at most one."""
         return range(self.rank * total // self.count, (self.rank + 1) * total // self.count)
 
     def sum_(self, value: Tensor) -> Tensor:
-        """Sums a tensor over the processes, in place. Does not wait for the device."""
+        """Sum a tensor over the processes, in place. Does not wait for the device."""
         if self.count > 1:
             dist.all_reduce(value)
         return value
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is up in one process at least; all of them get the same answer."""
+        """Whether `flag` is True in at least one process; all processes get the same answer."""
         if self.count == 1:
             return flag
         value = torch.tensor(float(flag), device=_collective_device())
@@ -58,7 +58,7 @@ class Processes:
         return bool(value.item())
 
     def gather_rows(self, rows: Tensor) -> Tensor:
-        """Rows [n_r, ...] of every process, one after the other, on the CPU; n_r may differ."""
+        """Concatenate the rows [n_r, ...] of all processes, on the CPU; n_r may differ."""
         if self.count == 1:
             return rows.cpu()
         device = _collective_device()
@@ -72,9 +72,9 @@ class Processes:
         return torch.cat([part[: int(count)].cpu() for part, count in zip(parts, counts, strict=True)])
 
     def from_main(self, value: Value) -> Value:
-        """The main process's value, that all of them are to act on.
+        """Send the main process's value to all processes.
 
-        As JSON: torch's own way is a pickle, which runs whatever somebody put into it on the way.
+        It is sent as JSON: torch would send a pickle, which can execute code if it is manipulated on the way.
         """
         if self.count == 1:
             return value
@@ -89,7 +89,7 @@ class Processes:
         return received
 
     def wait(self) -> None:
-        """Returns once every process has come here."""
+        """Wait until all processes have called this."""
         self.any(False)
 
 
@@ -102,16 +102,17 @@ def _collective_device() -> torch.device:
 
 @contextmanager
 def joined_processes(device: str = "auto") -> Iterator[Processes]:
-    """The processes of torchrun's environment (RANK, WORLD_SIZE, LOCAL_RANK), connected while inside; else alone.
+    """Connect the processes of torchrun's environment (RANK, WORLD_SIZE, LOCAL_RANK) within this context.
+
+    Without that environment there is only this process. The processes meet through the file EAR_MEETING_FILE, for
+    processes of one machine and in a folder that other users can't write to. Otherwise they meet at
+    MASTER_ADDR:MASTER_PORT, where rank 0 listens only on that address if all processes can reach it.
 
     Args:
-        device: `execution.device` of what they do together: NCCL connects GPUs, gloo CPUs.
-
-    They meet in the file that EAR_MEETING_FILE names, if all are of one machine and the file where no other user can
-    write; else at MASTER_ADDR:MASTER_PORT, where the one of rank 0 listens on that address alone if all can reach it.
+        device: the configured `execution.device`: NCCL connects GPUs, gloo CPUs.
 
     Raises:
-        UserError: the environment names more than one process but no meeting point, or a port that is taken.
+        UserError: the environment has several processes but no meeting point, or the port is in use.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1 or dist.is_initialized():
@@ -122,10 +123,8 @@ def joined_processes(device: str = "auto") -> Iterator[Processes]:
             f"WORLD_SIZE is {count}, but {', '.join(sorted(missing))} is not set: start with torchrun, for example "
             "torchrun --nproc-per-node 8 -m ear train CONFIG, or unset WORLD_SIZE."
         )
-    backend = "gloo"
-    if device != "cpu" and torch.cuda.is_available():
+    if (backend := _backend(device)) == "nccl":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        backend = "nccl"
     with _same_afterwards(*INTERFACES):
         dist.init_process_group(backend, timeout=TIMEOUT, **_meeting())
         try:
@@ -134,9 +133,13 @@ def joined_processes(device: str = "auto") -> Iterator[Processes]:
             dist.destroy_process_group()
 
 
+def _backend(device: str) -> str:
+    return "nccl" if device != "cpu" and torch.cuda.is_available() else "gloo"
+
+
 @contextmanager
 def _same_afterwards(*names: str) -> Iterator[None]:
-    """Variables of the environment: a process of Ray's has another trial later."""
+    """Restore environment variables at the end, since a Ray process runs other trials later."""
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
     os.environ |= before
     try:
@@ -148,33 +151,34 @@ def _same_afterwards(*names: str) -> Iterator[None]:
 
 
 def _needed() -> set[str]:
-    """Variables of the environment."""
+    """The environment variables that must be set."""
     return {"RANK", "LOCAL_RANK"} | (set() if MEETING_FILE in os.environ else {"MASTER_ADDR", "MASTER_PORT"})
 
 
 def _meeting() -> dict[str, Any]:
-    """Where the processes find one another: what `init_process_group` is given."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun has opened a store for them
+    """The arguments of `init_process_group` for how the processes find each other."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun has opened a store
         return {}
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     return {"store": _store(rank, count), "rank": rank, "world_size": count}
 
 
-def _store(rank: int, count: int) -> Any:  # a Store: torch's types lack it and its kinds, which its manual names
+def _store(rank: int, count: int) -> Any:  # a torch Store, which is documented but missing in torch's types
     if MEETING_FILE in os.environ:
-        # They reach one another on loopback, whatever address the machine's name stands for.
+        # They connect through loopback, whatever address the machine's name resolves to.
         os.environ |= dict.fromkeys(INTERFACES, LOOPBACK)
         store = dist.FileStore(os.environ[MEETING_FILE], count)  # type: ignore[attr-defined]
     else:
         store = _open_port(rank, count)
-    store.set_timeout(TIMEOUT)  # of itself, 5 minutes
+    store.set_timeout(TIMEOUT)  # the default is 5 minutes
     return store
 
 
 def _open_port(rank: int, count: int) -> Any:
-    """
+    """A store at MASTER_ADDR:MASTER_PORT, served by rank 0.
+
     Raises:
-        UserError: this process is to listen on a port that can't be had.
+        UserError: this process must listen on the port but can't.
     """
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     try:
@@ -194,19 +198,18 @@ def _open_port(rank: int, count: int) -> Any:
         reason = os.strerror(errno.EADDRINUSE)
     except OSError as error:
         reason = error.strerror or str(error)
-    raise UserError(
-        f"MASTER_PORT {port} can't be listened on ({reason}): set MASTER_PORT to another, in all processes."
-    )
+    raise UserError(f"Can't listen on MASTER_PORT {port} ({reason}): set MASTER_PORT to another port in all processes.")
 
 
 def _listen(host: str, port: int, count: int) -> socket.socket | None:
-    """Listens on one of this machine's addresses, where torch would on all of them.
+    """Listen on only one of this machine's addresses; torch would listen on all of them.
 
-    None where the others may have to reach another one: the host is none of this machine's, as in a container whose
-    ports are passed on; or they are elsewhere, and it is a name, which may mean something else there, or loopback.
+    Returns None if other processes may have to use another address: the host is not an address of this machine, as in a
+    container with forwarded ports; or the others are on other machines and the host is a name, which may resolve
+    differently there, or loopback.
 
     Raises:
-        OSError: the port can't be had.
+        OSError: the port is not available.
     """
     if not (_all_are_here(count) or _is_the_same_everywhere(host)):
         return None
@@ -222,14 +225,14 @@ def _listen(host: str, port: int, count: int) -> socket.socket | None:
 
 
 def _all_are_here(count: int) -> bool:
-    """Whether all processes are known to be of this machine: by torchrun, submitit, or srun, that began as many."""
+    """Whether all processes are known to run on this machine, from the environment of torchrun, submitit or srun."""
     if "LOCAL_WORLD_SIZE" in os.environ:
         return os.environ["LOCAL_WORLD_SIZE"] == str(count)
     return os.environ.get("SLURM_STEP_NUM_NODES") == "1" and os.environ.get("SLURM_STEP_NUM_TASKS") == str(count)
 
 
 def _is_the_same_everywhere(host: str) -> bool:
-    """Whether it is an address, and of one machine: not a name, and not loopback."""
+    """Whether `host` means the same machine everywhere: it is an address, not a name, and not loopback."""
     try:
         return not ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""How a run is carried out on this machine: device, threads, precision."""
+"""Device, threads and precision with which this process executes a run."""
 
 import os
 
@@ -13,18 +13,22 @@ from ear.process.cpus import usable_cpus
 
 
 def set_up(config: ExecutionConfig) -> torch.device:
-    """Sets torch's threads and returns the device.
+    """Set the number of torch's threads and return the device.
 
     Raises:
-        UserError: a GPU is asked for and there is none.
+        UserError: the configuration needs a GPU, but there is none.
     """
     torch.set_num_threads(config.threads)
     return choose_device(config)
 
 
 def choose_device(config: ExecutionConfig) -> torch.device:
-    """The configured device, on which float32 means float32; `auto` is the GPU where there is one."""
-    # Unless told otherwise, torch rounds a GPU's float32 convolutions, the autoencoder's and Inception's, to TF32.
+    """The configured device, with TF32 turned off; `auto` is the GPU if there is one.
+
+    Raises:
+        UserError: the configuration needs a GPU, but there is none.
+    """
+    # By default torch computes float32 convolutions on a GPU (in the autoencoder and Inception) in TF32.
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     if config.device == "cuda" and not torch.cuda.is_available():
@@ -33,22 +37,22 @@ def choose_device(config: ExecutionConfig) -> torch.device:
 
 
 def keep_compiled_code_private() -> None:
-    """Has torch.compile keep what it compiled, and runs again later, where nobody else may write.
+    """Make torch.compile keep its compiled code, which it executes again later, where nobody else can write.
 
-    Of itself it takes /tmp/torchinductor_USER, which anybody may make first.
+    Its default is /tmp/torchinductor_USER, which another user could create first.
 
     Raises:
-        UserError: the folder is another user's.
+        UserError: the folder belongs to another user.
     """
     variable = "TORCHINDUCTOR_CACHE_DIR"
     if variable not in os.environ:
         folder = short_parent(0) / f"torchinductor_{os.getuid()}"
-        keep_private(folder, f"place with {variable}")
+        keep_private(folder, f"folder with {variable}")
         os.environ[variable] = str(folder)
 
 
 def worker_processes(config: ExecutionConfig) -> int:
-    """The configured workers, at most one for each CPU that this process may use."""
+    """The configured number of workers, at most one for each usable CPU."""
     workers = min(config.workers, usable_cpus())
     if workers:
         shorten_workers_sockets()
@@ -56,12 +60,12 @@ def worker_processes(config: ExecutionConfig) -> int:
 
 
 def autocast(config: ExecutionConfig, device: torch.device) -> torch.autocast:
-    """The context in which models run: bfloat16 matrix products where the configuration says so."""
+    """The autocast context for models: bfloat16 matrix products if configured."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16")
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copies to a GPU without waiting for it, which needs pinned memory."""
+    """Copy a tensor to a device. Copies to a GPU are asynchronous, through pinned memory."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)

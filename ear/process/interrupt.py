@@ -1,4 +1,4 @@
-"""Ctrl-C as a wish to stop at the next good moment, a second one stops at once; processes that end with another."""
+"""Graceful interruption: the first Ctrl-C stops at the next good moment, the second at once."""
 
 import ctypes
 import os
@@ -9,37 +9,37 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-STOPS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)  # a stop, a queue's warning, a terminal that is closed
-SIGNALS = (signal.SIGINT, *STOPS)  # and Ctrl-C
+STOPS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)  # a stop, a queue's warning, a closed terminal
+SIGNALS = (signal.SIGINT, *STOPS)  # SIGINT is Ctrl-C
 
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 class StoppedError(Exception):
-    """A stop was asked for in the middle of what the next call goes on with."""
+    """A stop was requested during work that the next call continues."""
 
 
 def end_with_parent() -> None:
-    """Has this process killed as soon as its parent is gone, however that ended; does nothing but on Linux."""
+    """Make the kernel kill this process as soon as its parent ends, in any way. Works only on Linux."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextmanager
 def on_interrupt(ask: Callable[[], None]) -> Iterator[None]:
-    """Within it, the first SIGINT, SIGTERM, SIGUSR1 or SIGHUP calls `ask` instead of interrupting.
+    """Within this context, the first SIGINT, SIGTERM, SIGUSR1 or SIGHUP calls `ask` instead of interrupting.
 
-    A SIGHUP that is ignored, as by `nohup`, stays so.
+    If SIGHUP is ignored, as with `nohup`, it stays ignored.
     """
 
     def handle(received: int, _frame: FrameType | None) -> None:
         if received == signal.SIGHUP:
             leave_terminal()
-        for number in STOPS:  # a job's processes may get one twice
+        for number in STOPS:  # a job's processes may get a signal twice
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         ask()
-        print("Stopping at the next good moment and keeping what is done; Ctrl-C again stops at once.", file=sys.stderr)
+        print("Stopping soon and saving progress; press Ctrl-C again to stop at once.", file=sys.stderr)
 
     unwanted = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
     previous = {number: signal.signal(number, handle) for number in SIGNALS if number not in unwanted}
@@ -51,7 +51,7 @@ def on_interrupt(ask: Callable[[], None]) -> Iterator[None]:
 
 
 def leave_terminal() -> None:
-    """Sends what is still printed to nowhere: on a terminal that is gone it would be an error, which ends all."""
+    """Discard all further output to the terminal. Printing to a closed terminal would be an error."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for output in (1, 2):
         with suppress(OSError):  # closed
@@ -62,7 +62,7 @@ def leave_terminal() -> None:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Within it SIGTERM, SIGUSR1 and SIGHUP are ignored, since the process is about to end anyway."""
+    """Within this context SIGTERM, SIGUSR1 and SIGHUP are ignored, since the process is about to end anyway."""
     previous = {number: signal.signal(number, signal.SIG_IGN) for number in STOPS}
     try:
         yield

@@ -1,4 +1,4 @@
-"""Where a number came from: the code, the libraries and the machine."""
+"""The provenance of a result: code, libraries and machine."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ LIBRARIES = ("ear", "torch", "numpy", "scikit-learn", "torch-fidelity", "ray", "
 
 @cache
 def provenance() -> dict[str, Any]:
-    """JSON values: git commit (and whether files differed from it), versions, host, processor, accelerator."""
+    """Git commit (and whether files differ from it), versions, host, processor and accelerator, as JSON values."""
     return {
         "git_commit": git_commit(),
         "python": platform.python_version(),
@@ -30,7 +30,7 @@ def provenance() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The checkout's commit, with `+changes` where tracked files differ from it; None outside a checkout."""
+    """The checkout's commit, with `+changes` if tracked files differ from it; None outside a checkout."""
     folder = Path(__file__).parent
     try:
         described = subprocess.run(

@@ -1,4 +1,4 @@
-"""Generating images from a trained model."""
+"""Generates images from a trained model."""
 
 from ear.sampling.generate import generate, image_randomness
 from ear.sampling.grid import save_grid

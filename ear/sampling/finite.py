@@ -1,7 +1,7 @@
-"""Images that are not finite, found before they become pixels: a NaN is a black one, and its FID looks like any other.
+"""Detects non-finite images before they become pixels: NaN would become black, and its FID would look like any other.
 
-Weights are finite wherever they are loaded (`ear.weights.faults`): a training that diverges is a result, whose
-checkpoint keeps the finite weights of the step before. So images that are not finite are an overflow.
+Loaded weights are always finite (`ear.weights.faults`), even those of a diverged training, whose checkpoint has the
+weights of the step before. So non-finite images mean that sampling overflowed.
 """
 
 from torch import Tensor
@@ -12,20 +12,20 @@ from ear.tokenizers import KLTokenizer, Tokenizer
 
 
 class OverflowingSamplesError(UserError):
-    """Finite weights give samples that are not."""
+    """Sampling with finite weights gave non-finite values."""
 
 
 def decoded_images(tokenizer: Tokenizer, tokens: Tensor) -> Tensor:
-    """Finite tokens [B, L, D] -> uint8 images [B, channels, H, W] on the CPU.
+    """Decode finite tokens [B, L, D] to uint8 images [B, channels, H, W] on the CPU.
 
     Raises:
-        UserError: the tokenizer makes images of them that are not finite.
+        OverflowingSamplesError: the decoded images are not finite.
     """
     images = tokenizer.decode(tokens)
     if not images.isfinite().all():
         raise OverflowingSamplesError(
-            f"{_called(tokenizer)} makes images that are NaN or infinite of finite tokens: these are far from any that "
-            "it was trained on, or tokenizer.scale is not the one that they were made with."
+            f"{_called(tokenizer)} decodes finite tokens to images that are NaN or infinite: the tokens are far from "
+            "those it was trained on, or tokenizer.scale differs from the one in training."
         )
     return to_uint8(images).cpu()
 

@@ -1,6 +1,6 @@
-"""Iterative generation: predict the next few tokens of each image's order, put them in, repeat.
+"""Iterative generation: predict the next tokens in each image's order, insert them, repeat.
 
-Dimensions: B images, L tokens, n tokens predicted in this step, D values a token, W width.
+Dimensions: B images, L tokens, n tokens predicted in a step, D values per token, W width.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,10 +19,10 @@ from ear.sampling.guidance import guidance_scales
 def image_randomness(
     model: ImageModel, tokens: int, seed: int, images: Sequence[int], settings: SamplingConfig
 ) -> tuple[Tensor, Tensor]:
-    """An order [B, L] and the rule's noise [B, L, ...] for each of these image numbers.
+    """Draw the generation order [B, L] and the rule's noise [B, L, ...] for the images with these numbers.
 
-    Image i always gets the same, however images are batched and whatever the guidance, temperature or number of steps:
-    values compared across those settings share their noise.
+    Image i always gets the same ones, for any batching, guidance, infer_temperature or number of steps, so comparisons
+    across those settings share their noise.
     """
     generators = [stream_generator(seed, "image", number) for number in images]
     orders = [random_orders(1, tokens, generator)[0] for generator in generators]
@@ -42,14 +42,14 @@ def generate(
     static_shapes: bool = False,
     on_step: Callable[[], object] = lambda: None,
 ) -> Tensor:
-    """Tokens [B, L, D] of B images.
+    """Generate the tokens [B, L, D] of B images.
 
     Args:
         labels: [B] classes, or None for the null class.
-        orders: [B, L] int64, a permutation of positions an image; generated from its last entry to its first.
-        noise: [B, L, ...], the rule's noise by position (each is predicted exactly once).
-        static_shapes: every step predicts as many positions as the largest one, and throws away the rest: one compiled
-            graph serves all steps.
+        orders: [B, L] int64, a permutation of positions per image, generated from the last entry to the first.
+        noise: [B, L, ...], the rule's noise by position (each position is predicted once).
+        static_shapes: predict as many positions in every step as in the largest one and discard the surplus, so that
+            one compiled graph serves all steps.
         on_step: called after each autoregressive step.
     """
     images, length = orders.shape
@@ -63,7 +63,7 @@ def generate(
     tokens_BLD = torch.zeros(images, length, token_dim, device=orders.device)
     noise_rows = noise.flatten(2)
     most = max(before - after for before, after in pairwise(masked))
-    # The number of tokens of each step is known beforehand: nothing here waits for the device.
+    # The number of tokens in each step is known on the host, so nothing here waits for the device.
     for (before, after), cfg in zip(pairwise(masked), scales, strict=True):
         first = max(0, before - most) if static_shapes else after
         positions_Bn = orders[:, first : first + most if static_shapes else before]
@@ -73,13 +73,13 @@ def generate(
         ).flatten(0, 1)
         z, z_null = z.chunk(2) if guided else (z, None)
         step_noise = gather_positions(noise_rows, positions_Bn).reshape(-1, *noise.shape[2:])
-        new = model.rule.sample(z, step_noise, z_null=z_null, cfg=cfg, temperature=config.infer_temperature)
+        new = model.rule.sample(z, step_noise, z_null=z_null, cfg=cfg, infer_temperature=config.infer_temperature)
         new = new.view(*positions_Bn.shape, token_dim)
-        if first + new.shape[1] > before:  # static shapes, at the end: of the tokens that are there already
+        if first + new.shape[1] > before:  # static shapes, in the last steps: keep tokens that already exist
             new = torch.cat(
                 [new[:, : before - first], gather_positions(tokens_BLD, positions_Bn[:, before - first :])], 1
             )
-        # Static shapes may also fill masked positions whose turn comes later: they count as masked until then.
+        # With static shapes, positions of later steps may be filled too: they stay masked until their own step.
         tokens_BLD.scatter_(1, positions_Bn.unsqueeze(2).expand(-1, -1, token_dim), new)
         on_step()
     return tokens_BLD

@@ -1,4 +1,4 @@
-"""Sheets of sample images."""
+"""Image grids."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ from torch import Tensor
 from ear.errors import import_extra
 from ear.files.writing import write_atomically
 
-SMALLEST_WIDTH = 32  # pixels of an image on a sheet
+SMALLEST_WIDTH = 32  # pixels of an image in a grid
 NARROWEST_GAP = 2
 
 
 def save_grid(images: Tensor, path: Path, *, columns: int) -> None:
-    """A PNG of uint8 images [N, channels, H, W], row by row; pixels of small images are enlarged.
+    """Write uint8 images [N, channels, H, W] to a PNG grid, row by row. Small images are enlarged.
 
     Raises:
         UserError: torchvision is not installed.

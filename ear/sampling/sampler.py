@@ -1,4 +1,4 @@
-"""Images from a checkpoint: its averaged weights, its tokenizer, its settings."""
+"""Samples images from a checkpoint, with its EMA weights, tokenizer and configuration."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,21 +21,25 @@ from ear.weights.faults import require_finite
 
 @dataclass(frozen=True)
 class Sampler:
-    """Generates images of a trained model. The same image numbers and seed give the same noise in any batching."""
+    """Generates images from a trained model. Equal image numbers and seeds give equal noise, for any batching."""
 
     model: ImageModel
     tokenizer: Tokenizer
     config: RunConfig
     device: torch.device
-    checkpoint: Path  # that it came from
+    checkpoint: Path  # of the weights
 
     @classmethod
     def load(cls, checkpoint: Path, config: RunConfig | None = None) -> "Sampler":
-        """On the CPU. `config` is the checkpoint's own where not given; it may differ in what weights do not depend on.
+        """Load a sampler on the CPU.
+
+        Args:
+            config: default is the checkpoint's configuration; it may differ in values that the weights do not depend
+                on.
 
         Raises:
-            UserError: the checkpoint is missing, damaged or foreign, or the autoencoder is damaged or not the one
-                trained with.
+            UserError: the checkpoint is missing, damaged or of another program, or the autoencoder is damaged or not
+                the one of the training.
         """
         header = load_header(checkpoint)
         config = config or header.config
@@ -47,7 +51,7 @@ class Sampler:
         if isinstance(tokenizer, KLTokenizer) and header.tokenizer_hash not in ("", tokenizer.content_hash()):
             raise UserError(
                 f"{checkpoint} was trained on latents of another autoencoder than {tokenizer.config.checkpoint}: "
-                "give the one that its latents were encoded with by --set tokenizer.checkpoint=PATH."
+                "give the one that encoded them with --set tokenizer.checkpoint=PATH."
             )
         model = empty_model(config, tokenizer.tokens, tokenizer.token_dim, config.data.classes)
         load_weights(model, checkpoint, "ema")
@@ -57,9 +61,11 @@ class Sampler:
 
     @property
     def classes(self) -> int:
+        """Number of classes, without the null class."""
         return self.config.data.classes
 
     def to(self, device: torch.device) -> "Sampler":
+        """A sampler on `device`."""
         return replace(self, model=self.model.to(device), tokenizer=self.tokenizer.to(device), device=device)
 
     def batches(
@@ -72,11 +78,14 @@ class Sampler:
         batch_size: int = 500,
         on_step: Callable[[float], object] = lambda _: None,
     ) -> Iterator[Tensor]:
-        """uint8 images [b, channels, H, W] on the CPU of these image numbers, batch after batch.
+        """Generate the images with these numbers in batches: uint8 [b, channels, H, W] on the CPU.
 
         Args:
             labels: [N] classes, one for each image number, or None for the null class.
-            on_step: called after each autoregressive step with the number of images that it amounts to.
+            on_step: called after each autoregressive step with the equivalent number of images.
+
+        Raises:
+            OverflowingSamplesError: tokens or images are not finite.
         """
         steps = min(settings.steps, self.tokenizer.tokens)
         for start in range(0, len(images), batch_size):
@@ -95,13 +104,13 @@ class Sampler:
                 )
             if not tokens.isfinite().all():
                 raise OverflowingSamplesError(
-                    f"{self.checkpoint}: sampling overflows, though all weights are finite: its training has gone "
-                    f"astray, short of diverging; or sampling.cfg ({settings.cfg:g}) or execution.precision "
-                    f"({self.config.execution.precision}) are beyond what this model can be sampled with."
+                    f"{self.checkpoint}: sampling overflows, though all weights are finite: the training became "
+                    f"unstable without diverging, or the model can't be sampled with this sampling.cfg "
+                    f"({settings.cfg:g}) or execution.precision ({self.config.execution.precision})."
                 )
             with torch.inference_mode():
                 decoded = decoded_images(self.tokenizer, tokens)
-            yield decoded  # outside of the mode, which would reach the caller
+            yield decoded  # outside inference mode, which would otherwise stay active in the caller
 
     def sample(
         self,
@@ -113,16 +122,17 @@ class Sampler:
         batch_size: int = 500,
         on_step: Callable[[float], object] = lambda _: None,
     ) -> Tensor:
-        """All of `batches` at once, [N, channels, H, W]."""
+        """Generate all images at once: uint8 [N, channels, H, W]. Arguments are those of `batches`."""
         return torch.cat(
             list(self.batches(labels, images, settings, seed=seed, batch_size=batch_size, on_step=on_step))
         )
 
 
 def balanced_labels(images: int, classes: int) -> Tensor:
-    """0, 1, ..., classes - 1, 0, 1, ...: as many of each class as can be, [images] int64.
+    """Labels [images] int64, 0, 1, ..., classes - 1, 0, 1, ...: as balanced over classes as possible.
 
-    Fewer images than classes are spread over all: the first classes are no fair part (ImageNet's are fish and birds).
+    With fewer images than classes, labels are evenly spaced, since the first classes are not representative
+    (ImageNet's are fish and birds).
     """
     if images < classes:
         return evenly_spaced(classes, images)

@@ -1,4 +1,4 @@
-"""Scoring rules: one interface, one rule a file."""
+"""Scoring rules: one interface, one file per rule."""
 
 from ear.config.schema import HyvarinenConfig, ScoringConfig
 from ear.scoring.base import ScoringRule
@@ -9,7 +9,7 @@ __all__ = ["ScoringRule", "build_rule"]
 
 
 def build_rule(config: ScoringConfig, condition_dim: int, token_dim: int) -> ScoringRule:
-    """The rule that the configuration names, for conditions of width W and tokens of D values."""
+    """Build the configured scoring rule, for conditions of width W and tokens of D values."""
     if isinstance(config, HyvarinenConfig):
         return HyvarinenRule(config, condition_dim, token_dim)
     return EnergyRule(config, condition_dim, token_dim)

@@ -1,4 +1,4 @@
-"""The interface of a scoring rule: a training objective together with the head that samples from what it trained."""
+"""The interface of a scoring rule: a training objective and the head that it trains, which samples tokens."""
 
 from abc import ABC, abstractmethod
 
@@ -9,39 +9,49 @@ from ear.config.schema import SamplingConfig
 
 
 class ScoringRule(nn.Module, ABC):
-    """A proper scoring rule in negative orientation: lower is better, best in expectation at the true distribution.
+    """A proper scoring rule, negatively oriented: lower is better, and the true distribution is best in expectation.
 
-    A rule owns its head's parameters. It sees rows: one row is one masked position of one image, already gathered, so
-    a rule never handles masks. Its noise comes from outside, so its values can be repeated.
+    A rule owns the parameters of its head. Its inputs are rows: one row is one masked position of one image, already
+    gathered, so a rule never handles masks. Noise is an argument, so values are reproducible.
 
-    Dimensions: N rows, W condition width (the trunk's), D values a token.
+    Dimensions: N rows, W condition width (the trunk's), D values per token.
     """
 
     @abstractmethod
     def initialise(self, generator: torch.Generator) -> None:
-        """Draws the head's initial weights."""
+        """Draw the head's initial weights."""
 
     @abstractmethod
     def training_noise(self, rows: int, generator: torch.Generator) -> Tensor:
-        """What `loss` needs of randomness for N rows, [M, N, ...], drawn on the generator's device."""
+        """Draw the noise [M, N, ...] that `loss` needs for N rows, on the generator's device."""
 
     @abstractmethod
-    def loss(self, z: Tensor, target: Tensor, noise: Tensor, *, temperature: float = 1.0) -> Tensor:
-        """Loss of each row, [N] float32, from conditions z [N, W] and true tokens [N, D].
+    def loss(self, z: Tensor, target: Tensor, noise: Tensor, *, train_temperature: float = 1.0) -> Tensor:
+        """Loss [N] float32 of each row, from conditions z [N, W] and true tokens [N, D].
 
-        `temperature` in (0, 1] is the train temperature; 1 is the proper rule.
+        `train_temperature` is in (0, 1]; at 1 the rule is proper.
         """
 
     @abstractmethod
     def sampling_noise(self, rows: int, generator: torch.Generator, settings: SamplingConfig) -> Tensor:
-        """What `sample` needs of randomness for N rows, [N, ...], drawn on the generator's device."""
+        """Draw the noise [N, ...] that `sample` needs for N rows, on the generator's device."""
 
     @abstractmethod
     def sample(
-        self, z: Tensor, noise: Tensor, *, z_null: Tensor | None = None, cfg: float = 1.0, temperature: float = 1.0
+        self,
+        z: Tensor,
+        noise: Tensor,
+        *,
+        z_null: Tensor | None = None,
+        cfg: float = 1.0,
+        infer_temperature: float = 1.0,
     ) -> Tensor:
-        """Tokens [N, D] float32, one for each row of z [N, W].
+        """Sample tokens [N, D] float32, one for each row of z [N, W].
 
-        `z_null` [N, W] is the same position's condition without the class; classifier-free guidance acts wherever the
-        rule says in its docstring. Without `z_null` there is none, whatever `cfg`.
+        Args:
+            noise: from `sampling_noise`.
+            z_null: [N, W], the conditions without the class, for classifier-free guidance. The rule's docstring says
+                where guidance acts. Without `z_null` there is no guidance.
+            cfg: guidance scale.
+            infer_temperature: inference temperature; 1 samples from the trained distribution.
         """

@@ -1,9 +1,9 @@
-"""MAR's denoiser: the MLP that finds the noise in one token, given its condition and the time.
+"""MAR's denoiser: an MLP that predicts the noise in one token from its condition and the diffusion time.
 
-Li et al. 2024, section 4 and their public code. EAR's generator is built of the same residual blocks; there the noise
-modulates them, here the sum of time and condition does, and the token to be denoised runs through them.
+See Li et al. 2024, section 4, and their public code. EAR's generator has the same residual blocks. There the noise
+modulates them; here the sum of time and condition does, and the noisy token is the input.
 
-Dimensions: N rows, W condition width, G denoiser width, D values a token.
+Dimensions: N rows, W condition width, G denoiser width, D values per token.
 """
 
 import math
@@ -18,12 +18,15 @@ from ear.initialisation import initialise_linears
 from ear.scoring.generator import LAYER_NORM_EPS, GeneratorBlock
 
 TIME_CHANNELS = 256
-LONGEST_PERIOD = 10_000  # steps in which the slowest wave turns by about a radian
+LONGEST_PERIOD = 10_000  # steps in which the slowest sinusoid advances by about a radian
 TIME_DEVIATION = 0.02
 
 
 class Denoiser(nn.Module):
-    """Time and condition are embedded apart from `forward`, so a sampler does so once and not at every step."""
+    """The denoising MLP.
+
+    Time and condition are embedded outside `forward`, so that a sampler does this once and not at every step.
+    """
 
     def __init__(self, config: DenoiserConfig, condition_dim: int, token_dim: int) -> None:
         super().__init__()
@@ -37,7 +40,7 @@ class Denoiser(nn.Module):
         self.output = nn.Linear(config.width, 2 * token_dim)  # noise, v
 
     def initialise(self, generator: torch.Generator) -> None:
-        """As MAR: Xavier-uniform, but small normal time matrices, and output 0 whatever comes in (adaLN-Zero, DiT)."""
+        """Initialise as in MAR: Xavier-uniform, except small normal time matrices, and output 0 (adaLN-Zero, DiT)."""
         initialise_linears(self, generator)
         for linear in (self.time_expand, self.time_mix):
             nn.init.normal_(linear.weight, std=TIME_DEVIATION, generator=generator)
@@ -46,16 +49,16 @@ class Denoiser(nn.Module):
             nn.init.zeros_(linear.weight)
 
     def embed_time(self, steps: Tensor) -> Tensor:
-        """Steps of the trained schedule [...] -> [..., G]."""
+        """Embed steps of the trained schedule: [...] -> [..., G]."""
         waves = sinusoids(steps.to(self.time_expand.weight.dtype))
         return cast(Tensor, self.time_mix(F.silu(self.time_expand(waves))))
 
     def embed_condition(self, z: Tensor) -> Tensor:
-        """[..., W] -> [..., G]."""
+        """Embed conditions: [..., W] -> [..., G]."""
         return cast(Tensor, self.condition_embedding(z))
 
     def forward(self, noisy: Tensor, time: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """The noise in noisy tokens, and v of their variance.
+        """Predict the noise in noisy tokens, and v, which determines the variance.
 
         Args:
             noisy: [..., D]. time, condition: [..., G], embedded. Leading dimensions broadcast.
@@ -74,7 +77,7 @@ class Denoiser(nn.Module):
 
 
 def sinusoids(steps: Tensor, channels: int = TIME_CHANNELS) -> Tensor:
-    """Cosines, then sines, of steps [...] at frequencies that fall geometrically from 1: [..., channels]."""
+    """Cosines, then sines, of steps [...] at geometrically falling frequencies from 1: [..., channels]."""
     half = channels // 2
     exponents = torch.arange(half, device=steps.device, dtype=steps.dtype) / half
     angles = steps.unsqueeze(-1) * torch.exp(-math.log(LONGEST_PERIOD) * exponents)

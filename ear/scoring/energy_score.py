@@ -2,10 +2,10 @@
 
     S(p, y) = E|x - y|^alpha - tau/2 E|x - x'|^alpha,    x, x' ~ p independent
 
-Strictly proper for 0 < alpha < 2 and tau = 1. At alpha = 2 it is |E x - y|^2 up to a constant of y, which sees nothing
-of p but its mean: proper, not strictly.
+It is strictly proper for 0 < alpha < 2 and tau = 1. At alpha = 2 it is |E x - y|^2 up to a constant of y, which depends
+on p only through its mean: proper, but not strictly.
 
-Dimensions: M samples, N rows, D values a token.
+Dimensions: M samples, N rows, D values per token.
 """
 
 from itertools import combinations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def fair_energy_score(
-    samples: Tensor, target: Tensor, *, alpha: float, temperature: float = 1.0, epsilon: float = 0.0
+    samples: Tensor, target: Tensor, *, alpha: float, train_temperature: float = 1.0, epsilon: float = 0.0
 ) -> Tensor:
     """Unbiased estimate of each row's energy score from M >= 2 independent samples (the "fair" estimator).
 
@@ -25,7 +25,7 @@ def fair_energy_score(
 
     Args:
         samples: [M, N, D]. target: [N, D].
-        temperature: tau, the weight of the diversity term.
+        train_temperature: tau, the weight of the diversity term; 1 is the energy score.
         epsilon: see `powered_distance`.
 
     Returns:
@@ -36,16 +36,16 @@ def fair_energy_score(
     # The mean over pairs j < k is the sum over j != k divided by M (M - 1).
     pairs = torch.stack([one - other for one, other in combinations(samples.unbind(), 2)])
     diversity = powered_distance(pairs, alpha, epsilon).mean(dim=0)
-    score: Tensor = accuracy - temperature / 2 * diversity
+    score: Tensor = accuracy - train_temperature / 2 * diversity
     return score
 
 
 def powered_distance(difference: Tensor, alpha: float, epsilon: float = 0.0) -> Tensor:
-    """|x|^alpha along the last dimension, (|x|^2 + epsilon)^(alpha/2) where an epsilon is given.
+    """|x|^alpha along the last dimension, or (|x|^2 + epsilon)^(alpha/2) if epsilon > 0; at least in float32.
 
-    In float32 at least. Of the gradient alpha |x|^(alpha - 1) x/|x| at x = 0, `vector_norm` gives the factor x/|x| as
-    0, a subgradient, so for alpha >= 1 all of it is 0. For alpha < 1 it grows without bound as x goes to 0, and at 0
-    it is NaN (infinity times that 0), which an epsilon avoids.
+    The gradient is alpha |x|^(alpha - 1) x/|x|. At x = 0, `vector_norm` defines x/|x| as 0, a subgradient, so for
+    alpha >= 1 the gradient is 0. For alpha < 1 it grows without bound as x approaches 0, and at 0 it is NaN (infinity
+    times 0), which an epsilon avoids.
     """
     difference = difference.to(torch.promote_types(difference.dtype, torch.float32))
     if epsilon > 0:

@@ -1,9 +1,9 @@
 """The Hyvarinen score as a training objective: MAR's diffusion loss (Li et al. 2024).
 
-The Hyvarinen score |grad log p(y)|^2 / 2 + laplacian log p(y) of a density smoothed by Gaussian noise is, up to a
-constant of the data, the squared error of predicting from the noisy token the noise in it (denoising score matching,
-Vincent 2011): the best prediction is minus the noise's deviation times grad log p. Summed over noise levels this is the
-loss of diffusion models, and the gradients of those levels are enough to sample (Song & Ermon 2019).
+The Hyvarinen score |grad log p(y)|^2 / 2 + laplacian log p(y) of a density smoothed by Gaussian noise equals, up to a
+constant of the data, the squared error of predicting the noise in a noisy token (denoising score matching, Vincent
+2011). The best prediction is minus the noise's standard deviation times grad log p. The sum over noise levels is the
+loss of diffusion models, and the gradients at these levels suffice for sampling (Song & Ermon 2019).
 """
 
 import torch
@@ -17,12 +17,12 @@ from ear.scoring.diffusion import GaussianDiffusion
 
 
 class HyvarinenRule(ScoringRule):
-    """Trains a denoiser on all levels of a noise schedule; samples by walking back from noise to a token.
+    """Trains a denoiser on all levels of a noise schedule; samples tokens by denoising step by step.
 
     Classifier-free guidance acts on the predicted noise of every denoising step,
-    eps = eps_null + cfg (eps_class - eps_null); the variance is the one with the class.
+    eps = eps_null + cfg (eps_class - eps_null); the variance is that with the class.
 
-    Dimensions: N rows, W condition width, D values a token, M noise levels a row, S denoising steps.
+    Dimensions: N rows, W condition width, D values per token, M noise levels per row, S denoising steps.
     """
 
     def __init__(self, config: HyvarinenConfig, condition_dim: int, token_dim: int) -> None:
@@ -37,20 +37,20 @@ class HyvarinenRule(ScoringRule):
         self.denoiser.initialise(generator)
 
     def training_noise(self, rows: int, generator: torch.Generator) -> Tensor:
-        """[M, N, 1 + D]: uniform on [0, 1), which picks the noise level, then the standard normal noise."""
+        """Draw [M, N, 1 + D]: a uniform number on [0, 1), which selects the noise level, then standard normal noise."""
         shape, device = (self.repeats, rows), generator.device
         level = torch.rand(*shape, 1, generator=generator, device=device)
         noise = torch.randn(*shape, self.token_dim, generator=generator, device=device)
         return torch.cat([level, noise], dim=-1)
 
-    def loss(self, z: Tensor, target: Tensor, noise: Tensor, *, temperature: float = 1.0) -> Tensor:
-        """Mean over the M noise levels of: the noise's squared error, mean over D, plus the variational bound's term.
+    def loss(self, z: Tensor, target: Tensor, noise: Tensor, *, train_temperature: float = 1.0) -> Tensor:
+        """Loss [N]: squared error of the noise (mean over D) plus the variational bound's term, mean over M levels.
 
-        The bound trains the variance only (Nichol & Dhariwal 2021, section 3.1), here with weight 1 as in MAR.
+        The bound trains only the variance (Nichol & Dhariwal 2021, section 3.1), with weight 1 as in MAR.
         """
-        assert temperature == 1.0, "the schema admits no other"
+        assert train_temperature == 1.0, "the schema allows no other value"
         diffusion = self._diffusion(self.diffusion_steps, target)
-        # Below diffusion_steps in float32 too, for the draws stay below 1 - 2^-24.
+        # Below diffusion_steps in float32 too, since the draws stay below 1 - 2^-24.
         step_MN = (noise[..., 0] * self.diffusion_steps).long()
         noise_MND = noise[..., 1:]
         noisy_MND = diffusion.add_noise(target, noise_MND, step_MN)
@@ -62,10 +62,10 @@ class HyvarinenRule(ScoringRule):
         return loss_MN.mean(dim=0)
 
     def sampling_noise(self, rows: int, generator: torch.Generator, settings: SamplingConfig) -> Tensor:
-        """[N, S + 1, D], see `GaussianDiffusion.sample`.
+        """Draw standard normal noise [N, S + 1, D] for `GaussianDiffusion.sample`.
 
         Raises:
-            UserError: the schedule that was trained can't be walked in that many steps.
+            UserError: S is not between 2 and the number of steps of the trained schedule.
         """
         steps = settings.denoising_steps
         if not 2 <= steps <= self.diffusion_steps:
@@ -83,12 +83,12 @@ class HyvarinenRule(ScoringRule):
         *,
         z_null: Tensor | None = None,
         cfg: float | Tensor = 1.0,
-        temperature: float | Tensor = 1.0,
+        infer_temperature: float | Tensor = 1.0,
     ) -> Tensor:
-        """The number of steps is the noise's: S = noise.shape[1] - 1."""
+        """Sample tokens in S = noise.shape[1] - 1 denoising steps."""
         diffusion = self._diffusion(noise.shape[1] - 1, noise)
         time_SG = self.denoiser.embed_time(diffusion.steps)
-        # With guidance one pass over [2, N] rows; what does not depend on the class is broadcast over the 2.
+        # With guidance, one pass over [2, N] rows; inputs that do not depend on the class are broadcast over the 2.
         condition = self.denoiser.embed_condition(z if z_null is None else torch.stack([z_null, z]))
 
         def predict(noisy: Tensor, step: int) -> tuple[Tensor, Tensor]:
@@ -97,10 +97,10 @@ class HyvarinenRule(ScoringRule):
                 return predicted, v
             return torch.lerp(predicted[0], predicted[1], cfg), v[1]
 
-        return diffusion.sample(noise, predict, temperature=temperature)
+        return diffusion.sample(noise, predict, infer_temperature=infer_temperature)
 
     def _diffusion(self, steps: int, like: Tensor) -> GaussianDiffusion:
-        """The process over this many of the trained steps, its tables where `like` is; made once."""
+        """The process over `steps` of the trained steps, on the device and in the precision of `like`; cached."""
         key = (steps, like.device, torch.promote_types(like.dtype, torch.float32))
         if key not in self._diffusions:
             self._diffusions[key] = GaussianDiffusion.cosine(

@@ -1,4 +1,7 @@
-"""The content-addressed store: what is in it is never computed again. Importing it imports no torch."""
+"""The content-addressed store of results. A result in the store is never computed again.
+
+Importing this package does not import torch.
+"""
 
 from ear.files.lease import Lease
 from ear.store.keys import RECIPE_VERSION, RunKeys, reference_keys, run_keys

@@ -1,4 +1,4 @@
-"""What nobody needs any more: found by reachability from the recorded uses, and deleted."""
+"""Garbage collection: finds results that are not reachable from any recorded use, and deletes them."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -10,20 +10,22 @@ from ear.files.writing import time_in
 from ear.store.store import ASIDE, LEASES, PUBLISHING, TRASH, Entry, Store
 from ear.store.uses import Use, recorded_uses
 
-SETTLED_SECONDS = 3600.0  # whatever is younger may belong to a process that has not recorded its use yet
+SETTLED_SECONDS = 3600.0  # anything younger may belong to a process that has not recorded its use yet
 
 
 @dataclass(frozen=True)
 class Garbage:
-    results: list[Entry]  # published, and needed by nobody
-    leftovers: list[Path]  # unfinished work that nobody will go on with, and what killed processes left
+    """What a garbage collection would delete, and how many results would stay."""
+
+    results: list[Entry]  # published results that no user needs
+    leftovers: list[Path]  # unfinished stages that nothing will resume, and files that killed processes left behind
     bytes: int
-    needed: int  # results that stay because somebody needs them
-    young: int  # results that stay because they are so new
+    needed: int  # results that stay because a user needs them
+    young: int  # results that no user needs but that stay because they are too new
 
 
 def reachable(keys: Iterable[str], needs: Mapping[str, Iterable[str]]) -> set[str]:
-    """The keys and everything that they rest on."""
+    """`keys` and the keys of all results that they depend on, directly or indirectly."""
     found: set[str] = set()
     waiting = list(keys)
     while waiting:
@@ -35,13 +37,13 @@ def reachable(keys: Iterable[str], needs: Mapping[str, Iterable[str]]) -> set[st
 
 
 def entries(store: Store, damaged: list[str] | None = None) -> list[Entry]:
-    """Of all results, the newest first.
+    """The entries of all results, newest first.
 
     Args:
-        damaged: takes the keys of those whose entry can't be read.
+        damaged: a list to which the keys of unreadable entries are appended.
 
     Raises:
-        UserError: an entry can't be read, and no such list is given.
+        UserError: an entry can't be read, and `damaged` is not given.
     """
     found = []
     for key in store.published():
@@ -55,13 +57,13 @@ def entries(store: Store, damaged: list[str] | None = None) -> list[Entry]:
 
 
 def needs_of(entry: Entry) -> tuple[str, ...]:
-    """The keys that a result rests on; entries of older versions name an evaluation's training only."""
+    """The keys of the results that a result was computed from. Entries of older versions name only the training."""
     training = entry.details.get("training")
     return entry.needs or ((training,) if training else ())
 
 
 def find_garbage(store: Store, forgotten: Iterable[str] = ()) -> Garbage:
-    """What can go if the `forgotten` users count no more.
+    """Find what can be deleted once the `forgotten` users are dropped.
 
     Raises:
         UserError: a forgotten user is unknown, or a record or an entry is damaged.
@@ -87,19 +89,19 @@ def find_uses(store: Store, users: Iterable[str]) -> list[Use]:
     """The records of these users.
 
     Raises:
-        UserError: one is unknown.
+        UserError: a user is unknown.
     """
     known, found = recorded_uses(store), []
     for user in users:
         if not (named := [use for use in known if use.is_of(user)]):
-            there = ", ".join(sorted(use.user for use in known)) or "nobody"
-            raise UserError(f"Nobody called {user!r} uses this store; there is {there}.")
+            there = ", ".join(sorted(use.user for use in known)) or "none"
+            raise UserError(f"This store has no user {user!r}; its users: {there}.")
         found += named
     return found
 
 
 def find_leftovers(store: Store, needed: set[str], published: set[str]) -> list[Path]:
-    """Unfinished work that is published or needed by nobody, and what killed processes left."""
+    """Find unfinished stages that are published or that no user needs, and files that killed processes left behind."""
     found, now = [], _time_in(store.work)
     for path in sorted(store.work.iterdir()):
         if path.name == LEASES:
@@ -115,15 +117,15 @@ def find_leftovers(store: Store, needed: set[str], published: set[str]) -> list[
 
 
 def _time_in(folder: Path) -> float:
-    """By the clock of its file server."""
+    """The time by the clock of the folder's file server."""
     try:
         return time_in(folder)
-    except OSError:  # where nothing can be made, nothing can be deleted either
+    except OSError:  # in a read-only folder nothing can be deleted either
         return -math.inf
 
 
 def is_old(path: Path, now: float) -> bool:
-    """Whether nothing of it was touched lately."""
+    """Whether nothing below `path` was modified in the last `SETTLED_SECONDS`."""
     try:
         return now - max(each.stat().st_mtime for each in [path, *path.rglob("*")]) > SETTLED_SECONDS
     except OSError:
@@ -131,17 +133,21 @@ def is_old(path: Path, now: float) -> bool:
 
 
 def is_free(store: Store, path: Path) -> bool:
-    """Whether nobody works on it right now."""
+    """Whether no process holds a lease on it."""
     with store.lease(path.name) as lease:
         return lease.acquire()
 
 
 def size_of(path: Path) -> int:
+    """The bytes of all files below `path`."""
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
 def collect(store: Store, garbage: Garbage, forgotten: Iterable[str] = ()) -> None:
-    """Deletes it. Killed in between, it leaves a store that is valid, and the rest to the next call."""
+    """Delete the garbage and the records of the `forgotten` users.
+
+    If it is killed, the store stays valid and the next call deletes the rest.
+    """
     for use in find_uses(store, forgotten):
         use.path.unlink(missing_ok=True)
     for path in [*(store.path(entry.key) for entry in garbage.results), *garbage.leftovers]:

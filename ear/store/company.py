@@ -1,4 +1,4 @@
-"""Whether anybody works on a store, for who is about to change what others rest on."""
+"""Checks that no process is using a store, before results that others may need are changed."""
 
 from pathlib import Path
 
@@ -9,12 +9,13 @@ from ear.store.store import LEASES, Store
 
 
 def refuse_company(store: Store, then: str) -> None:
-    """
+    """Refuse to go on while a process is using the store.
+
     Args:
-        then: what can be done when they have stopped, as a verb.
+        then: the verb for what can be done once it has stopped.
 
     Raises:
-        UserError: somebody works on it, or nobody can tell, since it can't be written.
+        UserError: a process holds a lease, or the store can't be written, so that leases can't be checked.
     """
     require_writable(store.work / LEASES)
     for path in (store.work / LEASES).glob("*.lease"):
@@ -22,11 +23,11 @@ def refuse_company(store: Store, then: str) -> None:
             continue
         with store.lease(path.stem) as lease:
             if not lease.acquire():
-                raise UserError(f"Somebody works on {store.folder} ({path.name}): stop it, then {then}.")
+                raise UserError(f"A process is using {store.folder} ({path.name}): stop it, then {then}.")
 
 
 def _lapsed(lease: Path) -> bool:
-    """Whether it is of a machine that is gone, or released meanwhile."""
+    """Whether the lease belongs to a machine that is gone, or was released in the meantime."""
     try:
         return time_in(lease.parent) - lease.stat().st_mtime > 2 * LEASE_SECONDS
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""Keys as stores of format 1 made them: of every field, those at their defaults too, and of no precision.
+"""The keys of store format 1, which hashed every field, including defaults, and no precision.
 
-They are computed from the values as they were recorded, not from today's schema, which has other fields.
+They are computed from the recorded values, not from the current schema, which has other fields.
 """
 
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ KEY_LENGTH = 32
 
 
 def earlier_stage_keys(values: Mapping[str, Any], dataset_hash: str) -> tuple[str, ...]:
-    """Of a resolved configuration's values.
+    """The format 1 keys of the training stages of a resolved configuration.
 
     Raises:
-        UserError: the initial checkpoint is not there any more.
+        UserError: the initial checkpoint no longer exists.
     """
     shared = {section: without_locations(values[section]) for section in TRAINING}
     stages = shared["training"].pop("stages")
@@ -33,9 +33,10 @@ def earlier_stage_keys(values: Mapping[str, Any], dataset_hash: str) -> tuple[st
 
 
 def earlier_evaluation_key(training: str, values: Mapping[str, Any], reference: str) -> str:
-    """
+    """The format 1 key of an evaluation.
+
     Raises:
-        UserError: the autoencoder is not there any more.
+        UserError: the autoencoder no longer exists.
     """
     checkpoint = values["tokenizer"].get("checkpoint") if values["tokenizer"]["name"] == "kl" else None
     decoder = None if checkpoint is None else file_digest(Path(checkpoint))
@@ -44,7 +45,7 @@ def earlier_evaluation_key(training: str, values: Mapping[str, Any], reference: 
 
 
 def without_locations(section: Any) -> Any:
-    """A section's values that were hashed."""
+    """The values of a section without file locations, which format 1 did not hash."""
     if not isinstance(section, Mapping):
         return section
     return {name: value for name, value in section.items() if name not in LOCATIONS}

@@ -1,4 +1,4 @@
-"""Which result of a store a checkpoint file is, as its bytes tell; what lies beside it is only where to look."""
+"""Identifies the result of a store that a checkpoint file belongs to, by the file's bytes."""
 
 from pathlib import Path
 
@@ -14,18 +14,20 @@ from ear.store.store import Store, result_file
 def checkpoint_keys(
     config: RunConfig, dataset: Dataset, checkpoint: Path, store: Store, processes: Processes = ALONE
 ) -> RunKeys:
-    """The keys under which a checkpoint file is evaluated; training data is not needed.
+    """The keys under which a checkpoint file is evaluated. The training data is not needed.
 
-    A training that this store published counts as that; any other file as its content, so that a changed file, or
-    another one in its place, never meets the old one's metrics. Of several processes the main one reads the file.
+    A checkpoint that this store published has the key of its training. Any other file is identified by its content, so
+    that a changed or replaced file never gets the metrics of the old one. Only the main process reads the file.
     """
     key = (published_key(store, checkpoint) or file_key(checkpoint)) if processes.is_main else ""
     return RunKeys((processes.from_main(key),), config, dataset)
 
 
 def published_key(store: Store, file: Path) -> str | None:
-    """The key of this store's result that holds exactly these bytes in this file; None where it is none, or can't be
-    told: of what older versions published, no hashes are known."""
+    """The key of the result of this store that contains this file with exactly these bytes.
+
+    None if there is no such result, or if it can't be verified: older versions recorded no hashes.
+    """
     place = result_file(file)
     if place is None or not place.parent.parent.samefile(store.folder):
         return None

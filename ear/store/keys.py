@@ -1,13 +1,13 @@
-"""The keys under which results are kept: hashes of everything that can influence them.
+"""The keys of results: hashes of everything that can influence them.
 
-    training, stage i    configuration up to stage i, contents of dataset and initial checkpoint, and through the parent
-                         all stages before
+    training, stage i    configuration up to stage i, content of dataset and initial checkpoint, and the parent stage's
+                         key, which covers all stages before
     extractor            its recipe and the dataset's content, or its weights
     reference            extractor and the real images' content
-    evaluation           training's last stage, sampling, evaluation, reference
+    evaluation           the last training stage, sampling, evaluation, reference
 
-A key is known before anything is computed, so that a plan can say what is there already. Of a configuration only what
-can change the result enters, and of that only what is not at its default (`ear.config.hashed`).
+Keys are known before anything is computed, so that a plan can say which results exist already. Only values that can
+change the result are hashed, and of these only the ones that differ from their default (`ear.config.hashed`).
 """
 
 from functools import cached_property
@@ -21,18 +21,21 @@ from ear.config.schema import ImageFolderData, KLTokenizerConfig
 from ear.data.content import DatasetContent
 
 RECIPE_VERSION = 1
-"""Raised whenever the same configuration starts to give other numbers (the golden losses or a golden default change): a
-store must not serve results of the old code for the new."""
+"""Incremented whenever the same configuration starts to give other numbers (a golden loss or a golden default changes),
+so that the store never returns results of old code."""
 
 KEY_LENGTH = 32  # hex digits, 128 bits
 
 
 class RunKeys:
-    """Keys of a training and of its evaluation. What it is compared with is looked at only by who asks: to know a
-    million images by their content, they have to be read, once."""
+    """The keys of a training and its evaluation.
+
+    The keys of the extractor, reference and evaluation are computed on first use: hashing the content of a million
+    real images means reading them once.
+    """
 
     def __init__(self, stages: tuple[str, ...], config: RunConfig, dataset: DatasetContent | None) -> None:
-        """`dataset` is None for keys that are only to differ where a run's do."""
+        """`dataset` may be None for keys that are only compared with each other; they then leave out the reference."""
         self.stages = stages
         self._config = config
         self._dataset = dataset
@@ -44,37 +47,40 @@ class RunKeys:
 
     @cached_property
     def extractor(self) -> str:
+        """The key of the feature extractor."""
         return extractor_key(self._config, self._dataset) if self._dataset else ""
 
     @cached_property
     def reference(self) -> str:
-        """
+        """The key of the real images' features.
+
         Raises:
-            UserError: the real images are not there.
+            UserError: the real images are missing.
         """
         return reference_key(self._config, self._dataset) if self._dataset else ""
 
     @cached_property
     def evaluation(self) -> str:
-        """
+        """The key of the evaluation.
+
         Raises:
-            UserError: as `reference`.
+            UserError: the real images are missing.
         """
         return evaluation_key(self.training, self._config, self.reference)
 
 
 def run_keys(config: RunConfig, dataset: DatasetContent) -> RunKeys:
-    """All keys of a run, none of which needs anything to be computed."""
+    """The keys of a run. No result needs to exist for this."""
     return RunKeys(stage_keys(config, dataset.content_hash()), config, dataset)
 
 
 def file_key(checkpoint: Path) -> str:
-    """The key of a checkpoint that is known by its content alone."""
+    """The key of a checkpoint that is identified only by its content."""
     return _key("file", file_digest(checkpoint))
 
 
 def stage_keys(config: RunConfig, dataset_hash: str) -> tuple[str, ...]:
-    """A key for each stage; configurations that agree up to a stage share the keys up to it."""
+    """The key of each training stage. Configurations that are equal up to a stage share the keys up to it."""
     shared = hashed_values(config, TRAINED)
     stages = shared["training"].pop("stages")
     if config.training.initial_checkpoint is not None:
@@ -86,11 +92,12 @@ def stage_keys(config: RunConfig, dataset_hash: str) -> tuple[str, ...]:
 
 
 def reference_keys(config: RunConfig, dataset: DatasetContent) -> tuple[str, str]:
-    """The keys of the extractor and of the real images' features in it; training data is not needed for either."""
+    """The keys of the extractor and of the real images' features. The training data is not needed."""
     return extractor_key(config, dataset), reference_key(config, dataset)
 
 
 def extractor_key(config: RunConfig, dataset: DatasetContent) -> str:
+    """The key of the feature extractor: of the dataset for its classifier, else of the weights' content."""
     settings = config.evaluation
     if settings.extractor == "classifier":
         return _key("extractor", settings.extractor, dataset.content_hash())
@@ -98,17 +105,17 @@ def extractor_key(config: RunConfig, dataset: DatasetContent) -> str:
 
 
 def reference_key(config: RunConfig, dataset: DatasetContent) -> str:
-    """The key of the real images' features: of the statistics file, or of the content of the images."""
+    """The key of the real images' features: from the content of the statistics file or of the images."""
     settings = config.evaluation
     real = _content(settings.statistics) if settings.statistics else dataset.split_hash(settings.reference)
     return _key("reference", extractor_key(config, dataset), real)
 
 
 def require_known_reference(config: RunConfig, dataset: DatasetContent) -> None:
-    """For who only plans, and is not to read a million images for it.
+    """Check that the reference's key can be computed without reading the real images, for commands that only plan.
 
     Raises:
-        UserError: they would have to be read to know the reference's key.
+        UserError: the images have not been hashed yet, so they would have to be read.
     """
     if config.evaluation.statistics is None and isinstance(config.data, ImageFolderData):
         from ear.data.folder_dataset import FolderDataset
@@ -118,9 +125,9 @@ def require_known_reference(config: RunConfig, dataset: DatasetContent) -> None:
 
 
 def evaluation_key(training: str, config: RunConfig, reference: str) -> str:
-    """The key of evaluating the weights that `training` identifies by this configuration."""
+    """The key of evaluating the training with key `training` by this configuration."""
     decoder = _content(config.tokenizer.checkpoint) if isinstance(config.tokenizer, KLTokenizerConfig) else None
-    # Earlier versions gave so few images the first labels only, under the key without this word.
+    # With fewer images than classes, earlier versions used only the first labels, under the key without this word.
     labels = ("spread",) if config.evaluation.images < config.data.classes else ()
     return _key("evaluation", training, hashed_values(config, EVALUATED), reference, decoder, *labels)
 

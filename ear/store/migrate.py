@@ -1,16 +1,16 @@
-"""Carries a store of format 1 over to today's keys, so that nothing in it is computed again.
+"""Migrates a store of format 1 to the current keys, so that none of its results is computed again.
 
-Results stay as they are, byte for byte; what changes is the name under which they are found:
+The content of results stays the same, byte for byte; only their keys change:
 
-    training      known by the config.yaml beside it and the data's hash in its checkpoint, which must give its old key
-    evaluation    recorded without its settings in format 1: they are looked for in every config.yaml below the output
-                  root (trainings, MLflow's artifacts), and are the right ones where they give its old key
-    unfinished    as a training
-    uses          are rewritten to name the new keys
+    training      identified by its config.yaml and the dataset's hash in its checkpoint, which must give its old key
+    evaluation    format 1 did not record its settings: they are searched in every config.yaml below the output root
+                  (trainings, MLflow's artifacts), and must give its old key
+    unfinished    like a training
+    uses          are rewritten with the new keys
     extractor and reference have the same keys in both formats
 
-ROOT/store/.migrated.json holds every old key with its new one. Killed in between, or called again with more settings to
-look through, it goes on: an old result goes only after the new one and that file are there.
+ROOT/store/.migrated.json maps every old key to its new one. A migration that was killed, or that is run again with more
+folders of settings, continues: an old result is removed only after the new one and that file have been written.
 """
 
 import json
@@ -47,30 +47,30 @@ from ear.store.verify import file_faults, stray_files
 from ear.training.checkpoint import CHECKPOINT, load_header, load_metadata, replace_config
 
 NAMES = ".migrated.json"
-DAMAGED = (UserError, OSError, KeyError, TypeError, ValueError, AttributeError)  # what odd files raise
+DAMAGED = (UserError, OSError, KeyError, TypeError, ValueError, AttributeError)  # errors that damaged files raise
 
 
 @dataclass
 class Migration:
-    """What became of a store's results."""
+    """The outcome of a migration."""
 
     carried: dict[str, str] = field(default_factory=dict)  # old key -> new key, of trainings and evaluations
     unchanged: list[str] = field(default_factory=list)  # keys that are the same in both formats
-    unfinished: dict[str, str] = field(default_factory=dict)  # old key -> new key
-    left: dict[str, str] = field(default_factory=dict)  # key -> why it could not be carried over
-    kinds: dict[str, str] = field(default_factory=dict)  # key -> training, evaluation, ..., as before
-    lower: int = 0  # of the carried results, those that `auto` made in bfloat16
+    unfinished: dict[str, str] = field(default_factory=dict)  # old key -> new key, of unfinished stages
+    left: dict[str, str] = field(default_factory=dict)  # key -> why it could not be migrated
+    kinds: dict[str, str] = field(default_factory=dict)  # old key -> training, evaluation, ...
+    lower: int = 0  # number of migrated results that `auto` computed in bfloat16
 
 
 def migrate(root: Path, configs: Sequence[Path] = (), on_result: Callable[[], object] = lambda: None) -> Migration:
-    """Carries the store below an output root over; what is of today's format stays as it is.
+    """Migrate the store below an output root. Results in the current format stay as they are.
 
     Args:
-        configs: further folders in which the settings of evaluations are looked for.
+        configs: more folders in which to search the settings of evaluations.
         on_result: called after each result.
 
     Raises:
-        UserError: somebody works on it, or it can't be written.
+        UserError: a process is using the store, or it can't be written.
     """
     store = Store(root, any_format=True)
     if store.format == FORMAT_VERSION and not (store.folder / NAMES).exists():
@@ -79,7 +79,7 @@ def migrate(root: Path, configs: Sequence[Path] = (), on_result: Callable[[], ob
     work = _Work(store, Settings([root, *configs]))
     entries = {entry.key: entry for entry in work.entries()}
     for key in TopologicalSorter({key: entries[key].needs for key in entries}).static_order():
-        if (entry := entries.get(key)) is not None:  # else needed, and not there
+        if (entry := entries.get(key)) is not None:  # otherwise a dependency that does not exist
             work.carry(entry)
             on_result()
     work.carry_unfinished()
@@ -90,7 +90,7 @@ def migrate(root: Path, configs: Sequence[Path] = (), on_result: Callable[[], ob
 
 
 class _Work:
-    """One call's."""
+    """The state of one migration."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.migration = Migration()
@@ -108,6 +108,7 @@ class _Work:
                 yield old, Training(validate(RunConfig, read_yaml(path), source=str(path)), new, ())
 
     def entries(self) -> Iterator[Entry]:
+        """The readable entries; records the others as not migrated."""
         for key in self._store.published():
             try:
                 yield self._store.entry(key)
@@ -115,9 +116,10 @@ class _Work:
                 self.migration.left[key] = str(error)
 
     def carry(self, entry: Entry) -> None:
+        """Migrate one result, or record why it can't be migrated."""
         self.migration.kinds[entry.key] = entry.kind
         try:
-            with warnings.catch_warnings(action="ignore"):  # of settings that are long decided
+            with warnings.catch_warnings(action="ignore"):  # about settings that were chosen long ago
                 if entry.kind == "training":
                     self._carry_training(entry)
                 elif entry.kind == "evaluation":
@@ -136,36 +138,38 @@ class _Work:
         if (initial := training.config.training.initial_checkpoint) is not None:
             self._started_from.add(Path(initial).parent.name)
         if training.key == entry.key:
-            return  # of today
+            return  # current already
         for parent in training.ancestors:
             known = self._trainings.get(parent)
             if known is not None and known.precision != training.precision:
-                raise UserError("its stages were trained in different precisions, which no configuration describes")
+                raise UserError("its stages were trained in different precisions, which no configuration can describe")
         self._republish(entry, training.key, training.config)
         self._trainings[entry.key] = training
 
     def _carry_evaluation(self, entry: Entry) -> None:
         if (self._store.path(entry.key) / CONFIG).exists():
-            return  # of today
+            return  # current already
         if is_outdated(self._store, entry):
-            raise UserError("it was compared with images of a folder, not known by their content: evaluate anew")
+            raise UserError("the images that it was compared with were not identified by content: evaluate again")
         self._require_whole(entry)
         training = self._trainings.get(entry.details["training"])
         if training is None:
-            raise UserError("what it evaluated is not in this store, or can't be carried over")
+            raise UserError("the training that it evaluates is not in this store, or can't be migrated")
         config, key = recognise_evaluation(entry, training, self._settings)
         self._republish(entry, key, config)
 
     def _require_whole(self, entry: Entry) -> None:
         found = hash_files(self._store.path(entry.key))
-        faults = file_faults(entry, found) + [f"{name} does not belong here" for name in stray_files(entry, found)]
+        faults = file_faults(entry, found) + [f"{name} was not published" for name in stray_files(entry, found)]
         if faults:
             raise UserError(f"damaged: {'; '.join(faults)}")
 
     def _republish(self, entry: Entry, key: str, config: RunConfig) -> None:
-        """The same files, hard links where the file system has them, under another key, and the configuration as it is
-        written now; weights and all other tensors keep their bytes."""
-        if key not in self._store:  # else an earlier call was killed after it
+        """Publish the files of a result under another key, with the configuration in the current form.
+
+        Files are hard links where the file system supports them. All tensors keep their bytes.
+        """
+        if key not in self._store:  # otherwise an earlier call was killed after this
             old = self._store.path(entry.key)
             temporary = self._store.work / f"{PUBLISHING}{uuid.uuid4().hex}"
             try:
@@ -179,7 +183,7 @@ class _Work:
                 needs = tuple(map(self._renamed, entry.needs))
                 new = replace(entry, key=key, details=details, needs=needs, files=hash_files(temporary))
                 new.write(temporary / ENTRY)
-                shutil.copystat(old / ENTRY, temporary / ENTRY)  # as old as before, for forecasts
+                shutil.copystat(old / ENTRY, temporary / ENTRY)  # keep the age, for forecasts
                 temporary.rename(self._store.path(key))
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -190,7 +194,7 @@ class _Work:
         return self._trainings[key].key if key in self._trainings else key
 
     def carry_unfinished(self) -> None:
-        """Checkpoints of unfinished stages. `auto` is taken for what the finished trainings were computed in."""
+        """Migrate the checkpoints of unfinished stages. `auto` is resolved to the precision of finished trainings."""
         known = {training.precision for training in self._trainings.values()}
         here: Precision = "bfloat16" if torch.cuda.is_available() else "float32"
         for path in sorted(self._store.work.glob(f"*/{CHECKPOINT}")):
@@ -199,10 +203,10 @@ class _Work:
                 metadata = load_metadata(path)
                 values = json.loads(metadata["config"])
                 if len(known) > 1 and values["execution"]["precision"] == "auto":
-                    raise UserError("unfinished, and nothing tells in which precision")
+                    raise UserError("unfinished, and its precision is not recorded")
                 training = recognise_training(key, values, metadata["dataset_hash"], next(iter(known), here))
                 if training.key == key:
-                    continue  # of today
+                    continue  # current already
                 _state_precision(path, training.config)
                 self.migration.unfinished[key] = training.key
                 self._remember()
@@ -217,6 +221,7 @@ class _Work:
         write_json(self._path, self._names)
 
     def rename_uses(self) -> None:
+        """Rewrite the recorded uses with the new keys."""
         self._remember()
         for use in recorded_uses(self._store):
             keys = sorted({self._names.get(key, key) for key in use.keys})
@@ -224,7 +229,7 @@ class _Work:
             write_json(use.path, {**values, "keys": keys})
 
     def remove_old(self) -> None:
-        """But for those whose files other configurations name, which started from them."""
+        """Remove the migrated results under their old keys, except those that other trainings were fine-tuned from."""
         for old in self.migration.carried.keys() - self._started_from:
             self._store.discard(self._store.path(old))
 

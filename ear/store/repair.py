@@ -1,6 +1,6 @@
-"""Removes results that are not what was published, with all that may have been computed from them.
+"""Removes damaged results and all results that may have been computed from them.
 
-ROOT/store/.removed.json    their keys: what MLflow says of them is not to be shown until they are computed anew
+ROOT/store/.removed.json    their keys: their metrics in MLflow are not shown until they have been computed again
 """
 
 import json
@@ -18,17 +18,17 @@ REMOVED = ".removed.json"
 
 
 def repair(store: Store, verdict: Verdict) -> list[Path]:
-    """Carries it out: what needs these results computes them anew, from intact ones. Killed in between, it is called
-    again: what rests on a damaged result goes before that.
+    """Remove the damaged results of a verdict and the results that depend on them.
 
-    What can't be told is left alone, unless it rests on what is damaged.
+    The commands that need them compute them again. Dependent results are removed first, so a repair that was killed
+    can be repeated. Results that can't be verified stay, unless they depend on a damaged one.
 
     Returns:
-        The folders into which it moved what may be the user's: files that were not published, and the content of
-        results that do not say what was.
+        The folders that now hold files that may be the user's: unpublished files, and the content of results whose
+        entry can't be read.
 
     Raises:
-        UserError: somebody works on the store.
+        UserError: a process is using the store.
     """
     refuse_company(store, "repair")
     removed = [*verdict.resting, *verdict.faults]
@@ -46,13 +46,13 @@ def repair(store: Store, verdict: Verdict) -> list[Path]:
 
 
 def lost_seconds(store: Store, keys: Iterable[str]) -> float:
-    """What results took to compute, as far as they tell."""
+    """The seconds that these results took to compute, as far as they are recorded."""
     total = 0.0
     for key in keys:
         with suppress(UserError, OSError, ValueError, KeyError, TypeError):
             entry = store.entry(key)
             if entry.kind == "training":
-                total += entry.details["seconds"]  # since its training began
+                total += entry.details["seconds"]  # includes the stages before
                 total -= sum(store.entry(parent).details["seconds"] for parent in entry.needs)
             elif entry.kind == "evaluation":
                 total += json.loads((store.path(key) / "evaluation.json").read_text(encoding="utf-8"))["seconds"]
@@ -60,10 +60,10 @@ def lost_seconds(store: Store, keys: Iterable[str]) -> float:
 
 
 def removed_keys(store: Store) -> set[str]:
-    """Of all results that were ever removed; some are there again.
+    """The keys of all results that were ever removed; some may have been computed again.
 
     Raises:
-        UserError: their list is damaged.
+        UserError: the list of them is damaged.
     """
     path = store.folder / REMOVED
     try:
@@ -72,8 +72,8 @@ def removed_keys(store: Store) -> set[str]:
         return set()
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
-            f"{path} is damaged ({error}), so it can't be told which of MLflow's numbers are of removed results: "
-            "restore it, a list of keys, or delete it together with the MLflow runs of the sweeps that were repaired."
+            f"{path} is damaged ({error}), so it is unknown which metrics in MLflow are of removed results: restore "
+            "this list of keys, or delete it together with the MLflow runs of the sweeps that were repaired."
         ) from error
 
 
@@ -86,12 +86,11 @@ def _has_entry(store: Store, key: str) -> bool:
 
 
 def _set_aside(store: Store, key: str, names: Iterable[str] = ("",)) -> Path:
-    """Moves files of a result's folder, or all of it, out of the store's way; returns where to."""
+    """Move files of a result's folder, or the whole folder, to a new folder in the work area. Returns that folder."""
     aside = store.aside(key)
-    aside.mkdir()  # new: what is old already, `gc` deletes at once
     for name in names:
         target = aside / (name or key)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)  # gives `aside` a new modification time: `gc` keeps it for now
         with suppress(FileNotFoundError):
             (store.path(key) / name).rename(target)
     return aside

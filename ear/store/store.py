@@ -1,12 +1,12 @@
-"""Results kept by the hash of everything that can influence them, each published exactly once.
+"""Stores each result once, under the hash of everything that can influence it.
 
-    ROOT/store/KEY/           entry.json beside the result's own files; appears whole, by one rename, never changes
-    ROOT/store/.work/KEY/     the checkpoint of what is unfinished
-    ROOT/store/.work/leases/  who works on what
-    ROOT/store/.uses/         who needs which results
+    ROOT/store/KEY/           the result's files and entry.json; published by one rename, then never changed
+    ROOT/store/.work/KEY/     the checkpoint of an unfinished stage
+    ROOT/store/.work/leases/  which process is working on which key
+    ROOT/store/.uses/         which user needs which results
     ROOT/store/format.json    the version of this layout
 
-Correctness rests on the rename alone: two processes that make the same result both finish, the first one's is kept.
+Correctness depends only on the rename: if two processes compute the same result, both finish and the first one is kept.
 """
 
 import hashlib
@@ -33,48 +33,54 @@ from ear.store.keys import RECIPE_VERSION
 Kind = Literal["training", "extractor", "reference", "evaluation"]
 
 
-FORMAT_VERSION = 2  # 1: keys hashed every field, and no precision
+FORMAT_VERSION = 2  # format 1 hashed every field into keys, and no precision
 LEASES = "leases"
-POLL_SECONDS = 0.5  # at what another process makes
-PUBLISHING = "publish-"  # results on their way
-TRASH = "trash-"  # results on their way out
-ASIDE = "aside-"  # what lay in a result's place and was none
+POLL_SECONDS = 0.5  # between checks whether another process has published a result
+PUBLISHING = "publish-"  # prefix of results that are being published
+TRASH = "trash-"  # prefix of results that are being deleted
+ASIDE = "aside-"  # prefix of files that were moved out of a result's folder
 ENTRY = "entry.json"
 SEAL = "seal"  # of an entry
 FORMAT = "format.json"
-REMEDY = "`ear store verify --repair` removes it with all that rests on it, and what needs it computes it anew."
-NO_HASHES = "Where that can't tell, since an older version kept no hashes, delete the folder."
+REMEDY = (
+    "`ear store verify --repair` removes it and all results that depend on it; the commands that need them compute "
+    "them again."
+)
+NO_HASHES = "If an older version published it, there are no hashes to verify: delete the folder."
 
 
-class UntoldError(UserError):
-    """Whether a result is what was published can't be told: it can't be read now, or a newer version made it."""
+class UnverifiableError(UserError):
+    """A result can't be verified: it can't be read now, or a newer version of this program wrote it."""
 
 
 @dataclass(frozen=True)
 class StoredFile:
+    """Hash and size of a published file."""
+
     sha256: str
     bytes: int
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a published result says of itself."""
+    """The record of a published result, kept in its entry.json."""
 
     key: str
     kind: Kind
     recipe_version: int
     created: str  # ISO 8601, UTC
-    details: dict[str, Any]  # the result's own, by kind
-    provenance: dict[str, Any]  # code, versions and machine that made it
-    needs: tuple[str, ...] = ()  # keys of the results that it rests on
-    files: dict[str, StoredFile] = field(default_factory=dict)  # by name; none known of what older versions published
-    seal: str = ""  # SHA-256 of all of the above; "" of what older versions published; lies in the file's provenance
+    details: dict[str, Any]  # specific to the kind
+    provenance: dict[str, Any]  # code, versions and machine that produced it
+    needs: tuple[str, ...] = ()  # keys of the results that it was computed from
+    files: dict[str, StoredFile] = field(default_factory=dict)  # by name; empty if an older version published it
+    seal: str = ""  # SHA-256 of the other fields, stored under `provenance`; "" if an older version published it
 
     @classmethod
     def load(cls, path: Path) -> "Entry":
-        """
+        """Read an entry and check its seal.
+
         Raises:
-            UntoldError: it can't be read, or is of a newer version of this program.
+            UnverifiableError: it can't be read, or a newer version of this program wrote it.
             UserError: it is damaged.
         """
         try:
@@ -83,16 +89,16 @@ class Entry:
         except (FileNotFoundError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             raise UserError(f"{path} is damaged ({error}): {REMEDY}") from error
         except OSError as error:
-            raise UntoldError(f"{path} can't be read ({error.strerror or error}): mend that.") from error
+            raise UnverifiableError(f"{path} can't be read ({error.strerror or error}): fix that.") from error
         if entry is None:
-            raise UntoldError(f"{path} was made by a newer version of this program: update it.")
+            raise UnverifiableError(f"{path} was written by a newer version of this program: update the program.")
         if entry.files and entry.seal not in ("", entry._sealed()):
-            raise UserError(f"{path} is damaged (it is not what was published): {REMEDY}")
+            raise UserError(f"{path} is damaged (it has changed since it was published): {REMEDY}")
         return entry
 
     @classmethod
     def _is_newer(cls, values: dict[str, Any]) -> bool:
-        """Whether an entry says what this version knows nothing of."""
+        """Whether an entry has fields or a recipe version that this version does not know."""
         unknown = values.keys() - ({each.name for each in fields(cls)} - {SEAL})
         for file in values.get("files", {}).values():
             unknown |= file.keys() - {each.name for each in fields(StoredFile)}
@@ -112,7 +118,7 @@ class Entry:
         )
 
     def write(self, path: Path) -> None:
-        """Atomically, with its seal, which lies where versions that know of none read it too."""
+        """Write the entry and its seal atomically. The seal is under `provenance`, which older versions can read."""
         values = asdict(self)
         del values[SEAL]
         write_json(path, {**values, "provenance": {**self.provenance, SEAL: self._sealed()}})
@@ -122,10 +128,17 @@ class Entry:
 
     @property
     def bytes(self) -> int:
+        """The size of all its files; 0 if an older version published it."""
         return sum(file.bytes for file in self.files.values())
 
 
 class Store:
+    """A folder of results, each under the key that its configuration and data determine.
+
+    Any number of processes can share a store. `publish` makes a result appear atomically; `lease` lets one process
+    compute a result while the others wait.
+    """
+
     def __init__(
         self,
         root: Path,
@@ -134,14 +147,15 @@ class Store:
         any_format: bool = False,
         reading: bool = False,
     ) -> None:
-        """
+        """Open the store below an output root, creating it if needed.
+
         Args:
-            on_wait: called every half second in which another process is waited for, which it may end by raising.
-            any_format: opens a store of an earlier format too, under whose keys nothing of today's is found.
-            reading: leaves everything as it is, so that it may be read-only, or not be there.
+            on_wait: called every half second while waiting for another process; it may raise to stop waiting.
+            any_format: also open a store of an earlier format, whose results have other keys.
+            reading: change nothing, so that the store may be read-only or missing.
 
         Raises:
-            UserError: the folder can't be written, or a newer version of this program wrote it, or an earlier one.
+            UserError: the folder can't be written, or another version of this program wrote it in another format.
         """
         self._on_wait = on_wait
         self.folder = root / "store"
@@ -155,18 +169,17 @@ class Store:
             if not self._has_results():
                 self.mark_format()
                 return
-            # Its results would be computed again, each of them, without a word.
+            # Otherwise all of its results would silently be computed again.
             raise UserError(
-                f"{self.folder} was written by an earlier version of this program, which named results otherwise: "
-                f"`ear store migrate --root {root}` carries them over and computes nothing, or give "
-                "another folder with --root."
+                f"{self.folder} was written by an earlier version of this program, which used other keys: run "
+                f"`ear store migrate --root {root}`, which computes nothing, or give another folder with --root."
             )
 
     def _read_format(self) -> int:
         path = self.folder / FORMAT
         if not path.exists():
             if self._has_results():
-                return 1  # before there was such a file
+                return 1  # older than the format file
             self.mark_format()
             return FORMAT_VERSION
         try:
@@ -175,26 +188,27 @@ class Store:
             raise UserError(f'{path} is damaged ({error}): restore it; it holds {{"version": N}}.') from error
         if version > FORMAT_VERSION:
             raise UserError(
-                f"{self.folder} was written by a newer version of this program (its layout has version {version}, "
-                f"this one knows {FORMAT_VERSION}): update the program, or give another folder with --root."
+                f"{self.folder} was written by a newer version of this program (format {version}; this version reads "
+                f"up to {FORMAT_VERSION}): update the program, or give another folder with --root."
             )
         return version
 
     def _has_results(self) -> bool:
-        """Finished or unfinished ones."""
+        """Whether there are published results or unfinished stages."""
         return bool(self.published()) or any(self.work.glob("*/*.safetensors"))
 
     def mark_format(self) -> None:
-        """Says that everything in it is of today's format."""
+        """Mark the store as having the current format."""
         if not self._reading:
             write_json(self.folder / FORMAT, {"version": FORMAT_VERSION})
         self.format = FORMAT_VERSION
 
     def __contains__(self, key: str) -> bool:
+        """Whether the result with this key has been published."""
         return is_there(self.path(key)) and (self.path(key) / ENTRY).exists()
 
     def published(self) -> set[str]:
-        """The keys of all results that are there."""
+        """The keys of all published results."""
         if not self.folder.exists():
             return set()
         return {
@@ -202,25 +216,29 @@ class Store:
         }
 
     def lease(self, key: str) -> Lease:
-        """The right to work on this key, not yet acquired. To try again, keep it: it watches for how long another
-        machine's holder shows no life."""
+        """The lease on this key, not yet acquired.
+
+        Keep the object to try again: it measures how long a holder on another machine has not renewed the lease.
+        """
         return Lease(self.work / LEASES / f"{key}.lease")
 
     def path(self, key: str) -> Path:
-        """Where the result of this key is, or will be."""
+        """The folder of the result with this key, which need not exist yet."""
         return self.folder / key
 
     def workspace(self, key: str) -> Path:
-        """A folder for the unfinished work on this key; it is removed when the key is published."""
+        """The folder for the unfinished stage with this key; `publish` removes it."""
         return self.work / key
 
     def aside(self, key: str) -> Path:
-        """A new folder's name, for what lay in a result's place and does not belong there; `gc` deletes it once old."""
+        """A new path for files to move out of a result's folder; `ear store gc` deletes them after an hour."""
         return self.work / f"{ASIDE}{key}-{uuid.uuid4().hex[:8]}"
 
     def discard(self, path: Path) -> None:
-        """Deletes a result, or unfinished work: by one rename, as a result came, so that nobody ever sees a half of it.
-        Does nothing where it is gone."""
+        """Delete a result or an unfinished stage; no error if it does not exist.
+
+        It is first renamed, so that no process ever sees a partly deleted result.
+        """
         trash = self.work / f"{TRASH}{uuid.uuid4().hex}"
         try:
             path.rename(trash)
@@ -232,10 +250,11 @@ class Store:
             trash.unlink(missing_ok=True)
 
     def entry(self, key: str) -> Entry:
-        """
+        """The entry of a published result.
+
         Raises:
-            UntoldError: the entry can't be read, or is of a newer version of this program.
-            UserError: it is damaged, or another result's.
+            UnverifiableError: it can't be read, or a newer version of this program wrote it.
+            UserError: it is damaged, or belongs to another result.
         """
         path = self.path(key) / ENTRY
         entry = Entry.load(path)
@@ -251,12 +270,15 @@ class Store:
         details: Mapping[str, Any] | None = None,
         needs: Iterable[str] = (),
     ) -> Path:
-        """Calls `fill` on an empty folder, then makes that folder the result of this key, unless there is one already.
+        """Publish a result under `key`, unless another process has already done so.
 
-        `needs` are the keys of the results that it rests on.
+        Args:
+            fill: writes the result's files to the empty folder that it is called with.
+            details: facts about the result, specific to its kind.
+            needs: keys of the results that it was computed from.
 
         Returns:
-            The folder of the result that is kept: ours, or the one of whoever was first.
+            The folder of the published result, which may be another process's.
         """
         temporary = self.work / f"{PUBLISHING}{uuid.uuid4().hex}"
         temporary.mkdir(parents=True)
@@ -273,30 +295,30 @@ class Store:
                 files=hash_files(temporary),
             )
             entry.write(temporary / ENTRY)
-            flush_to_disk(temporary)  # before the rename: a machine that loses its power leaves no half of a result
+            flush_to_disk(temporary)  # before the rename, so that a power failure leaves no incomplete result
             self._put(temporary, key)
-            flush_folder(self.folder)  # its name, before the checkpoint goes
+            flush_folder(self.folder)  # makes the rename durable before the checkpoint is removed
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(self.workspace(key), ignore_errors=True)
         return self.path(key)
 
     def _put(self, folder: Path, key: str) -> None:
-        """Makes a folder the result of this key, unless there is one already; what lies there and is none makes way."""
+        """Rename a folder to the result with this key, unless that exists. Other files in its place are moved aside."""
         for last in (False, False, True):
             try:
-                folder.rename(self.path(key))  # fails where the key exists: its folder is not empty
+                folder.rename(self.path(key))  # fails if the key's folder exists and is not empty
             except OSError:
                 if key in self:
                     return
                 aside = self.aside(key)
                 if last or not _move_content(self.path(key), aside):
-                    if key in self:  # another publisher was done between these looks
+                    if key in self:  # another process published it between the two checks
                         return
                     raise
                 warnings.warn(
-                    f"{self.path(key)} held no result, for it lacked {ENTRY}. What was in it is in {aside} now, until "
-                    "`ear store gc` deletes it.",
+                    f"{self.path(key)} was not a result: it had no {ENTRY}. Its files were moved to {aside}, where "
+                    "they stay until `ear store gc` deletes them.",
                     stacklevel=3,
                 )
             else:
@@ -310,7 +332,10 @@ class Store:
         details: Mapping[str, Any] | None = None,
         needs: Iterable[str] = (),
     ) -> Path:
-        """The result of this key, made now if it is not there; of several processes that want it, by one at a time."""
+        """The folder of the result with this key, computed by `fill` if it does not exist yet.
+
+        Only one process computes it; the others wait for it. Arguments are those of `publish`.
+        """
         lease = self.lease(key)
         while key not in self:
             if not lease.acquire():
@@ -324,10 +349,10 @@ class Store:
 
 
 def hash_files(folder: Path) -> dict[str, StoredFile]:
-    """Of everything below a folder but its entry.
+    """Hash and size of each file below a folder, by relative name, except its entry.
 
     Raises:
-        OSError: some of it can't be read.
+        OSError: a file or folder can't be read.
     """
     found = {}
     for path in sorted(_paths(folder)):
@@ -340,7 +365,7 @@ def hash_files(folder: Path) -> dict[str, StoredFile]:
 
 
 def _paths(folder: Path) -> Iterator[Path]:
-    """Of the files below a folder. `Path.rglob` passes over folders that can't be read."""
+    """The paths of the files below a folder. `Path.rglob` would silently skip unreadable folders."""
 
     def fail(error: OSError) -> None:
         raise error
@@ -350,9 +375,9 @@ def _paths(folder: Path) -> Iterator[Path]:
 
 
 def result_file(file: Path) -> Path | None:
-    """The place of a file in the folder of a store's result, of whichever store; None where it is of none.
+    """The path of a file inside the result folder of any store; None if it does not belong to a result.
 
-    Links are followed, of the file and of the folder. A copy of such a folder that lies elsewhere is a folder like any.
+    Links to the file and to the folder are followed. A copy of a result folder outside a store is not a result.
     """
     for place in (file.absolute(), file.resolve()):
         if (place.parent / ENTRY).exists() and (place.parent.parent / FORMAT).exists():
@@ -361,10 +386,13 @@ def result_file(file: Path) -> Path | None:
 
 
 def _move_content(folder: Path, target: Path) -> bool:
-    """Empties a folder that is no result, or moves a file that lies in a result's place; False where it is neither.
+    """Move the content of a folder that is not a result, or a file in a result's place, to `target`.
 
-    A result that another process publishes meanwhile is never touched: it comes as another folder under this name, and
-    this one is known by its descriptor.
+    A result that another process publishes in the meantime is never touched: it is another folder with this name, and
+    the old one is accessed by its descriptor.
+
+    Returns:
+        Whether there was anything to move.
     """
     if folder.is_file():
         target.mkdir()
@@ -380,7 +408,7 @@ def _move_content(folder: Path, target: Path) -> bool:
             return False
         target.mkdir()
         for name in names:
-            with suppress(FileNotFoundError):  # another publisher moved it
+            with suppress(FileNotFoundError):  # another process moved it
                 os.rename(name, target / name, src_dir_fd=opened)
     finally:
         os.close(opened)

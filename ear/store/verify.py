@@ -1,4 +1,4 @@
-"""Whether what lies in the store is what was published, and what rests on what is not."""
+"""Verifies that results have not changed since they were published, and finds results that depend on damaged ones."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,28 +9,34 @@ from ear.errors import UserError
 from ear.store.collect import needs_of, reachable
 from ear.store.keys import stage_keys
 from ear.store.outdated import outdated
-from ear.store.store import ENTRY, REMEDY, Entry, Store, StoredFile, UntoldError, hash_files, result_file
+from ear.store.store import ENTRY, REMEDY, Entry, Store, StoredFile, UnverifiableError, hash_files, result_file
 
-NOT_READ = "config.yaml"  # a result's file that nothing is computed from
+NOT_READ = "config.yaml"  # the only file of a result that no other result is computed from
 
 
 @dataclass
 class Verdict:
+    """The outcome of verifying a store. Its field names are those of `ear store verify --json`."""
+
     intact: int = 0
-    unverifiable: int = 0  # published by a version that kept no hashes
-    faults: dict[str, list[str]] = field(default_factory=dict)  # key -> what is wrong with it
-    strays: dict[str, list[str]] = field(default_factory=dict)  # key -> names of files in it that were not published
-    untold: dict[str, str] = field(default_factory=dict)  # key -> why it can't be told whether it is damaged
-    resting: dict[str, list[str]] = field(default_factory=dict)  # key -> keys of damaged results that it rests on
-    unfinished: dict[str, list[str]] = field(default_factory=dict)  # likewise, of training stages that have begun
-    outdated: list[str] = field(default_factory=list)  # keys of evaluations that are not served any more
+    unverifiable: int = 0  # results of older versions, which recorded no hashes
+    faults: dict[str, list[str]] = field(default_factory=dict)  # key of a damaged result -> what is wrong
+    strays: dict[str, list[str]] = field(default_factory=dict)  # key -> names of unpublished files in its folder
+    untold: dict[str, str] = field(default_factory=dict)  # key -> why the result can't be verified now
+    resting: dict[str, list[str]] = field(default_factory=dict)  # key of a dependent result -> keys of damaged ones
+    unfinished: dict[str, list[str]] = field(default_factory=dict)  # the same for unfinished training stages
+    outdated: list[str] = field(default_factory=list)  # keys of outdated evaluations
 
 
 def verify(store: Store, on_key: Callable[[], object] = lambda: None) -> Verdict:
-    """Reads every file of every result and compares its SHA-256 with the one that was published.
+    """Compare the SHA-256 of every file of every result with the published one.
 
-    What rests on a result whose content has changed may have been computed from the change: earlier versions did not
-    look before they read. What can't be read, or is of a newer version, is taken neither for intact nor for damaged.
+    Results that depend on a changed one may have been computed from the damaged data, since earlier versions did not
+    verify what they read. A result that can't be read, or that a newer version wrote, counts neither as intact nor as
+    damaged.
+
+    Args:
+        on_key: called before each result.
     """
     verdict = Verdict()
     changed: set[str] = set()
@@ -41,7 +47,7 @@ def verify(store: Store, on_key: Callable[[], object] = lambda: None) -> Verdict
             entry = store.entry(key)
             needs[key] = needs_of(entry)
             found = hash_files(store.path(key))
-        except UntoldError as error:
+        except UnverifiableError as error:
             verdict.untold[key] = str(error)
             continue
         except UserError as error:
@@ -49,7 +55,7 @@ def verify(store: Store, on_key: Callable[[], object] = lambda: None) -> Verdict
             changed.add(key)
             continue
         except OSError as error:
-            verdict.untold[key] = f"{error.filename or store.path(key)} can't be read ({error.strerror}): mend that."
+            verdict.untold[key] = f"{error.filename or store.path(key)} can't be read ({error.strerror}): fix that."
             continue
         if not entry.files:
             verdict.unverifiable += 1
@@ -72,7 +78,7 @@ def verify(store: Store, on_key: Callable[[], object] = lambda: None) -> Verdict
 
 
 def unfinished_stages(store: Store) -> dict[str, tuple[str, ...]]:
-    """Keys of training stages that have begun, with those of the stages before, as their checkpoints tell."""
+    """The keys of unfinished training stages, each with the keys of the stages before it, from their checkpoints."""
     from ear.training.checkpoint import CHECKPOINT, load_header  # imports torch
 
     found = {}
@@ -81,7 +87,7 @@ def unfinished_stages(store: Store) -> dict[str, tuple[str, ...]]:
         try:
             header = load_header(path)
             keys = stage_keys(header.config, header.dataset_hash)
-        except UserError:  # damaged, which is found before anything goes on from it; or what it began from is gone
+        except UserError:  # damaged, which resuming detects; or its initial checkpoint is missing
             continue
         if key in keys:
             found[key] = keys[: keys.index(key)]
@@ -89,10 +95,10 @@ def unfinished_stages(store: Store) -> dict[str, tuple[str, ...]]:
 
 
 def require_as_published(file: Path) -> None:
-    """For a file of a store's result that is about to be used; does nothing for files that are no result's.
+    """Check that a file has not changed since it was published; does nothing for files outside results.
 
     Raises:
-        UserError: it has changed, so that its key is not that of what it holds.
+        UserError: it has changed, so that it is not the result that its key says.
     """
     place = result_file(file)
     if place is None:
@@ -106,13 +112,13 @@ def require_as_published(file: Path) -> None:
         is_intact = wanted is None or (file.stat().st_size == wanted.bytes and sha256(file) == wanted.sha256)
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"{file} can't be read ({reason}): mend that; where it is lost, {REMEDY}") from error
+        raise UserError(f"{file} can't be read ({reason}): fix that. If it is lost, {REMEDY}") from error
     if not is_intact:
-        raise UserError(f"{file} is damaged: it is not what was published (SHA-256): {REMEDY}")
+        raise UserError(f"{file} is damaged: its SHA-256 is not the published one. {REMEDY}")
 
 
 def file_faults(entry: Entry, found: Mapping[str, StoredFile]) -> list[str]:
-    """How the files that were published differ from those found."""
+    """Describe the published files that are missing or have changed."""
     faults = [f"{name} is missing" for name in entry.files if name not in found]
     for name, wanted in entry.files.items():
         if name in found and found[name] != wanted:
@@ -126,5 +132,5 @@ def file_faults(entry: Entry, found: Mapping[str, StoredFile]) -> list[str]:
 
 
 def stray_files(entry: Entry, found: Iterable[str]) -> list[str]:
-    """Names of the files found that were not published: the user's."""
+    """The names of files that were found but not published."""
     return [name for name in found if name not in entry.files]

@@ -1,1 +1,1 @@
-"""What people see in a terminal: text without markup or secrets, progress bars."""
+"""Terminal output: text without markup or secrets, and progress bars."""

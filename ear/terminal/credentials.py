@@ -1,6 +1,6 @@
-"""Keeps passwords and tokens out of what is printed: of the servers and databases that the environment names.
+"""Hides passwords and tokens of servers and databases in printed text.
 
-Errors and warnings of libraries quote the address that they were given, and SQLAlchemy alone hides its password.
+Errors and warnings of libraries quote addresses from the environment; only SQLAlchemy hides the passwords in them.
 """
 
 import base64
@@ -9,17 +9,17 @@ import re
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus
 
 HIDDEN = "***"
-ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_BACKEND_STORE_URI")  # of the environment
+ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_BACKEND_STORE_URI")  # environment variables
 SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD", "DATABRICKS_TOKEN", "AWS_SECRET_ACCESS_KEY")
-SHORT = 8  # characters: fewer are words of every text, and hidden only where they let in
-SECRET_NAME = "(?:pass|pwd|token|secret|key|credential)"  # in the name of a query's value
-NAMED_SECRET = re.compile(rf"{SECRET_NAME}\w*\s*=\s*([^;]+)", re.IGNORECASE)  # in a value which is a query again
-BEFORE_WORD = r"(?:(?<!\w)|(?<=%[0-9A-Fa-f]{2})|(?<=\\[nrt]))"  # `%3A` and `\n` are no part of it
-WITH_PASSWORD = re.compile(r"(://[^\s/?#:@]*):[^\s/?#]*@")  # of whatever address
+SHORT = 8  # characters: a shorter secret may be an ordinary word, so it is hidden only where credentials are expected
+SECRET_NAME = "(?:pass|pwd|token|secret|key|credential)"  # in the name of a query parameter
+NAMED_SECRET = re.compile(rf"{SECRET_NAME}\w*\s*=\s*([^;]+)", re.IGNORECASE)  # in a value that is itself a query
+BEFORE_WORD = r"(?:(?<!\w)|(?<=%[0-9A-Fa-f]{2})|(?<=\\[nrt]))"  # `%3A` and `\n` are not part of the word
+WITH_PASSWORD = re.compile(r"(://[^\s/?#:@]*):[^\s/?#]*@")  # in any address
 
 
 def hidden(text: str) -> str:
-    """A text as it is, but for what nobody else is to read."""
+    """Replace the secrets in a text by ***."""
     for name in ADDRESSES:
         if address := os.environ.get(name, "").strip():
             text = text.replace(address, shown(address))
@@ -34,9 +34,9 @@ def hidden(text: str) -> str:
 
 
 def shown(address: str) -> str:
-    """A server's or database's address, for people: without password, token, and values of its query.
+    """Format the address of a server or database for printing, without password, token and query values.
 
-    A name without a password is a token where it stands before a web server's, and a name before a database's.
+    A name without a password is taken for a token in a web server's address, and for a user name in a database's.
     """
     before, given, rest = _parts(address)
     if given is not None:
@@ -48,7 +48,7 @@ def shown(address: str) -> str:
 
 
 def secrets() -> set[str]:
-    """The words of this environment that must not be printed, as they are and as addresses and headers have them."""
+    """The secrets in this environment, as they are and as they are encoded in addresses and headers."""
     found = {os.environ.get(name, "").strip() for name in SECRETS}
     for address in (os.environ.get(name, "").strip() for name in ADDRESSES):
         before, given, rest = _parts(address)
@@ -56,7 +56,7 @@ def secrets() -> set[str]:
             name, colon, password = given.partition(":")
             found.add(base64.b64encode(unquote(f"{name}:{password}").encode()).decode())  # of a header
             password = password if colon else name if _is_web(before) else ""
-            found |= {password, *re.split("[@/?#]", password)}  # as others cut it
+            found |= {password, *re.split("[@/?#]", password)}  # as other parsers split it
         for name, value in parse_qsl(rest.partition("?")[2]):
             found |= {value} if re.search(SECRET_NAME, name, re.IGNORECASE) else set(NAMED_SECRET.findall(value))
     forms = (str, unquote, unquote_plus, quote, quote_plus, lambda word: quote(word, safe=""))
@@ -68,10 +68,10 @@ def _is_web(before: str) -> bool:
 
 
 def _parts(address: str) -> tuple[str, str | None, str]:
-    """Scheme with `://`, then who is to be let in (None where nobody is named), then the rest.
+    """Split an address into scheme with `://`, credentials (None if there are none) and the rest.
 
-    Passwords have unquoted `@`, `/` and `?` in them, whatever the standard says: they end at the last `@`. Where that
-    may as well be one of a path, it is taken for theirs.
+    Passwords may contain unquoted `@`, `/` and `?`, against the standard, so credentials end at the last `@`. An `@`
+    that may be part of the path counts as part of the credentials.
     """
     scheme, separator, rest = address.partition("://")
     if not separator:
@@ -80,7 +80,7 @@ def _parts(address: str) -> tuple[str, str | None, str]:
         return scheme + separator, None, rest
     place = re.split("[/?#]", rest, maxsplit=1)[0]
     _, colon, port = place.partition(":")
-    if "@" not in place and not (colon and not port.isdecimal()):  # an `@` in the path of a place that names nobody
+    if "@" not in place and not (colon and not port.isdecimal()):  # an `@` in the path, without credentials
         return scheme + separator, None, rest
     given, _, rest = rest.rpartition("@")
     return scheme + separator, given, rest

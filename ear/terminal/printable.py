@@ -1,11 +1,14 @@
-"""What comes from outside, as a terminal may print it."""
+"""Escapes control characters in text from outside."""
 
 import unicodedata
 
 
 def printable(text: str) -> str:
-    """A text whose control characters are written out, `\\x1b` for one: in a file's or a sweep's name they would
-    colour, erase or rename what stands on the terminal, or turn it round. Lines and tabs remain."""
+    """Escape the control characters in a text, except newlines and tabs, for example to `\\x1b`.
+
+    In the name of a file or sweep they could change colours, erase text, rename the terminal or reverse the direction
+    of text.
+    """
     return "".join(
         each if each in "\n\t" or unicodedata.category(each) not in ("Cc", "Cf") else _escaped(each) for each in text
     )

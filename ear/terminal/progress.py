@@ -1,4 +1,4 @@
-"""The bar that everything long shows on stderr."""
+"""The progress bar for long operations, on stderr."""
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -6,7 +6,7 @@ from ear.terminal.console import terminal
 
 
 def progress_bar(disable: bool = False) -> Progress:
-    """Description, bar, count, whatever the task's `note` says, and the time remaining."""
+    """A progress bar with description, count, the task's `note` and the remaining time."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

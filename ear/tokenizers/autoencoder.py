@@ -1,4 +1,4 @@
-"""Reading the variational autoencoders of other people: a file in LDM's layout, or a folder in diffusers' format."""
+"""Loads pretrained variational autoencoders from a file in LDM's layout or a folder in diffusers' format."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -18,19 +18,19 @@ from ear.weights.torch_files import first_line, read_torch_file
 
 OPTION = "tokenizer.checkpoint"
 IMAGE_CHANNELS = 3
-DIFFUSERS = "diffusion_pytorch_model"  # how diffusers names files of weights
-INSIDE_LDM = "first_stage_model."  # the autoencoder's weights in a whole latent diffusion model
-FOR_TRAINING = "loss."  # weights that only its training uses
+DIFFUSERS = "diffusion_pytorch_model"  # diffusers' name of weight files
+INSIDE_LDM = "first_stage_model."  # prefix of the autoencoder's weights in a full latent diffusion model
+FOR_TRAINING = "loss."  # prefix of weights that only its training uses
 
 
 def load_autoencoder(path: Path, config: KLTokenizerConfig) -> nn.Module:
-    """diffusers' AutoencoderKL from a folder in its own format, or from a checkpoint in LDM's layout.
+    """Load diffusers' AutoencoderKL from a folder in its own format or a checkpoint in LDM's layout.
 
     Raises:
-        UserError: it is missing, damaged or of another shape, or has weights that are not finite.
+        UserError: it is missing, damaged or of another shape, or its weights are not finite.
     """
     if not path.exists():
-        raise UserError(f"{OPTION}: there is no {path}: check the path.")
+        raise UserError(f"{OPTION}: {path} does not exist: check the path.")
     state = {} if path.is_dir() else _state(path)
     autoencoder = _from_folder(path) if path.is_dir() else _from_ldm(path, _of_autoencoder(state))
     _require_shape(autoencoder, config, path)
@@ -43,11 +43,11 @@ def _from_folder(folder: Path) -> nn.Module:
     kind = import_extra("diffusers", "latents").AutoencoderKL
     for file in _files_to_load(folder):
         if file.suffix == ".bin":
-            _content(file, device="meta")  # diffusers does not say what it refuses
+            _content(file, device="meta")  # checked here, since diffusers does not say what it refuses
         elif (content := other_content(file)) is not None:
             raise UserError(f"{OPTION}: {file} is {content}.")
     try:
-        # Without the two last, absent accelerate warns and misshapen weights raise without their names.
+        # The last two options avoid a warning about accelerate, and report misshapen weights by name.
         autoencoder, found = kind.from_pretrained(
             folder,
             local_files_only=True,
@@ -57,7 +57,7 @@ def _from_folder(folder: Path) -> nn.Module:
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(
-            f"{OPTION}: the folder {folder} holds no autoencoder in diffusers' format ({first_line(error)})."
+            f"{OPTION}: the folder {folder} has no autoencoder in diffusers' format ({first_line(error)})."
         ) from error
     faults = WeightFaults(list(found["missing_keys"]), list(found["unexpected_keys"]), list(found["mismatched_keys"]))
     _require_whole(folder, faults)
@@ -65,7 +65,7 @@ def _from_folder(folder: Path) -> nn.Module:
 
 
 def _files_to_load(folder: Path) -> list[Path]:
-    """Those that diffusers loads. Others may lie beside them: another precision, another format, not fetched."""
+    """The weight files that diffusers loads. Others, in another precision or format, may be incomplete."""
     if (folder / f"{DIFFUSERS}.safetensors.index.json").is_file():
         return sorted(folder.glob(f"{DIFFUSERS}-*.safetensors"))
     files = [folder / f"{DIFFUSERS}.{ending}" for ending in ("safetensors", "bin")]
@@ -81,9 +81,11 @@ def _from_ldm(path: Path, state: dict[str, Tensor]) -> nn.Module:
             raise UserError(
                 f"{OPTION}: the weights in {path} have diffusers' names: give its folder, with the config.json in it."
             ) from error
-        raise UserError(f"{OPTION}: {path} is no autoencoder in LDM's layout: it has no {error.args[0]}.") from error
-    except (ValueError, IndexError) as error:  # shapes that no autoencoder has
-        raise UserError(f"{OPTION}: {path} is no autoencoder in LDM's layout ({first_line(error)}).") from error
+        raise UserError(
+            f"{OPTION}: {path} is not an autoencoder in LDM's layout: it has no {error.args[0]}."
+        ) from error
+    except (ValueError, IndexError) as error:  # impossible shapes
+        raise UserError(f"{OPTION}: {path} is not an autoencoder in LDM's layout ({first_line(error)}).") from error
     found, wanted = to_diffusers(state), autoencoder.state_dict()
     _require_whole(path, WeightFaults.between(found, wanted))
     autoencoder.load_state_dict(found)
@@ -91,7 +93,7 @@ def _from_ldm(path: Path, state: dict[str, Tensor]) -> nn.Module:
 
 
 def _content(path: Path, device: str = "cpu") -> Any:
-    """What is in a file of either kind, whatever it is called."""
+    """Read a safetensors or torch.save file, detected by content, not by name."""
     try:
         if is_safetensors(path):
             return load_file(path)
@@ -99,11 +101,11 @@ def _content(path: Path, device: str = "cpu") -> Any:
     except UserError as error:
         raise UserError(f"{OPTION}: {error}") from error
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{OPTION}: {path} is damaged ({first_line(error)}): fetch it again.") from error
+        raise UserError(f"{OPTION}: {path} is damaged ({first_line(error)}): download it again.") from error
 
 
 def _state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file: at the top, or under `model` or `state_dict`."""
+    """The tensors in a file, at the top level or under `model` or `state_dict`."""
     content = _content(path)
     for key in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -116,7 +118,7 @@ def _state(path: Path) -> dict[str, Tensor]:
 
 
 def _of_autoencoder(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without what belongs to a whole latent diffusion model, or to the autoencoder's own training."""
+    """The autoencoder's weights, without those of a full latent diffusion model or of its own training."""
     if any(name.startswith(INSIDE_LDM) for name in state):
         state = {name.removeprefix(INSIDE_LDM): value for name, value in state.items() if name.startswith(INSIDE_LDM)}
     return {name: value for name, value in state.items() if not name.startswith(FOR_TRAINING)}
@@ -124,15 +126,15 @@ def _of_autoencoder(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _require_whole(path: Path, faults: WeightFaults) -> None:
     if faults:
-        raise UserError(f"{OPTION}: {path} is no whole autoencoder (names as in diffusers): {faults}.")
+        raise UserError(f"{OPTION}: {path} is not a complete autoencoder (names as in diffusers): {faults}.")
 
 
 def _require_shape(autoencoder: Any, config: KLTokenizerConfig, path: Path) -> None:
     found = autoencoder.config
     if (found.in_channels, found.out_channels) != (IMAGE_CHANNELS, IMAGE_CHANNELS):
         raise UserError(
-            f"{OPTION}: {path} takes images of {found.in_channels} channels and gives such of {found.out_channels}; "
-            "one for RGB images is needed."
+            f"{OPTION}: {path} has {found.in_channels} input channels and {found.out_channels} output channels; an "
+            "autoencoder for RGB images is needed."
         )
     stride = 2 ** (len(found.block_out_channels) - 1)
     for name, configured, value in (
@@ -142,5 +144,5 @@ def _require_shape(autoencoder: Any, config: KLTokenizerConfig, path: Path) -> N
         if configured != value:
             raise UserError(
                 f"tokenizer.{name} is {configured}, but {path} has {value}: --set tokenizer.{name}={value}, "
-                "or give another checkpoint."
+                "or use another checkpoint."
             )

@@ -1,4 +1,4 @@
-"""What a tokenizer is: images to a sequence of continuous tokens and back."""
+"""The interface of a tokenizer, which turns images into sequences of continuous tokens and back."""
 
 from abc import ABC, abstractmethod
 
@@ -6,9 +6,11 @@ from torch import Tensor, nn
 
 
 class Tokenizer(nn.Module, ABC):
-    """Its buffers and parameters are saved with every checkpoint, so that a checkpoint decodes its own tokens.
+    """Turns images into tokens and back.
 
-    B images, L tokens an image, D values a token.
+    Its buffers and parameters are saved in every checkpoint, so that a checkpoint can decode its own tokens.
+
+    Dimensions: B images, L tokens per image, D values per token.
     """
 
     tokens: int  # L
@@ -16,23 +18,23 @@ class Tokenizer(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, images: Tensor) -> Tensor:
-        """Images [B, channels, height, width] in [-1, 1] -> tokens [B, L, D] of about unit variance."""
+        """Encode images [B, channels, height, width] in [-1, 1] to tokens [B, L, D] of about unit variance."""
 
     @abstractmethod
     def decode(self, tokens: Tensor) -> Tensor:
-        """Tokens [B, L, D] -> images [B, channels, height, width], in [-1, 1] up to the model's error."""
+        """Decode tokens [B, L, D] to images [B, channels, height, width], in [-1, 1] up to the model's error."""
 
     def require_decoder(self) -> None:
-        """Finds out whether tokens can be decoded, before the work that makes some.
+        """Check that tokens can be decoded, before any are generated.
 
         Raises:
-            UserError: weights that lie in a file of their own are missing, damaged or of another shape.
+            UserError: weights in a separate file are missing, damaged or of another shape.
         """
 
     def saved_state(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps of it: everything, unless its weights stay in a file of their own."""
+        """The tensors to save in a checkpoint: all, unless the weights stay in a separate file."""
         return self.state_dict()
 
     def load_saved_state(self, state: dict[str, Tensor]) -> None:
-        """The inverse of `saved_state`."""
+        """Load the tensors that `saved_state` returned."""
         self.load_state_dict(state)

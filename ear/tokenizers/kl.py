@@ -1,6 +1,6 @@
-"""Latents of a variational autoencoder as tokens: KL-16 (LDM's layout, as MAR trained it) or any of diffusers'.
+"""Latents of a variational autoencoder as tokens: KL-16 (in LDM's layout, as trained for MAR) or any of diffusers'.
 
-Dimensions: B images, C latent channels, h x w latents, L tokens of D = C p^2 values, p the patch's side in latents.
+Dimensions: B images, C latent channels, h x w latents, L tokens of D = C p^2 values, p the side of a patch in latents.
 """
 
 import math
@@ -23,13 +23,17 @@ LOG_VARIANCE_RANGE = (-30.0, 20.0)  # LDM's clamp
 
 
 class KLTokenizer(Tokenizer):
-    """token = scale * latent, patched. The autoencoder's weights are read when images are first encoded or decoded:
-    training on cached latents does without them, and checkpoints do not repeat them."""
+    """Tokens are patches of scaled latents: token = scale * latent.
+
+    The autoencoder's weights are read when images are first encoded or decoded. Training on cached latents does not
+    need them, and checkpoints do not contain them.
+    """
 
     def __init__(self, config: KLTokenizerConfig, image_shape: tuple[int, int, int]) -> None:
-        """
+        """`image_shape` is (channels, height, width).
+
         Raises:
-            UserError: a token's pixels do not divide the image.
+            UserError: tokens do not divide the image.
         """
         super().__init__()
         _, height, width = image_shape
@@ -43,19 +47,19 @@ class KLTokenizer(Tokenizer):
         self.latent_shape = (config.latent_channels, height // config.stride, width // config.stride)
         self.tokens = (height // pixels) * (width // pixels)
         self.token_dim = config.latent_channels * config.patch_size**2
-        self.register_buffer("_place", torch.zeros(()), persistent=False)  # where and in which type to compute
+        self.register_buffer("_place", torch.zeros(()), persistent=False)  # has the device and dtype to compute with
 
     _place: Tensor
 
     @cached_property
     def _loaded(self) -> tuple[nn.Module, str]:
-        """The autoencoder, and its weights' hash from before `.to()` can round them."""
+        """The autoencoder, and the hash of its weights before `.to()` may round them."""
         if self.config.checkpoint is None:
             raise UserError(
-                "tokenizer.checkpoint is not set: fetch the KL-16 autoencoder of the MAR project (kl16.ckpt), or one "
-                "in diffusers' format, and name it with --set tokenizer.checkpoint=PATH."
+                "tokenizer.checkpoint is not set: download the KL-16 autoencoder of the MAR project (kl16.ckpt), or "
+                "one in diffusers' format, and set its path with --set tokenizer.checkpoint=PATH."
             )
-        with torch.inference_mode(False):  # what is made inside can't be moved or differentiated through outside
+        with torch.inference_mode(False):  # inference tensors could not be moved or differentiated through later
             autoencoder = load_autoencoder(Path(self.config.checkpoint), self.config)
         return autoencoder.eval().requires_grad_(False), _weights_digest(autoencoder)
 
@@ -64,25 +68,26 @@ class KLTokenizer(Tokenizer):
         """diffusers' AutoencoderKL, frozen.
 
         Raises:
-            UserError: there is no such file, or it holds no autoencoder of the configured shape.
+            UserError: the file is missing, or is not an autoencoder of the configured shape.
         """
         return self._loaded[0]
 
     def require_decoder(self) -> None:
-        _ = self.autoencoder  # which reads it
+        _ = self.autoencoder  # loads it
 
     def _autoencoder(self) -> Any:
-        # No registered submodule, so that `.to()` never loads it and checkpoints never repeat it; it follows here.
+        # It is not a registered submodule, so that `.to()` never loads it and checkpoints never contain it. So it is
+        # moved here.
         with torch.inference_mode(False):
-            return nn.Module.to(self.autoencoder, self._place.device, self._place.dtype)  # diffusers' own warns
+            return nn.Module.to(self.autoencoder, self._place.device, self._place.dtype)  # diffusers' own `to` warns
 
     def moments(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] in [-1, 1] -> the posteriors' means and log-variances [B, 2C, h, w], unclamped."""
+        """Encode images [B, 3, H, W] in [-1, 1] to posterior means and log-variances [B, 2C, h, w], unclamped."""
         posterior = self._autoencoder().encode(images.to(self._place.dtype)).latent_dist
         return cast(Tensor, posterior.parameters)
 
     def tokens_from_moments(self, moments: Tensor, noise: Tensor | None) -> Tensor:
-        """Tokens [B, L, D] of posterior samples mean + std * noise, noise [B, C, h, w]; of the means without noise."""
+        """Tokens [B, L, D] of posterior samples mean + std * noise [B, C, h, w], or of the means if noise is None."""
         mean, log_variance = moments.to(self._place.dtype).chunk(2, dim=1)
         latents = mean
         if noise is not None:
@@ -97,11 +102,11 @@ class KLTokenizer(Tokenizer):
         return cast(Tensor, self._autoencoder().decode(latents.to(self._place.dtype)).sample)
 
     def content_hash(self) -> str:
-        """SHA-256 of the autoencoder's weights and their names, the same in whichever layout they are stored."""
+        """SHA-256 of the autoencoder's weights and names, independent of the layout of the file."""
         return self._loaded[1]
 
     def saved_state(self) -> dict[str, Tensor]:
-        """Nothing: the weights stay in their own file, and checkpoints keep their hash."""
+        """Empty: the weights stay in their own file, and checkpoints have their hash."""
         return {}
 
     def load_saved_state(self, state: dict[str, Tensor]) -> None:
@@ -114,15 +119,15 @@ def _weights_digest(autoencoder: nn.Module) -> str:
 
 
 def measured_scale(moments: Iterable[Tensor]) -> float:
-    """1 / std of posterior samples, all values of all latents together: what gives latents unit variance.
+    """The scale that gives latents unit variance: 1 / std over all values of posterior samples.
 
     var = E[mean^2] + E[exp(log-variance)] - E[mean]^2 (total variance), in float64.
 
     Args:
-        moments: [b, 2C, h, w] each.
+        moments: batches of [b, 2C, h, w].
 
     Raises:
-        UserError: the latents do not vary, as of images that are all alike.
+        UserError: the latents have no variance, because all images are alike.
     """
     count, total, squares = 0, 0.0, 0.0
     for batch in moments:
@@ -132,5 +137,5 @@ def measured_scale(moments: Iterable[Tensor]) -> float:
         squares += (mean.square() + log_variance.clamp(*LOG_VARIANCE_RANGE).exp()).sum().item()
     variance = squares / count - (total / count) ** 2
     if not variance > 0:
-        raise UserError("No scale gives these latents unit variance, since they are all the same: check the images.")
+        raise UserError("No scale gives these latents unit variance, since all are equal: check the images.")
     return 1 / math.sqrt(variance)

@@ -1,7 +1,7 @@
-"""LDM's autoencoder checkpoints (Rombach et al. 2022) under the names of diffusers' AutoencoderKL.
+"""Translates LDM's autoencoder checkpoints (Rombach et al. 2022) to the names of diffusers' AutoencoderKL.
 
-Both have the same modules; levels of the decoder are counted from the other end, and attention's 1x1 convolutions are
-linear layers in diffusers. Its own converter knows no attention inside the encoder's levels, which KL-16 has.
+Both have the same modules, but diffusers counts the decoder's levels from the other end and has linear layers for the
+attention's 1x1 convolutions. Its own converter does not support attention in the encoder's levels, which KL-16 has.
 """
 
 import re
@@ -18,7 +18,7 @@ MIDDLE = re.compile(r"(encoder|decoder)\.mid\.(block_1|attn_1|block_2)\.(.+)")
 
 
 def autoencoder_config(ldm: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The arguments of diffusers' AutoencoderKL that hold these weights, read off their shapes.
+    """The arguments of diffusers' AutoencoderKL for these weights, derived from their shapes.
 
     Raises:
         KeyError: a weight that every such autoencoder has is missing.
@@ -38,7 +38,7 @@ def autoencoder_config(ldm: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def to_diffusers(ldm: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights under diffusers' names and in its shapes. What is no part of an autoencoder keeps its name."""
+    """Translate weights to diffusers' names and shapes. Names that are not part of an autoencoder do not change."""
     levels = _count(ldm, r"encoder\.down\.(\d+)\.")
     renamed = {}
     for name, tensor in ldm.items():
@@ -49,7 +49,7 @@ def to_diffusers(ldm: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def diffusers_name(name: str, levels: int) -> str:
-    """diffusers' name of one weight; `levels` is the number of resolutions."""
+    """diffusers' name of a weight; `levels` is the number of resolutions."""
     if match := LEVEL.fullmatch(name):
         side, level, kind, index, rest = match.groups()
         block = (
@@ -73,7 +73,7 @@ def _inside(kind: str, rest: str, index: str) -> str:
 
 
 def _count(names: Mapping[str, Tensor], pattern: str) -> int:
-    """One more than the largest number that the pattern finds."""
+    """The largest number in names that match the pattern, plus one."""
     numbers = [int(match.group(1)) for name in names if (match := re.match(pattern, name))]
     if not numbers:
         raise KeyError(pattern.replace("\\", "").replace("(d+)", "N").rstrip("."))

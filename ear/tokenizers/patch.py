@@ -10,7 +10,7 @@ from ear.tokenizers.base import Tokenizer
 
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:
-    """[B, C, H, W] -> [B, (H/p)(W/p), C p p]: raster order of patches, within one channel-major."""
+    """Split images [B, C, H, W] into patches [B, (H/p)(W/p), C p p], in raster order, each channel-major."""
     batch, channels, height, width = images.shape
     rows, columns = height // patch_size, width // patch_size
     grid = images.reshape(batch, channels, rows, patch_size, columns, patch_size)
@@ -18,7 +18,7 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
 
 
 def unpatchify(tokens: Tensor, patch_size: int, image_shape: tuple[int, int, int]) -> Tensor:
-    """The inverse of `patchify` for images of `image_shape` = (C, H, W)."""
+    """Join patches to images of `image_shape` = (C, H, W); the inverse of `patchify`."""
     channels, height, width = image_shape
     rows, columns = height // patch_size, width // patch_size
     grid = tokens.reshape(-1, rows, columns, channels, patch_size, patch_size)
@@ -26,11 +26,11 @@ def unpatchify(tokens: Tensor, patch_size: int, image_shape: tuple[int, int, int
 
 
 class PatchTokenizer(Tokenizer):
-    """token = (patch - mean) / std, or with `components` = k: token = (patch - mean) V / std.
+    """Standardised pixel patches: token = (patch - mean) / std, or (patch - mean) V / std with `components` = k.
 
-    The statistics are those of all positions of the training images together. The columns of V [P, k] are the k
-    leading eigenvectors of the patches' covariance and std [k] the roots of its eigenvalues: principal components of
-    unit variance. Decoding gives the patch back, up to the components left out.
+    The statistics are over all positions of the training images. The columns of V [P, k] are the k leading
+    eigenvectors of the patches' covariance, and std [k] are the roots of its eigenvalues, so tokens are principal
+    components of unit variance. Decoding restores the patch up to the omitted components.
     """
 
     mean: Tensor  # [P], P = channels * patch_size^2
@@ -38,9 +38,10 @@ class PatchTokenizer(Tokenizer):
     directions: Tensor  # V [P, D]; only with `components`
 
     def __init__(self, image_shape: tuple[int, int, int], patch_size: int, components: int | None = None) -> None:
-        """
+        """`image_shape` is (channels, height, width).
+
         Raises:
-            UserError: the patch does not divide the image, or has fewer values than `components`.
+            UserError: patches do not divide the image, or have fewer values than `components`.
         """
         super().__init__()
         channels, height, width = image_shape
@@ -49,8 +50,8 @@ class PatchTokenizer(Tokenizer):
         values = channels * patch_size**2
         if components is not None and components > values:
             raise UserError(
-                f"tokenizer.components: {components} are more than the {values} values of a patch "
-                f"({channels} x {patch_size} x {patch_size}); give at most {values}, or leave it out to keep all."
+                f"tokenizer.components: {components} exceeds the {values} values of a patch "
+                f"({channels} x {patch_size} x {patch_size}); give at most {values}, or omit it to keep all."
             )
         self.image_shape = image_shape
         self.patch_size = patch_size
@@ -63,7 +64,7 @@ class PatchTokenizer(Tokenizer):
             self.register_buffer("directions", torch.eye(values, components))
 
     def fit(self, images: Tensor) -> "PatchTokenizer":
-        """Takes its statistics from images [N, C, H, W] in [-1, 1]; a constant dimension is only centred."""
+        """Compute the statistics of images [N, C, H, W] in [-1, 1]. A constant dimension is only centred."""
         if self.components is not None:
             return self._fit_components(images, self.components)
         patches = patchify(images, self.patch_size).flatten(0, 1).double()
@@ -76,9 +77,9 @@ class PatchTokenizer(Tokenizer):
         mean, covariance = _moments(images, self.patch_size)
         variances, directions = torch.linalg.eigh(covariance)  # ascending
         variances, directions = variances.flip(0)[:components], directions.flip(1)[:, :components]
-        # An eigenvector's sign is arbitrary: the entry of largest magnitude is made positive.
+        # The sign of an eigenvector is arbitrary, so make its entry of largest magnitude positive.
         largest = directions.gather(0, directions.abs().argmax(dim=0, keepdim=True))
-        # What rounding leaves of a variance of zero is not blown up to one.
+        # Do not scale rounding noise of a zero variance up to unit variance.
         rounding = len(mean) * torch.finfo(variances.dtype).eps * variances[0]
         self.mean.copy_(mean)
         self.directions.copy_(directions * largest.sign())
@@ -97,7 +98,7 @@ class PatchTokenizer(Tokenizer):
 
 
 def _moments(images: Tensor, patch_size: int, batch_size: int = 5000) -> tuple[Tensor, Tensor]:
-    """Mean [P] and covariance [P, P] of all patches, in float64, a batch of images at a time."""
+    """Mean [P] and covariance [P, P] of all patches, in float64, computed in batches of images."""
 
     def batches() -> Iterator[Tensor]:
         for batch in torch.split(images, batch_size):

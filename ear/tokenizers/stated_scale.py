@@ -1,4 +1,4 @@
-"""What an autoencoder's own files say of the scale of its latents, beside the configured one."""
+"""Compares the scale of latents that an autoencoder's files state with the configured one."""
 
 import json
 import math
@@ -14,40 +14,40 @@ from torch import Tensor
 from ear.config.schema import KLTokenizerConfig
 from ear.files.kinds import is_safetensors
 
-ROUNDING = 1e-3  # by which published factors of one autoencoder differ
-UNUSED = ("shift_factor", "latents_mean", "latents_std")  # diffusers': subtracted or divided by before the scale
+ROUNDING = 1e-3  # relative difference between published factors of one autoencoder
+UNUSED = ("shift_factor", "latents_mean", "latents_std")  # diffusers' other factors, which are not applied here
 
 
 def warn_of_another_scale(path: Path, config: KLTokenizerConfig, weights: Mapping[str, Any]) -> None:
-    """Warns, once a process, where what stands in or beside the file differs from what is done here.
+    """Warn, once per process, if the scale in or beside the file differs from the configured one.
 
     Args:
-        weights: of the file as it is. A latent diffusion model whose scale was measured keeps it as `scale_factor`.
+        weights: the content of the file. Latent diffusion models with a measured scale have it as `scale_factor`.
     """
     stated = _stated(path) | _measured(weights)
     factor = stated.get("scaling_factor")
     if factor is not None and not math.isclose(factor, config.scale, rel_tol=ROUNDING):
         _warn(
-            f"{path} states the scaling factor {factor:g}, but tokenizer.scale is {config.scale:g}: give it by "
-            f"--set tokenizer.scale={factor:g} to train, or keep yours if you measured it (ear encode --measure-scale)."
+            f"{path} states the scaling factor {factor:g}, but tokenizer.scale is {config.scale:g}: to train, use "
+            f"--set tokenizer.scale={factor:g}, or keep yours if you measured it (ear encode --measure-scale)."
         )
     for name in UNUSED:
         if stated.get(name):
             _warn(
-                f"{path} states {name} {stated[name]}, which is not applied here: a token is tokenizer.scale times the "
+                f"{path} states {name} {stated[name]}, which is not applied: a token is tokenizer.scale times the "
                 "latent."
             )
 
 
 def _stated(path: Path) -> dict[str, Any]:
-    """Of diffusers' config.json in the folder or beside the file, and of a safetensors file's metadata."""
+    """The factors in diffusers' config.json, in the folder or beside the file, and in a safetensors file's metadata."""
     folder = path if path.is_dir() else path.parent
     found: dict[str, Any] = {}
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if isinstance(config, dict) and str(config.get("_class_name", "")).startswith("Autoencoder"):
             found = config
-    except (OSError, ValueError, RecursionError):  # none; a folder without one is refused by diffusers
+    except (OSError, ValueError, RecursionError):  # there is none; diffusers refuses a folder without one
         pass
     if path.is_file() and is_safetensors(path):
         with safe_open(path, framework="pt") as file:
@@ -61,7 +61,7 @@ def _measured(weights: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _number(value: Any) -> Any:
-    """A number, or several, as they are; of metadata, which is text, too. None of anything else."""
+    """A number (also as text, as in metadata) or a list; None for anything else."""
     if isinstance(value, list):
         return value
     try:

@@ -1,4 +1,4 @@
-"""Training: the loop, what it calls, and what happens around it.
+"""Training: the loop, its parts, and the callbacks around it.
 
 Exports nothing, so that reading a curve (`ear.training.history`) does not import the loop.
 """

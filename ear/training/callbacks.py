@@ -1,4 +1,4 @@
-"""What happens around the training loop. The loop knows none of it."""
+"""Callbacks of the training loop, which itself knows nothing of checkpoint files, stores or logging."""
 
 import time
 from collections.abc import Callable
@@ -46,25 +46,25 @@ class TrainingState(Protocol):
 
 
 class Callback:
-    """Hooks of the loop; each does nothing unless overridden."""
+    """Base class for hooks into the training loop. Each hook does nothing unless overridden."""
 
     def on_record(self, trainer: TrainingState, record: TrainingRecord) -> None:
-        """Every `execution.log_every` steps and at each stage's end, after the record was added to the curve."""
+        """Called every `execution.log_every` steps and at each stage's end, after `record` was added to the curve."""
 
     def on_stage_end(self, trainer: TrainingState, stage: int) -> None:
-        """All steps of stage `stage` (from 0) are done."""
+        """Called when all steps of stage `stage` (from 0) are done."""
 
     def on_divergence(self, trainer: TrainingState, step: int) -> None:
-        """Step `step`, counted from 1, had a non-finite loss or gradient; weights are those of the step before."""
+        """Called when step `step` (from 1) had a non-finite loss or gradient; the weights are those before it."""
 
 
 class PeriodicCheckpoint(Callback):
-    """Saves the training every so many seconds, so that an interruption costs no more than that."""
+    """Saves a checkpoint every `seconds`, so that an interruption loses no more training than that."""
 
     def __init__(
         self, path_of_stage: Callable[[int], Path], seconds: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`path_of_stage` gives the file for an unfinished stage's checkpoint, by the stage's index."""
+        """`path_of_stage` maps a stage's index to the file for its checkpoint."""
         self._path_of_stage = path_of_stage
         self._seconds = seconds
         self._clock = clock

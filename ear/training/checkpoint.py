@@ -1,7 +1,8 @@
-"""One file that holds a training at a step: weights, their average, the optimizer's state, the curve, the config.
+"""Checkpoints: one file with the weights, their EMA, the optimizer's state, the training curve and the configuration.
 
-A safetensors file, replaced atomically; its metadata holds a SHA-256 of each part and of itself, so that nothing goes
-on from a flipped bit. Randomness is keyed by step (ear.random), so no generator state is needed.
+A checkpoint is a safetensors file that is replaced atomically. Its metadata has a SHA-256 of each part and of itself,
+so that no training resumes from corrupted data. Randomness is keyed by step (ear.random), so no generator state is
+saved.
 """
 
 import hashlib
@@ -30,34 +31,34 @@ from ear.weights.faults import WeightFaults, require_finite
 from ear.weights.torch_files import first_line
 
 FORMAT = "ear-checkpoint-1"
-CHECKPOINT = "checkpoint.safetensors"  # its name in a folder of the store
-DIGESTS, SEAL = "digests", "seal"  # of the parts, and of the metadata; earlier versions wrote neither
-OF_OUR_OWN = "One that `ear train` wrote can be deleted: the same command again goes on from what is left."
+CHECKPOINT = "checkpoint.safetensors"  # file name in a folder of the store
+DIGESTS, SEAL = "digests", "seal"  # hashes of the parts and of the metadata; earlier versions wrote neither
+OF_OUR_OWN = "If `ear train` wrote it, delete it and run the same command again, which resumes from what is left."
 
 
 class DamagedCheckpointError(UserError):
-    """The file is there and can be read, and is not what a training wrote."""
+    """The file exists and can be read, but its content is not what was written."""
 
 
 @dataclass(frozen=True)
 class CheckpointHeader:
+    """The metadata of a checkpoint."""
+
     config: RunConfig
     step: int  # steps done
-    dataset_hash: str  # of the data that it was trained on
-    tokenizer_hash: str = (
-        ""  # of the autoencoder behind cached latents; "" where the tokenizer is saved here or unknown
-    )
-    initial_hash: str = ""  # of the file that it was fine-tuned from; "" where there was none, or it is unknown
+    dataset_hash: str  # of the training data
+    tokenizer_hash: str = ""  # of the autoencoder of cached latents; "" if the tokenizer is saved here or unknown
+    initial_hash: str = ""  # of the checkpoint that it was fine-tuned from; "" if there was none or it is unknown
 
 
 def save_checkpoint(path: Path, header: CheckpointHeader, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Writes `parts` ("model", "ema", "optimizer", ...: name -> tensor) and the header to one file, atomically."""
+    """Write a header and `parts` ("model", "ema", "optimizer", ...: name -> tensor) to one file, atomically."""
     tensors = {
         f"{part}/{name}": tensor.detach().contiguous()
         for part, named in parts.items()
         for name, tensor in named.items()
     }
-    with ThreadPoolExecutor() as pool:  # hashing lets other threads run
+    with ThreadPoolExecutor() as pool:  # hashing releases the GIL
         digests = dict(zip(parts, pool.map(_digest, parts.values()), strict=True))
     metadata = {
         "format": FORMAT,
@@ -73,10 +74,10 @@ def save_checkpoint(path: Path, header: CheckpointHeader, parts: Mapping[str, Ma
 
 
 def load_header(path: Path) -> CheckpointHeader:
-    """What a checkpoint says of itself; reads no weights.
+    """Read the header of a checkpoint, without its weights.
 
     Raises:
-        UserError: the file is missing, truncated, foreign, or its configuration is not valid.
+        UserError: the file is missing, truncated or not a checkpoint of this program, or its configuration is invalid.
     """
     metadata = load_metadata(path)
     values = resolve_auto_precision(stated_config(path, metadata), "float32")
@@ -91,16 +92,16 @@ def load_header(path: Path) -> CheckpointHeader:
 
 
 def load_metadata(path: Path) -> dict[str, str]:
-    """The header as it was written, by whichever version of this program.
+    """Read the metadata of a checkpoint as written, by any version of this program.
 
     Raises:
-        UserError: the file is missing, truncated or foreign.
+        UserError: the file is missing, truncated or not a checkpoint of this program.
     """
     with _open(path) as checkpoint:
         metadata: dict[str, str] = checkpoint.metadata() or {}
     if metadata.get("format") != FORMAT:
         raise DamagedCheckpointError(
-            f"{path} is a safetensors file, but no checkpoint of this program (format {FORMAT})."
+            f"{path} is a safetensors file but not a checkpoint of this program (format {FORMAT})."
         )
     if metadata.get(SEAL) not in (None, _seal(metadata)):
         raise DamagedCheckpointError(f"The checkpoint {path} is damaged: its header has changed. {OF_OUR_OWN}")
@@ -108,10 +109,10 @@ def load_metadata(path: Path) -> dict[str, str]:
 
 
 def require_whole(path: Path) -> None:
-    """Reads all of a checkpoint.
+    """Read a whole checkpoint to verify it.
 
     Raises:
-        DamagedCheckpointError: it is not what was written, or holds weights that are not finite.
+        DamagedCheckpointError: its content is not what was written, or its weights are not finite.
         UserError: it can't be read.
     """
     load_header(path)
@@ -125,15 +126,15 @@ def require_whole(path: Path) -> None:
 
 
 def stated_config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The configuration in a checkpoint's header, as it was written.
+    """The unvalidated configuration in a checkpoint's metadata, as written.
 
     Raises:
-        DamagedCheckpointError: there is none, or it is anything else.
+        DamagedCheckpointError: it is missing or not a mapping of sections.
     """
     try:
         values = json.loads(metadata["config"])
         if not isinstance(values, dict) or not isinstance(values.get("execution", {}), dict):
-            raise ValueError("its configuration is no mapping of sections")
+            raise ValueError("its configuration is not a mapping of sections")
     except (KeyError, ValueError, RecursionError) as error:
         raise _damaged_header(path, error) from error
     return values
@@ -141,15 +142,15 @@ def stated_config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
 
 def _damaged_header(path: Path, error: Exception) -> DamagedCheckpointError:
     return DamagedCheckpointError(
-        f"The checkpoint {path} is damaged: its header is not whole ({first_line(error)}). {OF_OUR_OWN}"
+        f"The checkpoint {path} is damaged: its header is incomplete ({first_line(error)}). {OF_OUR_OWN}"
     )
 
 
 def replace_config(path: Path, config: RunConfig) -> None:
-    """Writes another configuration into a checkpoint, atomically; its tensors keep their bytes.
+    """Replace the configuration in a checkpoint, atomically. The bytes of the tensors do not change.
 
-    A safetensors file is the length of a JSON header (8 bytes, little-endian), the header, and the tensors, whose
-    places count from the header's end.
+    A safetensors file consists of the length of a JSON header (8 bytes, little-endian), the header, and the tensors,
+    whose offsets are relative to the header's end.
     """
     with path.open("rb") as source:
         header = json.loads(source.read(int.from_bytes(source.read(8), "little")))
@@ -169,17 +170,18 @@ def replace_config(path: Path, config: RunConfig) -> None:
 
 
 def load_part(path: Path, part: str) -> dict[str, Tensor]:
-    """The tensors of one part, by name, on the CPU. Reads only these.
+    """Load the tensors of one part by name, on the CPU. Other parts are not read.
 
     Raises:
-        DamagedCheckpointError: they are not what was written.
+        DamagedCheckpointError: the part is not what was written.
+        UserError: the file is missing or can't be read.
     """
     prefix = f"{part}/"
     with _open(path) as checkpoint:
         wanted = json.loads((checkpoint.metadata() or {}).get(DIGESTS, "{}")).get(part)
         tensors = {
             name.removeprefix(prefix): checkpoint.get_tensor(name)
-            for name in checkpoint.keys()  # noqa: SIM118 (safe_open is no mapping)
+            for name in checkpoint.keys()  # noqa: SIM118 (safe_open is not a mapping)
             if name.startswith(prefix)
         }
     if wanted not in (None, _digest(tensors)):
@@ -188,7 +190,7 @@ def load_part(path: Path, part: str) -> dict[str, Tensor]:
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes."""
+    """SHA-256 of the names, dtypes, shapes and bytes of tensors."""
     state = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -202,22 +204,22 @@ def _seal(metadata: Mapping[str, str]) -> str:
 
 
 def load_weights(model: nn.Module, path: Path, part: str) -> None:
-    """Loads a checkpoint's "model" or "ema" into a model.
+    """Load the part "model" or "ema" of a checkpoint into a model.
 
     Raises:
-        UserError: naming every weight that is missing, unexpected or of another size, or not finite.
+        UserError: weights are missing, unexpected, of another shape or not finite; the message names all of them.
     """
     load_state(model, load_part(path, part), f"{path}, {part},")
 
 
 def load_state(model: nn.Module, found: Mapping[str, Tensor], source: str) -> None:
-    """Loads weights from `source` into a model.
+    """Load the weights `found` into a model. `source` names them in messages.
 
     Raises:
-        UserError: naming every weight that is missing, unexpected or of another size, or not finite.
+        UserError: weights are missing, unexpected, of another shape or not finite; the message names all of them.
     """
     if faults := WeightFaults.between(found, model.state_dict()):
-        raise UserError(f"{source} does not hold the weights of the configured model: {faults}.")
+        raise UserError(f"{source} does not contain the weights of the configured model: {faults}.")
     require_finite(found, source)
     model.load_state_dict(found)
 
@@ -237,27 +239,27 @@ def _refusal(path: Path, error: Exception) -> UserError:
         return DamagedCheckpointError(_reason(path, error))
     except OSError as unreadable:
         reason = unreadable.strerror or unreadable
-        return UserError(f"The checkpoint {path} can't be read ({reason}): mend its permissions.")
+        return UserError(f"The checkpoint {path} can't be read ({reason}): fix its permissions.")
 
 
 def _reason(path: Path, error: Exception) -> str:
-    """Why a file is no checkpoint of this program, and what to do."""
+    """Say why a file is not a checkpoint of this program, and what to do."""
     if path.is_file() and path.stat().st_size == 0:
         return f"The checkpoint {path} is empty. {OF_OUR_OWN}"
     if path.is_dir():
-        return f"The checkpoint {path} is a folder: name the file in it."
+        return f"The checkpoint {path} is a folder: give the file in it."
     if (content := other_content(path)) is not None:
         return f"The checkpoint {path} is {content}."
     if is_torch_file(path):
         return (
-            f"{path} is a file of torch.save, no checkpoint of this program. Of a checkpoint of the official EAR "
-            f"project `ear convert {shlex.quote(str(path))} --output FOLDER` makes one."
+            f"{path} is a file of torch.save, not a checkpoint of this program. If it is an official EAR checkpoint, "
+            f"convert it with `ear convert {shlex.quote(str(path))} --output FOLDER`."
         )
-    return f"The checkpoint {path} is damaged or no safetensors file ({error}). Is the path right? {OF_OUR_OWN}"
+    return f"The checkpoint {path} is damaged or not a safetensors file ({error}). Is the path right? {OF_OUR_OWN}"
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """AdamW's state by parameter name: `MOMENT.NAME` for every moment of every parameter that has one."""
+    """AdamW's state as tensors named `MOMENT.NAME`, for every moment of every parameter."""
     return {
         f"{moment}.{name}": value
         for name, parameter in parameters.items()
@@ -268,9 +270,9 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str,
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
 ) -> None:
-    """The inverse of `optimizer_tensors`."""
+    """Restore an optimizer's state from the tensors that `optimizer_tensors` returned."""
     for key, value in tensors.items():
         moment, _, name = key.partition(".")
         parameter = parameters[name]
-        # The step counter stays a float32 scalar, the moments take their parameter's place and type.
+        # The step counter stays a float32 scalar; the moments get their parameter's device and dtype.
         optimizer.state[parameter][moment] = value.clone() if moment == "step" else value.to(parameter)

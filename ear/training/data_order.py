@@ -1,4 +1,4 @@
-"""In which order training sees its images: one random permutation an epoch, back to back."""
+"""The order of training images: one random permutation per epoch, back to back."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,10 @@ from ear.random import stream_generator
 
 
 class EpochOrder:
-    """Batch s of size B is images s B to (s + 1) B of the endless row of epochs; no image is left out of an epoch."""
+    """Splits an endless sequence of shuffled epochs into batches.
+
+    Batch s of size B is entries s B to (s + 1) B of the sequence, so every epoch contains every image once.
+    """
 
     def __init__(self, images: int, batch_size: int, seed: int) -> None:
         self.images = images
@@ -16,7 +19,7 @@ class EpochOrder:
         self._epochs: dict[int, Tensor] = {}
 
     def batch(self, step: int) -> Tensor:
-        """Image indices [B] of step `step`, counted from 0; it depends on nothing but the step and the seed."""
+        """Image indices [B] of step `step` (from 0). They depend only on the step and the seed."""
         start = step * self.batch_size
         stop = start + self.batch_size
         first_epoch, last_epoch = start // self.images, (stop - 1) // self.images

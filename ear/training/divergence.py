@@ -1,13 +1,13 @@
-"""Noticing the first non-finite loss or gradient on the device, without waiting for it."""
+"""Detects the first non-finite loss or gradient on the device, without synchronising with it."""
 
 import torch
 from torch import Tensor
 
 
 class DivergenceGuard:
-    """Once a loss or gradient norm is not finite, no later update is applied; the step of the first one is kept.
+    """Remembers the first step whose loss or gradient norm is not finite, and tells the optimizer to skip from there.
 
-    All state is on the device: `observe` never waits for it, only `diverged_at` does.
+    All state is on the device. `observe` never waits for the device; `diverged_at` does.
     """
 
     def __init__(self, device: torch.device, steps_done: int = 0) -> None:
@@ -20,10 +20,10 @@ class DivergenceGuard:
         return 1 - self.alive
 
     def observe(self, loss: Tensor, gradient_norm: Tensor) -> None:
-        """Takes in one step's scalars. To be called before the optimizer, which skips where `diverged` is 1."""
-        self.alive *= torch.isfinite(loss + gradient_norm)  # no sum of a non-finite number is finite
+        """Record one step's loss and gradient norm. Call it before the optimizer, which skips if `diverged` is 1."""
+        self.alive *= torch.isfinite(loss + gradient_norm)  # a sum with a non-finite term is not finite
         self._finite_steps += self.alive
 
     def diverged_at(self) -> int | None:
-        """The first non-finite step, counted from 1, or None where there is none. Waits for the device."""
+        """The first non-finite step (from 1), or None. Waits for the device."""
         return None if self.alive.item() else int(self._finite_steps) + 1

@@ -1,6 +1,6 @@
-"""What a training step draws, keyed by seed, step and group of images: the same however the step is split.
+"""The random draws of a training step, keyed by seed, step and group of images, so that any split gives the same ones.
 
-Dimensions: g images, L tokens, n masked tokens an image, M noises a row.
+Dimensions: g images, L tokens, n masked tokens per image, M noise samples per row.
 """
 
 from dataclasses import dataclass, replace
@@ -17,19 +17,19 @@ from ear.training.token_data import TokenData
 
 @dataclass(frozen=True)
 class GroupDraws:
-    """Of images that share one draw of the masked share."""
+    """The draws of a group of images that share one mask ratio."""
 
     masked: int  # n
     orders: Tensor  # [g, L]
     dropped: Tensor  # [g] bool, True where the class is hidden
     noise: Tensor  # [M, g n, ...], image after image
-    augmentation: tuple[Tensor, ...]  # the data's own, [g, ...] each
+    augmentation: tuple[Tensor, ...]  # from the data's `draw_augmentation`, [g, ...] each
 
     def __len__(self) -> int:
         return len(self.orders)
 
     def images(self, start: int, stop: int) -> "GroupDraws":
-        """Those of images start to stop of the group."""
+        """The draws of images `start` to `stop` of the group."""
         return replace(
             self,
             orders=self.orders[start:stop],
@@ -42,9 +42,10 @@ class GroupDraws:
 def step_draws(
     config: RunConfig, rule: ScoringRule, data: TokenData, step: int, images: range, device: torch.device
 ) -> list[GroupDraws]:
-    """What the images of a range of a step's batch draw, group by group.
+    """The draws of a range of images in a step's batch, one entry per group.
 
-    Small things are drawn on the CPU and are the same on any device; noise is drawn on the device.
+    Mask ratios, orders and dropped labels are drawn on the CPU and are the same on every device; noise is drawn on the
+    device.
     """
     batch = config.training.batch_size
     size = config.training.mask_group or batch

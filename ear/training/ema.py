@@ -1,4 +1,4 @@
-"""The exponential moving average of weights, with which images are sampled and evaluated."""
+"""The exponential moving average (EMA) of the weights, which sampling and evaluation use."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,10 @@ from torch import Tensor
 
 
 class ExponentialMovingAverage:
-    """average <- decay * average + (1 - decay) * weights after each step, starting at the initial weights."""
+    """Exponential moving average of parameters, starting at their initial values.
+
+    After each step: average <- decay * average + (1 - decay) * weights.
+    """
 
     def __init__(self, named_parameters: Iterable[tuple[str, Tensor]], decay: float) -> None:
         self.decay = decay
@@ -17,7 +20,7 @@ class ExponentialMovingAverage:
         self._averages = list(self.averages.values())
 
     def update(self, alive: Tensor) -> None:
-        """One step; `alive` is a device scalar, 1.0, or 0.0 to leave the average as it is (a diverged step)."""
+        """Update the average after a step. `alive` is a device scalar: 1.0, or 0.0 to skip a diverged step."""
         change = torch._foreach_sub(self._parameters, self._averages)
         torch._foreach_mul_(change, alive * (1 - self.decay))
         torch._foreach_add_(self._averages, change)

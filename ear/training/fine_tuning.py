@@ -1,4 +1,4 @@
-"""Weights that a training starts from instead of random ones."""
+"""Initial weights from a checkpoint, for fine-tuning."""
 
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,20 @@ CLASSES = "trunk.class_embedding.weight"  # [classes, width]
 
 
 def load_initial_weights(model: nn.Module, path: Path, config: RunConfig, tokenizer_hash: str) -> list[str]:
-    """Loads a checkpoint's averaged weights into a model that has its own random ones (`build_model`).
+    """Load a checkpoint's EMA weights into a model with random weights (`build_model`).
 
-    From a checkpoint of another number of classes it takes all but the class embeddings: of these the model keeps its
-    own, which the run's seed gives. The null class is the checkpoint's.
+    If the checkpoint has another number of classes, the model keeps its own class embeddings, which were drawn by the
+    run's seed, and takes all other weights, including the null class, from the checkpoint.
 
     Args:
-        tokenizer_hash: of the autoencoder behind the data's latents; "" where there is none, or it is unknown.
+        tokenizer_hash: of the autoencoder of the data's latents; "" if there is none or it is unknown.
 
     Returns:
-        What differs from the checkpoint's own training, in sentences.
+        Sentences that say what differs from the checkpoint's training.
 
     Raises:
-        UserError: it is no checkpoint, or naming every other weight that is missing, unexpected, of another size or not
-            finite.
+        UserError: the file is not a checkpoint; or other weights are missing, unexpected, of another shape or not
+            finite, all of which the message names.
     """
     metadata = load_metadata(path)
     notes = _other_tokens(path, metadata, config, tokenizer_hash)
@@ -34,8 +34,8 @@ def load_initial_weights(model: nn.Module, path: Path, config: RunConfig, tokeni
     if theirs is not None and theirs.shape[1:] == own.shape[1:] and len(theirs) != len(own):
         found[CLASSES] = own
         notes.append(
-            f"{path} has {len(theirs)} classes and the data {len(own)}: the class embeddings ({CLASSES}) start anew, "
-            f"from normal(0, 0.02) by seed {config.seed}; every other weight is the checkpoint's."
+            f"{path} has {len(theirs)} classes, the data {len(own)}: the class embeddings ({CLASSES}) are drawn from "
+            f"normal(0, 0.02) with seed {config.seed}; all other weights come from the checkpoint."
         )
     load_state(model, found, f"{path}, ema,")
     return notes
@@ -47,11 +47,11 @@ def _other_tokens(path: Path, metadata: dict[str, str], config: RunConfig, token
     now = config.tokenizer.model_dump(mode="json")
     differing = [
         f"tokenizer.{name} {before[name]} (here {now[name]})"
-        for name in sorted(before.keys() & now.keys() - {"checkpoint"})  # where it lies
+        for name in sorted(before.keys() & now.keys() - {"checkpoint"})  # a file location
         if before[name] != now[name]
     ]
     if metadata.get("tokenizer_hash") and tokenizer_hash and metadata["tokenizer_hash"] != tokenizer_hash:
         differing.append("another autoencoder's latents")
     if not differing:
         return []
-    return [f"{path} was trained on other tokens than these: {', '.join(differing)}."]
+    return [f"{path} was trained on other tokens: {', '.join(differing)}."]

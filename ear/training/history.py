@@ -9,15 +9,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingRecord:
+    """One point of the training curve."""
+
     step: int  # steps done
-    loss: float  # mean over the steps since the last record
-    gradient_norm: float  # likewise, before clipping
-    learning_rate: float  # of the trunk at the last of these steps
-    seconds: float  # of training since the run's beginning, interruptions left out
+    loss: float  # mean over the steps since the previous record
+    gradient_norm: float  # before clipping, mean over the same steps
+    learning_rate: float  # of the trunk at the last step
+    seconds: float  # of training since the run began, without interruptions
 
 
 def to_tensors(records: list[TrainingRecord]) -> "dict[str, Tensor]":
-    """Records as float64 columns, to be kept in a checkpoint."""
+    """Convert records to float64 columns, for a checkpoint."""
     import torch
 
     columns = [field.name for field in fields(TrainingRecord)]
@@ -26,6 +28,6 @@ def to_tensors(records: list[TrainingRecord]) -> "dict[str, Tensor]":
 
 
 def from_tensors(columns: "dict[str, Tensor]") -> list[TrainingRecord]:
-    """The inverse of `to_tensors`."""
+    """Convert columns from `to_tensors` back to records."""
     rows = zip(*(columns[field.name].tolist() for field in fields(TrainingRecord)), strict=True)
     return [TrainingRecord(int(step), *values) for step, *values in rows]

@@ -1,4 +1,4 @@
-"""AdamW over three groups of parameters: what decays, what does not, and the head's matrices at their own rate."""
+"""AdamW with three parameter groups: with weight decay, without, and the head's matrices with their own rate."""
 
 import torch
 from torch import nn
@@ -10,9 +10,9 @@ LR_SCALE = "lr_scale"  # each group's learning rate as a multiple of the trunk's
 
 
 def build_optimizer(model: ImageModel, config: OptimizerConfig) -> torch.optim.AdamW:
-    """Groups as in the official code.
+    """Build AdamW with the parameter groups of the official code.
 
-    Weight decay acts on the trunk's matrices and embeddings. The head does not decay; its matrices train at
+    The trunk's matrices and embeddings have weight decay. The head has none; its matrices train at
     `generator_lr_scale` times the trunk's rate, its biases and norms at the full rate.
     """
     decaying: list[nn.Parameter] = []
@@ -28,16 +28,17 @@ def build_optimizer(model: ImageModel, config: OptimizerConfig) -> torch.optim.A
         {"params": plain, "weight_decay": 0.0, LR_SCALE: 1.0},
         {"params": head_matrices, "weight_decay": 0.0, LR_SCALE: config.generator_lr_scale},
     ]
-    # Fused: one pass over all tensors, and the only implementation that can skip an update without asking the host.
+    # Fused: one pass over all tensors, and the only implementation that can skip an update without a host sync.
     return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, fused=True)
 
 
 def is_bias_or_norm(name: str, model: nn.Module) -> bool:
+    """Whether the parameter `name` is a bias or belongs to a LayerNorm."""
     module, _, leaf = name.rpartition(".")
     return leaf == "bias" or isinstance(model.get_submodule(module), nn.LayerNorm)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Sets the trunk's rate; every group follows by its own scale."""
+    """Set the trunk's learning rate; every group gets this rate times its own scale."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group[LR_SCALE]

@@ -1,4 +1,4 @@
-"""What holds at a step: its stage and its learning rate. Steps count from 0."""
+"""The stage and the learning rate of a training step. Steps count from 0."""
 
 import math
 from itertools import accumulate
@@ -7,7 +7,7 @@ from ear.config.schema import RunConfig, StageConfig
 
 
 def stage_ends(config: RunConfig) -> list[int]:
-    """Steps done at the end of each stage."""
+    """The number of steps done at the end of each stage."""
     return list(accumulate(config.stage_steps))
 
 
@@ -20,10 +20,10 @@ def stage_at(config: RunConfig, step: int) -> StageConfig:
 
 
 def learning_rate(config: RunConfig, step: int) -> float:
-    """The trunk's learning rate: the stage's, after a linear rise from 0 over the warm-up's steps.
+    """The trunk's learning rate at a step: the stage's rate, after a linear warm-up from 0.
 
-    The first step of a warm-up of w steps trains at 1/w of the rate, step w - 1 and later ones at the full rate. On the
-    cosine schedule a stage's step s of S, the warm-up's left out, trains at (1 + cos(pi s/S))/2 of it.
+    With a warm-up of w steps, the first step has 1/w of the rate, step w - 1 and later ones the full rate. With the
+    cosine schedule, step s of a stage's S steps after the warm-up has (1 + cos(pi s/S))/2 of the rate.
     """
     warmup = config.warmup_steps
     rate = config.peak_learning_rate(stage_at(config, step))

@@ -1,6 +1,6 @@
-"""What training sees of a dataset: tokens and labels by image number.
+"""Training data as tokens and labels, indexed by image number.
 
-Dimensions: B images, L tokens, D values a token.
+Dimensions: B images, L tokens, D values per token.
 """
 
 from abc import ABC, abstractmethod
@@ -21,8 +21,8 @@ class TokenData(ABC):
     tokenizer: Tokenizer
     labels: Tensor  # [N] int64
     classes: int
-    content_hash: str  # of everything that training can see
-    tokenizer_hash: str = ""  # of the autoencoder that encoded cached latents
+    content_hash: str  # of all data that training reads
+    tokenizer_hash: str = ""  # of the autoencoder that encoded the cached latents
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -30,16 +30,24 @@ class TokenData(ABC):
     def draw_augmentation(
         self, images: int, generator: torch.Generator, on_device: torch.Generator
     ) -> tuple[Tensor, ...]:
-        """What `tokens` needs of randomness for so many images, [images, ...] each: on the CPU, or on the device."""
+        """Draw the random augmentation that `tokens` needs for `images` images.
+
+        Args:
+            generator: for draws on the CPU.
+            on_device: for draws on the device.
+
+        Returns:
+            Tensors [images, ...].
+        """
         return ()
 
     @abstractmethod
     def tokens(self, indices: Tensor, augmentation: tuple[Tensor, ...], device: torch.device) -> Tensor:
-        """Tokens [B, L, D] float32 on the device, of images `indices` [B] (on the CPU)."""
+        """Tokens [B, L, D] float32 on the device, of the images `indices` [B] (on the CPU)."""
 
 
 class InMemoryTokens(TokenData):
-    """All images encoded once and kept on the device: for datasets of megabytes."""
+    """All images, encoded once and kept on the device; for datasets of a few megabytes."""
 
     def __init__(self, dataset: ImageDataset, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -54,9 +62,9 @@ class InMemoryTokens(TokenData):
 
 
 class LatentTokens(TokenData):
-    """A posterior sample of the image or its mirror, drawn anew each time, from cached moments.
+    """A new posterior sample of an image or its mirror image at every access, from cached moments.
 
-    Which of the two is read, and its noise, are drawn as the official code does: a fair coin, a standard normal.
+    As in the official code, the image is mirrored with probability 1/2 and the posterior noise is standard normal.
     """
 
     def __init__(self, dataset: FolderDataset, tokenizer: KLTokenizer) -> None:
@@ -82,7 +90,7 @@ class LatentTokens(TokenData):
 
 
 def load_token_data(config: RunConfig, dataset: "Dataset | None" = None) -> TokenData:
-    """The configuration's training images as its tokenizer's tokens.
+    """Load the configured training images as tokens of the configured tokenizer.
 
     Raises:
         UserError: the dataset is missing or does not fit the configuration.

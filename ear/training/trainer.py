@@ -1,6 +1,6 @@
-"""The training loop, and nothing that is not the loop.
+"""The training loop.
 
-Dimensions: B images a step, L tokens, n masked tokens an image, D values a token.
+Dimensions: B images per step, L tokens, n masked tokens per image, D values per token.
 """
 
 import time
@@ -46,10 +46,11 @@ from ear.weights.faults import require_finite
 
 
 class Trainer:
-    """Trains one configuration, in as many pieces as the caller likes, in one process or as one of several.
+    """Trains one configuration, in one process or as one of several.
 
-    Equal configurations give equal weights on a CPU, whether or not the training was interrupted in between; several
-    processes, or gradients accumulated over parts of a batch, give the same up to rounding, but for dropout's masks.
+    `advance` trains up to the next record, so the caller can stop, save and restore in between. On a CPU, equal
+    configurations give equal weights, interrupted or not. Several processes and gradient accumulation give the same
+    weights up to rounding, except for dropout masks.
     """
 
     def __init__(
@@ -61,14 +62,15 @@ class Trainer:
         processes: Processes = ALONE,
         callbacks: Sequence[Callback] = (),
     ) -> None:
-        """
+        """Build the model, optimizer and EMA for a training from its first step.
+
         Raises:
-            UserError: there are more processes than images in a step.
+            UserError: there are more processes than images in a step, or the initial checkpoint does not fit.
         """
         if processes.count > config.training.batch_size:
             raise UserError(
-                f"{processes.count} processes are more than the {config.training.batch_size} images of a step "
-                "(training.batch_size): start fewer."
+                f"{processes.count} processes exceed the {config.training.batch_size} images of a step "
+                "(training.batch_size): start fewer processes."
             )
         self.config = config
         self.data = data
@@ -96,12 +98,13 @@ class Trainer:
         self.order = EpochOrder(len(data), config.training.batch_size, config.seed)
         self.step = 0
         self.diverged_at: int | None = None  # counted from 1
-        self.seconds = 0.0  # of training since the run's beginning, interruptions left out
+        self.seconds = 0.0  # of training since the run began, without interruptions
         self.history: list[TrainingRecord] = []
         self._has_dropout = config.model.attention_dropout > 0 or config.model.projection_dropout > 0
 
     @property
     def finished(self) -> bool:
+        """Whether all steps are done or the training diverged."""
         return self.diverged_at is not None or self.step == self.config.total_steps
 
     @property
@@ -110,7 +113,7 @@ class Trainer:
         return sum(end <= self.step for end in stage_ends(self.config))
 
     def advance(self) -> None:
-        """Trains up to the next record of the curve: a multiple of `execution.log_every` steps, or the stage's end."""
+        """Train up to the next record of the curve: a multiple of `execution.log_every` steps, or the stage's end."""
         assert not self.finished
         stage, stage_end = self.stage, stage_ends(self.config)[self.stage]
         log_every = self.config.execution.log_every
@@ -123,7 +126,7 @@ class Trainer:
             loss_sum += loss
             norm_sum += norm
             self.step += 1
-        self.diverged_at = self.guard.diverged_at()  # waits for the device, once for all these steps
+        self.diverged_at = self.guard.diverged_at()  # waits for the device, once for all of these steps
         self.seconds += time.perf_counter() - started
         if self.diverged_at is not None:
             self.step = self.diverged_at - 1
@@ -142,15 +145,15 @@ class Trainer:
             self._call("on_stage_end", stage)
 
     def _train_step(self) -> tuple[Tensor, Tensor]:
-        """One update. Returns the loss and the gradient's norm before clipping, scalars on the device."""
+        """Do one update. Returns the loss and the gradient norm before clipping, scalars on the device."""
         set_learning_rate(self.optimizer, learning_rate(self.config, self.step))
         self.optimizer.zero_grad()
         loss = self.processes.sum_(self._accumulate_gradients())
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
         self.guard.observe(loss, norm)
-        # A fused optimizer takes what a gradient scaler would hand it in these attributes: the number that it divides
-        # gradients by, which clips them without a pass of its own, and the flag to skip the update.
+        # A fused optimizer reads these attributes, which are meant for a gradient scaler: the number to divide the
+        # gradients by, which clips them without an extra pass, and the flag to skip the update.
         self.optimizer.grad_scale = (norm / self.config.optimizer.clip_norm).clamp(min=1)  # type: ignore[attr-defined]
         self.optimizer.found_inf = self.guard.diverged  # type: ignore[attr-defined]
         self.optimizer.step()
@@ -158,29 +161,29 @@ class Trainer:
         return loss, norm
 
     def _accumulate_gradients(self) -> Tensor:
-        """Gradients of the step's mean loss, averaged over processes; returns this process's share of that loss."""
+        """Compute the gradients of the step's mean loss over all processes. Returns this process's share of it."""
         batch = self.config.training.batch_size
         share = self.processes.share(batch)
         size = self.config.execution.micro_batch or len(share)
         parts = [share[start : start + size] for start in range(0, len(share), size)]
         total = torch.zeros((), device=self.device)
         for part in parts:
-            # Gradients are exchanged once a step, with the last part's backward pass.
+            # Gradients are all-reduced once per step, in the backward pass of the last part.
             exchange = part is parts[-1] or not isinstance(self._replica, DistributedDataParallel)
             with nullcontext() if exchange else cast(DistributedDataParallel, self._replica).no_sync():
                 loss = self._loss(part) / batch
-                scaled = loss * self.processes.count  # DDP averages over processes; this is a sum
+                scaled = loss * self.processes.count  # DDP averages over processes, but the loss is a sum
                 scaled.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
 
     def _loss(self, images: range) -> Tensor:
-        """The summed losses of a range of the step's images."""
+        """The sum of the losses of a range of the step's images."""
         step, device = self.step, self.device
         indices = self.order.batch(step)[images.start : images.stop]
         groups = step_draws(self.config, self.model.rule, self.data, step, images, device)
         augmentation = tuple(torch.cat(parts) for parts in zip(*(group.augmentation for group in groups), strict=True))
-        if self._has_dropout:  # attention's dropout draws from torch's global generator and can't be given another
+        if self._has_dropout:  # attention dropout can only draw from torch's global generator
             torch.manual_seed(
                 stream_seed(self.config.seed, "dropout", step * self.config.training.batch_size + images.start)
             )
@@ -201,7 +204,7 @@ class Trainer:
             getattr(callback, hook)(self, *arguments)
 
     def save(self, path: Path) -> None:
-        """Writes a checkpoint that `restore` goes on from; of several processes the main one does."""
+        """Write a checkpoint for `restore`. Only the main process writes."""
         if not self.processes.is_main:
             return
         save_checkpoint(
@@ -219,7 +222,7 @@ class Trainer:
         )
 
     def restore(self, path: Path) -> None:
-        """Goes on from a checkpoint of this configuration, or of one that agrees with it up to the checkpoint's step.
+        """Resume from a checkpoint of this configuration, or of one that is equal up to the checkpoint's step.
 
         Raises:
             UserError: the checkpoint is damaged, or was trained by another configuration or on other data.
@@ -238,25 +241,26 @@ class Trainer:
         self.guard = DivergenceGuard(self.device, self.step)
 
     def _require_own(self, path: Path, header: CheckpointHeader) -> None:
-        """
+        """Check that this trainer would have produced the checkpoint.
+
         Raises:
-            UserError: what led to the checkpoint's step is not what leads to it here.
+            UserError: its configuration up to its step, its data, autoencoder or initial checkpoint are others.
         """
         begun = sum(start < header.step for start in [0, *stage_ends(header.config)[:-1]])
         if differing := trained_differently(header.config, self.config, begun):
             raise UserError(
-                f"{path} was trained by another configuration, with other values of {', '.join(differing)}: restore "
-                "them, or delete the checkpoint to train anew."
+                f"{path} was trained with other values of {', '.join(differing)}: restore them, or delete the "
+                "checkpoint to train from the beginning."
             )
         if header.dataset_hash != self.data.content_hash:
-            raise UserError(f"{path} was trained on other data than {self.config.data.name} is now.")
+            raise UserError(f"{path} was trained on other data: {self.config.data.name} has changed since.")
         if header.tokenizer_hash not in ("", self.data.tokenizer_hash):
             raise UserError(
-                f"{path} was trained on latents of another autoencoder ({header.tokenizer_hash[:12]}) than those of "
-                f"data.latents ({self.data.tokenizer_hash[:12]}): give the cache that it was trained on."
+                f"{path} was trained on latents of another autoencoder ({header.tokenizer_hash[:12]}) than "
+                f"data.latents has ({self.data.tokenizer_hash[:12]}): set data.latents to the cache of that training."
             )
         if header.initial_hash not in ("", self._initial_hash):
             raise UserError(
-                f"{path} was fine-tuned from another file than {self.config.training.initial_checkpoint} is now: "
-                "restore that one (training.initial_checkpoint)."
+                f"{path} was fine-tuned from another checkpoint: {self.config.training.initial_checkpoint} has changed "
+                "since. Restore it (training.initial_checkpoint)."
             )

@@ -1,1 +1,1 @@
-"""Weights from files that others wrote: read without running code, with names and faults in words."""
+"""Weights from files of other programs: safe reading, parameter names, and messages on faults."""

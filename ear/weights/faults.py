@@ -1,4 +1,4 @@
-"""What keeps weights from being those of a model, or any model's, in words."""
+"""Checks and messages for weights that do not fit a model or are not finite."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +12,15 @@ MOST_NAMED = 10  # in one message
 
 @dataclass(frozen=True)
 class WeightFaults:
+    """The differences between weights and those that a model needs. It is true if there are any."""
+
     missing: Sequence[str]
     unexpected: Sequence[str]
     misshapen: Sequence[tuple[str, Sequence[int], Sequence[int]]]  # name, shape found, shape wanted
 
     @classmethod
     def between(cls, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> "WeightFaults":
-        """Of weights found, against those that a model has."""
+        """Compare the weights `found` with those that a model needs."""
         return cls(
             missing=[name for name in wanted if name not in found],
             unexpected=[name for name in found if name not in wanted],
@@ -33,7 +35,7 @@ class WeightFaults:
         return bool(self.missing or self.unexpected or self.misshapen)
 
     def __str__(self) -> str:
-        """The first of them by name, and how many more there are."""
+        """The first faults by name, and how many more there are."""
         faults = [f"missing {name}" for name in self.missing]
         faults += [f"unexpected {name}" for name in self.unexpected]
         faults += [f"{name} is {tuple(found)}, not {tuple(wanted)}" for name, found, wanted in self.misshapen]
@@ -42,9 +44,10 @@ class WeightFaults:
 
 
 def require_finite(weights: Mapping[str, Tensor], source: str) -> None:
-    """
+    """Check that all weights are finite. `source` names them in messages.
+
     Raises:
-        UserError: naming every weight that holds a value that is NaN or infinite.
+        UserError: a weight has NaN or infinite values; the message names the first ones.
     """
     faults = []
     for name, weight in weights.items():
@@ -53,7 +56,7 @@ def require_finite(weights: Mapping[str, Tensor], source: str) -> None:
     if faults:
         more = f" and {len(faults) - MOST_NAMED} more" if len(faults) > MOST_NAMED else ""
         raise UserError(
-            f"{source} holds weights that are NaN or infinite: {', '.join(faults[:MOST_NAMED])}{more}. The file is "
-            "damaged, or of a program that saved what diverged: restore it, or take another. One of an unfinished "
-            "training can be deleted: the same command then goes on from what is left."
+            f"{source} has weights that are NaN or infinite: {', '.join(faults[:MOST_NAMED])}{more}. The file is "
+            "damaged, or a program saved a diverged model: restore it or use another. A checkpoint of an unfinished "
+            "training can be deleted; the same command then resumes from what is left."
         )

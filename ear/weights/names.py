@@ -1,4 +1,4 @@
-"""What training programs put in front of weights' names."""
+"""Prefixes that training programs add to the names of weights."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -6,15 +6,15 @@ from typing import TypeVar
 from ear.errors import UserError
 
 Value = TypeVar("Value")
-OF_PARALLEL = "module."  # DataParallel's and DistributedDataParallel's
-OF_COMPILER = "_orig_mod."  # torch.compile's, of the model or of any part
+OF_PARALLEL = "module."  # from DataParallel and DistributedDataParallel
+OF_COMPILER = "_orig_mod."  # from torch.compile, of the model or of any part
 
 
 def plain_names(state: Mapping[str, Value]) -> dict[str, Value]:
-    """The same without the prefixes of wrappers.
+    """Remove the prefixes of wrappers from names.
 
     Raises:
-        UserError: two names become one.
+        UserError: two names become equal.
     """
     names = {name: name.replace(OF_COMPILER, "") for name in state}
     while names and all(plain.startswith(OF_PARALLEL) for plain in names.values()):

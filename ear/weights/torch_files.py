@@ -1,8 +1,8 @@
-"""Reading files that torch.save wrote, without executing anything that is in them.
+"""Reads files of torch.save without executing any code in them.
 
-torch's own restricted unpickler reads them (weights_only=True). It knows tensors and plain values; `HARMLESS` adds what
-checkpoints' settings hold. Any other class is refused by name. Where only some parts of a file are asked for, classes
-in the rest are not imported either: inert stand-ins take their place.
+torch's restricted unpickler reads them (weights_only=True). It supports tensors and plain values; `HARMLESS` adds
+classes that are common in the settings of checkpoints. Any other class is refused by name. If only some parts of a file
+are needed, classes in the other parts are not imported either: inert stand-ins replace them.
 """
 
 import argparse
@@ -24,14 +24,14 @@ MOST_NAMED = 5  # classes in one message
 
 
 def read_torch_file(path: Path, *, parts: Sequence[str] = (), device: str = "cpu") -> Any:
-    """Tensors and plain values.
+    """Read the tensors and plain values in a file of torch.save.
 
     Args:
-        parts: of a file that holds a dictionary with any of these keys only these are read. What else is in it may be
-            of any class, as callbacks and hyperparameters in Lightning's checkpoints.
+        parts: if the file has a dictionary with any of these keys, only these are returned. Its other values may be of
+            any class, such as callbacks and hyperparameters in Lightning's checkpoints.
 
     Raises:
-        UserError: the file is missing, damaged or something else, or holds a class that is not read.
+        UserError: the file is missing, damaged or of another kind, or has a class that is not allowed.
     """
     _require_readable(path)
     foreign = _foreign_classes(path)
@@ -43,14 +43,14 @@ def read_torch_file(path: Path, *, parts: Sequence[str] = (), device: str = "cpu
     try:
         found = sorted(set(_stand_ins(content))) if foreign else []
     except RecursionError as error:
-        raise UserError(f"{path} holds values nested more deeply than can be read: save the weights alone.") from error
+        raise UserError(f"{path} has values nested too deeply to be read: save only the weights.") from error
     if found:
         raise UserError(_refusal(path, found))
     return content
 
 
 def first_line(error: BaseException) -> str:
-    """The beginning of an error's message, or its class where it has none."""
+    """The first line of an error's message, or the name of its class if there is none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
@@ -74,11 +74,11 @@ def _load(path: Path, foreign: Sequence[str], device: str) -> Any:
     with torch.serialization.safe_globals(classes), warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:
-            with path.open("rb") as file:  # of a path torch judges by its ending
+            with path.open("rb") as file:  # with a path, torch would go by its suffix
                 return torch.load(file, map_location=device, weights_only=True)
         except (MemoryError, torch.OutOfMemoryError):
             raise
-        except Exception as error:  # torch's unpickler meets damaged bytes with errors of any class
+        except Exception as error:  # torch's unpickler raises all kinds of errors on damaged bytes
             if "can't allocate memory" in str(error):
                 raise
             said = "\n".join([str(error), *(str(warning.message) for warning in warned)])
@@ -86,7 +86,7 @@ def _load(path: Path, foreign: Sequence[str], device: str) -> Any:
 
 
 def _reason(path: Path, foreign: Sequence[str], said: str) -> str:
-    """What torch says, less its advice to execute what is in the file."""
+    """torch's message, without its advice to allow code execution."""
     if named := re.search(r"GLOBAL (\S+) (?:was not an allowed|whose module)", said):
         return _refusal(path, [named[1]])
     if foreign:
@@ -94,37 +94,39 @@ def _reason(path: Path, foreign: Sequence[str], said: str) -> str:
     if protocol := re.search(r"Detected pickle protocol (\d+)", said):
         return (
             f"{path} was written with pickle protocol {protocol[1]}, which can't be read safely: save its content "
-            "again with torch.save's own protocol, 2."
+            "again with torch.save's default protocol, 2."
         )
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    detail = lines[0] if lines and "weights_only" not in lines[0] else "its pickle is cut short or has wrong bytes"
-    return f"{path} is damaged ({detail}): fetch it again."
+    detail = lines[0] if lines and "weights_only" not in lines[0] else "its pickle is truncated or has wrong bytes"
+    return f"{path} is damaged ({detail}): download it again."
 
 
 def _refusal(path: Path, classes: Sequence[str]) -> str:
     named = ", ".join(classes[:MOST_NAMED])
     more = f" and {len(classes) - MOST_NAMED} more" if len(classes) > MOST_NAMED else ""
     return (
-        f"{path} holds {named}{more} where weights or plain values are needed. Other classes are not read, since that "
-        "would execute code which the file names: save the weights alone (a state_dict of tensors) and name that file."
+        f"{path} has {named}{more} where weights or plain values are needed. Other classes are not read, since that "
+        "would execute code from the file: save only the weights (a state_dict of tensors) and give that file."
     )
 
 
 def _foreign_classes(path: Path) -> list[str]:
-    """The names of all classes and functions in the file that are not read. None are known of torch.save's layout
-    before 1.6: loading such a file names the first."""
+    """The names of all classes and functions in the file that are not allowed.
+
+    Empty for torch.save's layout before version 1.6; loading such a file reports the first one.
+    """
     try:
         with torch.serialization.safe_globals(HARMLESS):
             return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except Exception:  # damaged, or of that layout: loading says which
+    except Exception:  # damaged, or of that layout; loading reports which
         return []
 
 
 class _StandIn(type):
-    """A class that takes the place of one that is not read, and does nothing."""
+    """Metaclass of classes that replace a class that is not allowed, and do nothing."""
 
     def __eq__(cls, other: object) -> bool:
-        # torch's unpickler sets items on dictionaries alone, which it tells by comparing classes.
+        # torch's unpickler sets items only on dictionaries, which it detects by comparing classes.
         return cls is other or other is OrderedDict
 
     __hash__ = type.__hash__
@@ -144,12 +146,14 @@ def _stand_in(name: str) -> _StandIn:
 
 
 def _stand_ins(value: Any, seen: set[int] | None = None) -> Iterator[str]:
-    """The names of what something stands for, anywhere inside. What stands at many places is looked at once: a few
-    lists of lists can hold one thing a billion times, or themselves."""
+    """The class names of all stand-ins inside a value.
+
+    Each object is visited once: a few nested lists can contain one object a billion times, or themselves.
+    """
     seen = set() if seen is None else seen
     if id(value) in seen:
         return
-    seen.add(id(value))  # all of it is alive meanwhile
+    seen.add(id(value))  # ids stay valid, since all objects stay alive
     if isinstance(value, _StandIn):
         yield value.__name__
     elif isinstance(value, _Inert):
@@ -166,7 +170,7 @@ def _stand_ins(value: Any, seen: set[int] | None = None) -> Iterator[str]:
 
 
 class _NumpyType:
-    """numpy.dtype of a number or a string: its code (f8), and its byte order (<)."""
+    """Stand-in for numpy.dtype of a number or string, from its code (f8) and byte order (<)."""
 
     def __init__(self, code: str, *_: object) -> None:
         if not re.fullmatch(r"[biufU]\d{1,4}", code):
@@ -175,20 +179,20 @@ class _NumpyType:
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, order, *rest = state
-        if rest[:3] != [None] * 3 or order not in "<>|=":  # as of a number or string; numpy itself trusts the file
+        if rest[:3] != [None] * 3 or order not in "<>|=":  # only numbers and strings; numpy itself trusts the file
             raise ValueError(f"a numpy type of state {state}")
         self.type = self.type.newbyteorder(order)
 
 
 def _numpy_scalar(kind: _NumpyType, content: bytes) -> Any:
-    """A numpy number as the plain one of Python."""
+    """Convert a pickled numpy number to a Python number."""
     return np.frombuffer(content, kind.type, 1)[0].item()
 
 
 _PATHS = {
     "PosixPath": PurePosixPath,
     "PurePosixPath": PurePosixPath,
-    "WindowsPath": PureWindowsPath,  # which can't be made on another system
+    "WindowsPath": PureWindowsPath,  # a WindowsPath can't be created on other systems
     "PureWindowsPath": PureWindowsPath,
 }
 HARMLESS: list[Any] = [
@@ -199,4 +203,4 @@ HARMLESS: list[Any] = [
     (_numpy_scalar, "numpy.core.multiarray.scalar"),  # before NumPy 2
     (_numpy_scalar, "numpy._core.multiarray.scalar"),
 ]
-"""Besides tensors and plain values: classes, or pairs of what is called for a name in the file, and that name."""
+"""Allowed besides tensors and plain values: classes, or pairs of a callable and the name in the file that it serves."""

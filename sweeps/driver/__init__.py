@@ -1,1 +1,1 @@
-"""The process that runs a sweep: it schedules tasks, starts Ray Tune trials and shows how far they are."""
+"""The process that runs a sweep: it schedules tasks, starts Ray Tune trials and shows their progress."""

@@ -1,18 +1,18 @@
-"""Evaluations that wait, in the batches in which drivers share them out."""
+"""Waiting evaluations, grouped into the batches that drivers lease."""
 
 from collections import Counter
 
 from sweeps.spec.runs import PlannedRun
 
-BATCH = 8  # evaluations; more of them are worth a second process and its copy of the model
+BATCH = 8  # evaluations; beyond that, a second process with its own copy of the model pays off
 
 
 class Batches:
-    """The evaluations of each training, in the order in which the sweep names them, so many a batch.
+    """The evaluations of each training in the sweep's order, `BATCH` to a batch.
 
-    A batch's key is what is leased by who works on it: the training's own for the first one, which whoever trains does
-    next. All drivers of a grid form the same batches; where they do not (other sweeps, searches) two of them may
-    evaluate the same, which costs time and nothing else.
+    A driver leases a batch by its key. The first batch has the training's own key, so the driver that trains also
+    evaluates it. All drivers of a grid form the same batches. Other sweeps and searches may not: then two drivers may
+    run the same evaluation, which only costs time.
     """
 
     def __init__(self) -> None:
@@ -21,19 +21,19 @@ class Batches:
         self._waiting: dict[str, dict[str, dict[str, PlannedRun]]] = {}  # by training, batch and evaluation
 
     def add(self, run: PlannedRun) -> None:
-        """A new run, whether or not its evaluation is to be done. It does not wait yet."""
+        """Registers a new run, whether or not it needs an evaluation. The run does not wait yet."""
         training = run.keys.training
         number = self._known[training] // BATCH
         self._known[training] += 1
         self._batch[run.keys.evaluation] = f"{training}-{number}" if number else training
 
     def put(self, run: PlannedRun) -> None:
-        """Its evaluation waits."""
+        """Marks the run's evaluation as waiting."""
         batch = self._batch[run.keys.evaluation]
         self._waiting.setdefault(run.keys.training, {}).setdefault(batch, {})[run.keys.evaluation] = run
 
     def drop(self, run: PlannedRun) -> None:
-        """Its evaluation does not wait (any more)."""
+        """Removes the run's evaluation from those that wait; does nothing if it does not wait."""
         batches = self._waiting.get(run.keys.training, {})
         batch = self._batch[run.keys.evaluation]
         batches.get(batch, {}).pop(run.keys.evaluation, None)
@@ -41,5 +41,5 @@ class Batches:
             del batches[batch]
 
     def of(self, training: str) -> dict[str, list[PlannedRun]]:
-        """What waits for a training or is ready after it, by batch."""
+        """Returns the waiting runs of a training by batch key."""
         return {batch: list(runs.values()) for batch, runs in self._waiting.get(training, {}).items()}

@@ -1,4 +1,4 @@
-"""Brings together what happens: trials report, the work advances, the board, MLflow and the driver's state follow."""
+"""Handles events: on a trial's report, updates the scheduler, the progress table, MLflow and the driver's state."""
 
 import time
 import warnings
@@ -10,26 +10,30 @@ from sweeps.driver.running_driver import RunningDriver
 from sweeps.driver.scheduler import Scheduler, Task
 from sweeps.search.run_source import RunSource
 from sweeps.spec.runs import PlannedRun, RunResult
+from sweeps.spec.tags import CONFIRMATION_ROLE, ROLE
 from sweeps.tracking.tracker import Tracker
 from sweeps.trial.messages import Report
 
-NOT_BEGUN = "raised in its creation task"  # in Ray's words, of an error before the first task
-NODE_GONE = "its node has died"  # in Ray's words: a machine of several was lost, or its raylet killed
-NODES_LOST = 3  # under one task, after which it may be what costs a machine its life
-RUNS_FOLLOWED = 8  # of those that a task is done for
-FIRST_REPORT_SECONDS = 1.0  # that a stop waits for trials which have not reported yet: most of them are still importing
+NOT_BEGUN = "raised in its creation task"  # Ray's wording for an error before the trial's first step
+NODE_GONE = "its node has died"  # Ray's wording when a machine of the cluster is lost or its raylet is killed
+NODES_LOST = 3  # machines lost under one task, after which the task itself may be the cause
+RUNS_FOLLOWED = 8  # runs of one task whose curves MLflow gets live
+FIRST_REPORT_SECONDS = 1.0  # how long a stop waits for trials without a report yet: most are still importing
 
 
 class EventHandler:
-    """Called by Tune's adapters in the driver's only thread."""
+    """Connects Tune's adapters to the scheduler, the progress table, MLflow and the driver's state.
+
+    Tune's adapters call it in the driver's main thread.
+    """
 
     def __init__(self, scheduler: Scheduler, source: RunSource, tracker: Tracker, driver: RunningDriver) -> None:
         self.scheduler = scheduler
-        self.stop_reason: str | None = None  # why everything is to end, once it is
-        self.tasks: dict[str, Task] = {}  # at work, by trial
+        self.stop_reason: str | None = None  # why the sweep is stopping; None while it is not
+        self.tasks: dict[str, Task] = {}  # running tasks, by trial
         self.table: ProgressTable | None = None
-        self._reported: set[str] = set()  # of these trials, those that have
-        self._nodes_lost: Counter[str] = Counter()  # by task
+        self._reported: set[str] = set()  # running trials that have reported at least once
+        self._nodes_lost: Counter[str] = Counter()  # machines lost, by task
         self._stopped_at = 0.0
         self._tracker = tracker
         self._driver = driver
@@ -38,20 +42,21 @@ class EventHandler:
 
     @property
     def stopping(self) -> bool:
+        """Whether the sweep is stopping: by `stop`, or by a request of `ear sweep stop`."""
         if self.stop_reason is None and self._driver.stop_requested():
-            self.stop("asked to by `ear sweep stop`")
+            self.stop("requested by `ear sweep stop`")
         return self.stop_reason is not None
 
     def stop(self, reason: str = "interrupted") -> None:
-        """Ends the sweep as soon as its trials have saved what they have."""
+        """Stops the sweep as soon as its trials have saved their work."""
         self._stopped_at = self._stopped_at or time.monotonic()
         self.stop_reason = self.stop_reason or reason
-        with suppress(OSError):  # where nothing can be written trials find out by themselves
+        with suppress(OSError):  # if nothing can be written, the trials fail by themselves
             self._driver.stopping.touch()
 
     @property
     def at_rest(self) -> bool:
-        """Everything is to end, and no trial has anything (more) to save; an evaluation never has."""
+        """Whether the sweep is stopping and no trial has anything left to save. Evaluations never have."""
         if not self.stopping:
             return False
         training = {trial for trial, task in self.tasks.items() if self.scheduler.trains_now(task)}
@@ -59,7 +64,7 @@ class EventHandler:
         return not (training if patient else training & self._reported)
 
     def next(self, trial: str) -> Task | None:
-        """A task to begin as this trial."""
+        """Returns a task to start as this trial; None if nothing is ready."""
         if self.stopping or (task := self.scheduler.next()) is None:
             return None
         self.tasks[trial] = task
@@ -71,7 +76,7 @@ class EventHandler:
         return task
 
     def report(self, trial: str, report: Report) -> bool:
-        """Takes in a trial's report; says whether it is to be stopped."""
+        """Processes a trial's report and returns whether the trial must stop."""
         task = self.tasks[trial]
         self._reported.add(trial)
         if report.records:
@@ -91,36 +96,39 @@ class EventHandler:
         return hopeless
 
     def lost(self, trial: str, reason: str) -> None:
-        """The trial's process is gone, or never came to be; `reason` is what Ray says of it."""
+        """Handles a trial whose process died or never started; `reason` is Ray's message."""
         task = self.tasks[trial]
-        if NODE_GONE in reason and self._nodes_lost[task.key] < NODES_LOST:  # no fault of the trial's
+        if NODE_GONE in reason and self._nodes_lost[task.key] < NODES_LOST:  # not the trial's fault
             self._nodes_lost[task.key] += 1
             self._show(trial, "retrying")
             return
         began = NOT_BEGUN not in reason
-        how = "died: killed, out of memory, or crashed in native code" if began else "could not begin, see above"
+        how = "died: killed, out of memory, or crashed in native code" if began else "could not start, see above"
         words = f"{reason}\nThe trial's process {how}."
         self._fail(trial, task, Report("failed", traceback=words.strip()))
 
     def cluster_lost(self, reason: str, again: bool) -> None:
-        """Ray is gone, and all trials with it, which is no fault of theirs; `again` is whether it is started anew."""
+        """Handles the loss of Ray and all its trials, which does not count against them.
+
+        `again` is whether Ray is restarted.
+        """
         if not again:
-            self.stop(f"{reason}, again and again")
+            self.stop(f"{reason}, repeatedly")
         elif not self.stopping:
-            warnings.warn(f"{reason}: it is started anew, and trials go on from their checkpoints.", stacklevel=2)
+            warnings.warn(f"{reason}: restarting it; trials resume from their checkpoints.", stacklevel=2)
         for trial in list(self.tasks):
             self._show(trial, "retrying" if again else "stopped")
             self.ended(trial)
 
     def ended(self, trial: str) -> None:
-        """The trial ended, in whatever way."""
+        """Handles the end of a trial, however it ended."""
         self._reported.discard(trial)
         task = self.tasks.pop(trial, None)
         if task is not None:
             self.scheduler.ended(task)
 
     def settled(self, run: PlannedRun, result: RunResult) -> None:
-        """A run has ended; called by the work, once for each."""
+        """Records the end of a run in MLflow. The scheduler calls it once for each run."""
         match result.state:
             case "evaluated" | "diverged":
                 self._tracker.finish(run, self._source.tags(run))
@@ -130,25 +138,26 @@ class EventHandler:
                 self._tracker.fail(run, self._source.tags(run), result.traceback)
 
     def tick(self) -> None:
-        """Called between two events."""
+        """Refreshes the table and the driver's state file; called between events."""
         if self.table:
             self.table.tick()
             self._driver.write(self.table)
 
     def counts(self) -> Counts:
+        """Returns the sweep's overall progress."""
         steps, evaluations = self.scheduler.remaining()
         return Counts(
             len(self.scheduler.settled), len(self.scheduler.tree.runs), steps, evaluations, self._source.progress_note()
         )
 
     def confirms(self, task: Task) -> bool:
-        """Whether it measures again what a search has found, and is not to be stopped."""
-        return any(self._source.tags(run).get("ear.role") == "confirmation" for run in self._concerned(task))
+        """Whether the task belongs to a search's confirmation, which early stopping must leave alone."""
+        return any(self._source.tags(run).get(ROLE) == CONFIRMATION_ROLE for run in self._concerned(task))
 
     def _fail(self, trial: str, task: Task, report: Report) -> None:
         if report.fault in ("storage", "code"):
             *_, last = report.traceback.strip().splitlines()
-            whole = {"storage": f"nothing can be written any more ({last})", "code": last.partition(": ")[2]}
+            whole = {"storage": f"results can't be written ({last})", "code": last.partition(": ")[2]}
             self.stop(whole[report.fault])
             self._show(trial, "failed", report.step)
             return
@@ -171,11 +180,11 @@ class EventHandler:
         return report.state
 
     def _followed(self, task: Task) -> list[PlannedRun]:
-        """Whose curve MLflow gets while it is drawn; the others of a stage that many share get it at their end."""
+        """The runs whose curve MLflow gets live; other runs of a shared stage get theirs when they end."""
         return [run for run in self._concerned(task) if run.keys.evaluation not in self.scheduler.settled][
             :RUNS_FOLLOWED
         ]
 
     def _concerned(self, task: Task) -> list[PlannedRun]:
-        """The runs that a task is done for: a shared stage's are all that start from it."""
+        """The unfinished and finished runs that need the task: for a shared stage, all runs below it."""
         return self.scheduler.tree.runs_below(task.node.key) if task.trains else list(task.runs)

@@ -1,4 +1,4 @@
-"""The live state of a sweep's tasks, and how it looks in a terminal."""
+"""The live state of a sweep's tasks and its display in a terminal."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,10 +17,10 @@ State = Literal[
     "starting", "training", "evaluating", "finished", "stopped", "stopped early", "diverged", "retrying", "failed"
 ]
 OVER: tuple[State, ...] = ("finished", "stopped", "stopped early", "diverged", "retrying", "failed")
-SUMMARY_SECONDS = 60  # where no terminal shows them all the time
-COUNT_SECONDS = 2.0
-ROWS_KEPT = 200  # of tasks that are over
-LINES_AROUND = 5  # of the terminal's height: the title, the head, what is not shown, the summary, the cursor
+SUMMARY_SECONDS = 60  # between two summary lines when the output is no terminal
+COUNT_SECONDS = 2.0  # between two counts
+ROWS_KEPT = 200  # rows of finished tasks
+LINES_AROUND = 5  # terminal lines beside the rows: title, header, "and N more tasks", summary, cursor
 STYLES = {
     "training": "cyan",
     "evaluating": "cyan",
@@ -35,43 +35,43 @@ STYLES = {
 
 @dataclass
 class Row:
-    """A task that is, or was, worked on."""
+    """One task that is running or has run."""
 
     label: str
     total_steps: int
     state: State = "starting"
     steps: int = 0
     loss: float | None = None
-    first_steps: int | None = None  # where training stood at its first report, and when that was
-    first_time: float = 0.0
-    last_time: float = 0.0  # of the last report
+    first_steps: int | None = None  # steps at the first report
+    first_time: float = 0.0  # time of the first report
+    last_time: float = 0.0  # time of the last report
 
     @property
     def pace(self) -> float | None:
-        """Seconds a step since the first report; None before there is a pace."""
+        """Seconds per step since the first report; None until a step has been timed."""
         if self.first_steps is None or self.steps <= self.first_steps:
             return None
         return (self.last_time - self.first_time) / (self.steps - self.first_steps)
 
     def eta(self) -> float | None:
-        """Seconds of training left at that pace."""
+        """Seconds of training left at the current pace; None if unknown."""
         return None if self.pace is None or self.state != "training" else self.pace * (self.total_steps - self.steps)
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Where a sweep stands as a whole."""
+    """The progress of a whole sweep."""
 
-    done: int  # runs with their result
-    known: int  # runs, as far as they are known: a search proposes more
-    steps: int  # of training that are left of those known
-    evaluations: int  # likewise
-    more: str = ""  # what else there is to say: a search's best value
+    done: int  # runs that have a result
+    known: int  # runs known so far; a search proposes more
+    steps: int  # training steps left in the known runs
+    evaluations: int  # evaluations left in the known runs
+    more: str = ""  # a further note, such as a search's best value
 
 
 @contextmanager
 def waiting_for(what: str) -> Iterator[None]:
-    """A spinner with these words on a terminal, a line elsewhere: what takes seconds says that it does."""
+    """Shows a spinner with this text on a terminal, and prints a line elsewhere, while a slow step runs."""
     console = terminal(stderr=True)
     if console.is_terminal:
         with console.status(Text(what)):
@@ -82,17 +82,17 @@ def waiting_for(what: str) -> Iterator[None]:
 
 
 class ProgressTable:
-    """Rows of tasks: redrawn in place on a terminal; elsewhere a line for each change and a summary every minute."""
+    """The tasks of a sweep: a live table on a terminal; elsewhere a line per change and a summary every minute."""
 
     def __init__(self, title: str, slots: int, count: Callable[[], Counts]) -> None:
-        """`slots` is how many tasks are worked on at a time; `count` is asked every few seconds."""
+        """Creates the table of a sweep that runs `slots` tasks at a time; it calls `count` every few seconds."""
         self.rows: dict[str, Row] = {}  # by trial
         self._title = title
         self._slots = slots
         self._count = count
         self._counts = count()
         self._counted = time.monotonic()
-        self._paces: list[float] = []  # seconds a step, of tasks that are over
+        self._paces: list[float] = []  # seconds per step of finished tasks
         self._console = terminal(stderr=True)
         self._summarised = time.monotonic()
         self._live = Live(get_renderable=self.render, console=self._console, auto_refresh=False)
@@ -107,13 +107,14 @@ class ProgressTable:
             self._live.stop()
 
     def begin(self, trial: str, label: str, total_steps: int) -> None:
+        """Adds a row for a task that starts as this trial."""
         self.rows[trial] = Row(label, total_steps)
         over = [key for key, row in self.rows.items() if row.state in OVER]
         for key in over[: max(0, len(over) - ROWS_KEPT)]:
             del self.rows[key]
 
     def update(self, trial: str, state: State, steps: int | None = None, loss: float | None = None) -> None:
-        """Takes in what a trial reported."""
+        """Updates the trial's row with its report."""
         row = self.rows[trial]
         changed = state != row.state
         if changed and state in OVER and row.pace is not None:
@@ -129,7 +130,7 @@ class ProgressTable:
             self._console.print(f"{row.label}: {row.state}", soft_wrap=True)
 
     def tick(self) -> None:
-        """Called often: brings the terminal up to date, or a log once a minute."""
+        """Redraws the table on a terminal, or prints a summary once a minute; called often."""
         now = time.monotonic()
         if now - self._counted >= COUNT_SECONDS:
             self._counts, self._counted = self._count(), now
@@ -140,14 +141,14 @@ class ProgressTable:
             self._summarised = now
 
     def render(self) -> Group:
-        """State, step, loss and ETA of the tasks that fit the terminal, and a summary of all."""
+        """Returns the rows that fit the terminal and a summary of the whole sweep."""
         shown = self._shown()
         hidden = len(self.rows) - len(shown)
         more = [Text(f"and {hidden} more tasks", style="dim")] if hidden else []
         return Group(rows_table(shown, self._title), *more, Text(self.summary(), style="dim"))
 
     def _shown(self) -> list[Row]:
-        """All rows where they fit; else those at work first, then failures, then what is done."""
+        """All rows if they fit; otherwise running tasks first, then failures, then finished tasks."""
         rows = list(self.rows.values())
         fitting = max(self._console.height - LINES_AROUND, 1)
         if len(rows) <= fitting:
@@ -156,16 +157,17 @@ class ProgressTable:
         return sorted(rows, key=lambda row: urgency.get(row.state, 2))[:fitting]
 
     def summary(self) -> str:
+        """Returns one line: runs done, the source's note, the training time left."""
         counts = self._counts
-        parts = [f"{counts.done} of {counts.known} runs have their result"]
+        parts = [f"{counts.done} of {counts.known} runs done"]
         if counts.more:
             parts.append(counts.more)
         if (left := self.seconds_left()) is not None:
-            parts.append(f"about {clock(left)} of training left")  # starting and evaluating come on top
-        return "  ·  ".join([*parts, "Ctrl-C stops; the same command goes on"])
+            parts.append(f"about {clock(left)} of training left")  # startup and evaluation come on top
+        return "  ·  ".join([*parts, "Ctrl-C stops; the same command resumes"])
 
     def seconds_left(self) -> float | None:
-        """Of training, at the pace of this sweep's tasks; None before there is a pace."""
+        """Seconds of training left at the mean pace of this sweep's tasks; None until a step has been timed."""
         paces = self._paces + [row.pace for row in self.rows.values() if row.pace is not None]
         if not paces:
             return None
@@ -173,6 +175,7 @@ class ProgressTable:
 
 
 def rows_table(rows: list[Row], title: str) -> Table:
+    """Returns a table of tasks with their state, step, loss and ETA."""
     table = Table(title=Text(title), box=None, pad_edge=False, title_justify="left")
     for column in ("task", "state"):
         table.add_column(column)
@@ -186,7 +189,7 @@ def rows_table(rows: list[Row], title: str) -> Table:
 
 
 def clock(seconds: float | None) -> str:
-    """1:05, 2:03:04; nothing for None."""
+    """Formats seconds as `1:05` or `2:03:04`; empty for None."""
     if seconds is None:
         return ""
     minutes, second = divmod(round(seconds), 60)

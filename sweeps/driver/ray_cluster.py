@@ -1,4 +1,4 @@
-"""A Ray cluster for as long as a sweep runs, of this machine or of all nodes of a job, closed to everybody else."""
+"""The private Ray cluster of a driver: on this machine, or over all nodes of a SLURM job."""
 
 import os
 import secrets
@@ -27,13 +27,14 @@ SECRET = secrets.token_hex(32)
 
 @contextmanager
 def ray_cluster(cpus: int, gpus: int) -> Iterator[Path]:
-    """Starts Ray and stops it at the end; yields its temporary folder, which goes with it.
+    """Starts Ray, yields its temporary folder, and stops Ray and removes the folder at the end.
 
-    On loopback; the driver of a job over several nodes starts it where they can reach it, and lets them know.
+    Ray listens on loopback. In a job over several nodes it listens on the node's address, which is announced to the
+    other nodes.
 
     Args:
-        cpus: of this machine, for trials.
-        gpus: likewise.
+        cpus: CPUs of this machine for trials.
+        gpus: GPUs of this machine for trials.
 
     Raises:
         UserError: Ray is not installed, or a temporary folder can't be made.
@@ -55,8 +56,8 @@ def ray_cluster(cpus: int, gpus: int) -> Iterator[Path]:
             with started_or_lost(folder), signals_kept_from_children(all_of_a_job=allocation is not None):
                 ray.init(
                     address="local",
-                    # As of a client's job, for which Ray does not put the driver's working directory first in the
-                    # workers' `sys.path`: there may be another checkout there, or a `sweeps.py` of the user's.
+                    # As a client job: otherwise Ray puts the driver's working directory first in the workers'
+                    # `sys.path`, and that may hold another checkout or a user's `sweeps.py`.
                     job_config=JobConfig(_client_job=True, _py_driver_sys_path=search_path()),
                     num_cpus=cpus,
                     num_gpus=gpus,
@@ -65,7 +66,7 @@ def ray_cluster(cpus: int, gpus: int) -> Iterator[Path]:
                     logging_level="ERROR",
                     object_store_memory=OBJECT_STORE_BYTES,
                     _memory=ray_memory(allocation) if allocation else None,
-                    # Ray takes 127.0.0.1 for the machine's address on its network.
+                    # Not 127.0.0.1, which Ray replaces by the machine's address on its network.
                     _node_ip_address=gang.address() if gang else "127.0.0.2",
                     _temp_dir=str(folder / OF_RAY),
                 )
@@ -77,12 +78,19 @@ def ray_cluster(cpus: int, gpus: int) -> Iterator[Path]:
 
 
 class ClusterLost(BaseException):
-    """Nothing gets on any more, since a process of Ray's own is gone. Not an Exception: Tune would wait after one."""
+    """Raised when one of Ray's own processes is gone, so that no trial can continue.
+
+    Not an Exception: after one, Tune would wait for its trials.
+    """
 
 
 @contextmanager
 def started_or_lost(folder: Path) -> Iterator[None]:
-    """Leaves no process behind of a Ray in this folder that does not start, as when one of its own is killed."""
+    """Turns a failed start of Ray into `ClusterLost`, and kills the processes that it left behind.
+
+    Raises:
+        ClusterLost: Ray did not start, for example because one of its processes was killed.
+    """
     try:
         yield
     except Exception as error:
@@ -91,13 +99,13 @@ def started_or_lost(folder: Path) -> Iterator[None]:
 
 
 def require_alive() -> None:
-    """Looks at the processes that this driver's cluster stands on.
+    """Checks that Ray's core processes on this machine are alive.
 
-    Left alone, a driver whose raylet is gone waits for ever, and one whose control store is gone is ended by Ray after
-    a minute.
+    Without this check, a driver whose raylet is gone waits forever, and Ray ends a driver whose control store is gone
+    after a minute.
 
     Raises:
-        ClusterLost: one is gone.
+        ClusterLost: one of them is gone.
     """
     import ray
 
@@ -110,7 +118,7 @@ def require_alive() -> None:
 
 
 def set_environment(token: Path) -> None:
-    """What Ray, and the processes that it starts, read from the environment when they are imported."""
-    # The GCS listens on all addresses whatever it is told, so every driver has a secret of its own. Its clusters, one
-    # after another, share it, since Ray reads it only once.
+    """Sets the environment variables that Ray and its processes read on import."""
+    # The GCS listens on all addresses whatever its settings, so every driver has its own secret. A driver's successive
+    # clusters share it, since Ray reads the secret only once.
     os.environ |= {**RAY_SETTINGS, "RAY_AUTH_TOKEN_PATH": str(token)}

@@ -1,4 +1,4 @@
-"""How many trials there is a place for: on this machine, or in what SLURM granted of one or several."""
+"""How many trials fit: on this machine, or in the SLURM allocation."""
 
 import math
 
@@ -10,13 +10,14 @@ from sweeps.spec.schema import SweepConfig
 
 
 def available_cpus() -> int:
-    """CPUs of this node for this process, which in a container or a job are fewer than the machine's."""
+    """Returns the CPUs that this process may use; in a container or a job, fewer than the machine has."""
     if (allocation := Allocation.current()) is not None:
         return allocation.cpus
     return usable_cpus()
 
 
 def available_gpus() -> int:
+    """Returns the GPUs that this process may use."""
     if (allocation := Allocation.current()) is not None:
         return allocation.gpus
     import torch
@@ -25,10 +26,11 @@ def available_gpus() -> int:
 
 
 def trials_at_a_time(sweep: SweepConfig) -> int:
-    """How many trials fit this machine, or all nodes of a job that are alike, at most the sweep's concurrency.
+    """Returns how many trials run at a time: as many as fit this machine, or a job's identical nodes, up to the
+    sweep's `concurrency`.
 
     Raises:
-        UserError: not even one does.
+        UserError: no trial fits.
     """
     gang = Gang.current()
     fitting = trials_on_a_node(sweep) * (gang.allocation.nodes if gang else 1)
@@ -36,31 +38,32 @@ def trials_at_a_time(sweep: SweepConfig) -> int:
 
 
 def node_share(sweep: SweepConfig, slots: int) -> tuple[int, int]:
-    """CPUs and GPUs of this node for trials, of which `slots` run at a time on all nodes."""
+    """Returns the CPUs and GPUs of this node for trials, when `slots` trials run at a time on all nodes together."""
     here = min(slots, trials_on_a_node(sweep))
     return here * sweep.resources.cpus, math.ceil(here * sweep.resources.gpus)
 
 
 def trials_on_a_node(sweep: SweepConfig) -> int:
-    """
+    """Returns how many trials fit this node at a time.
+
     Raises:
-        UserError: not even one fits.
+        UserError: no trial fits.
     """
-    gpus = available_gpus() if sweep.resources.gpus else 0  # not asked for nothing: that imports torch
+    gpus = available_gpus() if sweep.resources.gpus else 0  # counting GPUs imports torch
     return trials_that_fit(sweep, available_cpus(), gpus, "this machine")
 
 
 def trials_that_fit(sweep: SweepConfig, cpus: int, gpus: int, where: str) -> int:
-    """Side by side in a place with so many CPUs and GPUs.
+    """Returns how many trials fit side by side into this many CPUs and GPUs; `where` names the place in the error.
 
     Raises:
-        UserError: not even one.
+        UserError: no trial fits.
     """
     resources = sweep.resources
     if resources.cpus > cpus or resources.gpus > gpus:
         raise UserError(
-            f"{sweep.name}: resources: a trial is to have {resources.cpus} CPUs and {resources.gpus:g} GPUs, "
-            f"{where} has {cpus} and {gpus}; lower them."
+            f"{sweep.name}: resources: a trial needs {resources.cpus} CPUs and {resources.gpus:g} GPUs, but "
+            f"{where} has {cpus} and {gpus}; lower `resources`."
         )
     fitting = cpus // resources.cpus
     if resources.gpus:

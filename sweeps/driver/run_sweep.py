@@ -1,4 +1,4 @@
-"""Carries a plan out: Ray Tune trains and evaluates what the store lacks, MLflow is brought up to the store."""
+"""Runs a plan: trains and evaluates on Ray Tune what the store lacks, and brings MLflow up to date with the store."""
 
 import itertools
 import logging
@@ -26,29 +26,31 @@ from sweeps.spec.namesakes import warn_of_namesakes
 from sweeps.spec.plan import Plan
 from sweeps.tracking.tracker import Tracker
 
-MAX_IDLE_SECONDS = 120.0  # of waiting for other drivers; then the job returns its machine, if it can be requeued
-RAY_RESTARTS = 3  # of a driver whose Ray dies
-POLL_SECONDS = 1.0  # between looks at the store while other drivers work
+MAX_IDLE_SECONDS = 120.0  # wait for other drivers before the job gives its machine back, if it can be requeued
+RAY_RESTARTS = 3  # restarts of Ray in one driver
+POLL_SECONDS = 1.0  # between checks of the store while other drivers work
 
 
 @dataclass(frozen=True)
 class SweepOutcome:
+    """What one call of `run_sweep` achieved."""
+
     done: int  # runs that got their result in this call
-    reused: int  # runs whose result was there before
+    reused: int  # runs whose result already existed
     failed: dict[str, str] = field(default_factory=dict)  # run's label -> its traceback
-    stopped: str | None = None  # why it ended early
-    left: int = 0  # runs that other drivers were still working on
-    idle: bool = False  # whether some of them may want this driver later
+    stopped: str | None = None  # why the sweep stopped early; None if it did not
+    left: int = 0  # unfinished runs that other drivers work on
+    idle: bool = False  # whether those runs may need this driver later
 
 
 def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
-    """Trains and evaluates what is missing, then leaves MLflow with every run of the plan.
+    """Trains and evaluates what the store lacks, and records every run of the plan in MLflow.
 
     Raises:
-        UserError: the root can't be written, the resources are not there, MLflow can't be opened, or damaged results
-            have steered a search.
+        UserError: the root can't be written, no trial fits the resources, MLflow can't be opened, or damaged results
+            have influenced a search.
     """
-    code_digest()  # of what this process runs: it may be changed before the first trial is told
+    code_digest()  # cached now: the sources may change on disk before the first trial gets the digest
     store = Store(root)
     slots = trials_at_a_time(plan.sweep)
     source = open_source(plan, root, store)
@@ -62,7 +64,7 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
         try:
             scheduler.on_grown = lambda: _record_use(identity.user, scheduler, store)
             scheduler.start()
-            to_do = scheduler.ready()  # a search finds here what it has measured again
+            to_do = scheduler.ready()  # a search picks up its finished confirmation runs here
             known = set(scheduler.settled)
             if to_do or not scheduler.done:
                 _prepare(plan, store)
@@ -81,17 +83,17 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
         complete = scheduler.done and not failed and handler.stop_reason is None
         with waiting_for("Bringing MLflow up to date"):
             tracker.close(complete=complete)
-        source.require_sound()  # said again by every call to come
+        source.require_sound()  # every later call repeats this error
         left = len(scheduler.tree.runs) - len(scheduler.settled) if handler.stop_reason is None else 0
         done = len(scheduler.settled) - len(failed) - len(known)
         return SweepOutcome(done, len(known), failed, handler.stop_reason, left, idle)
 
 
 def open_source(plan: Plan, root: Path, store: Store) -> RunSource:
-    """Where the plan's runs come from.
+    """Returns the source of the plan's runs: a grid or a search.
 
     Raises:
-        UserError: another search was begun under this name.
+        UserError: the study of this name belongs to another search.
     """
     if plan.sweep.search is None:
         return Grid(plan.runs)
@@ -101,14 +103,14 @@ def open_source(plan: Plan, root: Path, store: Store) -> RunSource:
 
 
 def _record_use(user: str, scheduler: Scheduler, store: Store) -> None:
-    """Says which results the sweep needs, those included that are still to be made."""
+    """Records which results the sweep needs, including those not computed yet."""
     keys = {key for run in scheduler.tree.runs.values() for key in (*run.keys.stages, run.keys.evaluation)}
     keys |= {key for run in scheduler.tree.runs.values() for key in (run.keys.reference, run.keys.extractor)}
     record_use(store, user, keys)
 
 
 def _prepare(plan: Plan, store: Store) -> None:
-    """Makes what all trials share, so that no two make it at once."""
+    """Computes the results that all trials share before any trial starts, so that no two trials compute them."""
     with (
         on_interrupt(leave),
         waiting_for("Preparing the feature extractor and the real images' features (once per dataset)"),
@@ -126,17 +128,17 @@ def _prepare(plan: Plan, store: Store) -> None:
 
 
 def leave() -> NoReturn:
-    """On a signal, while there is nothing that must be saved."""
+    """Interrupts at once; the signal handler while there is nothing to save."""
     raise KeyboardInterrupt
 
 
 def _run_on_ray(plan: Plan, root: Path, handler: EventHandler, driver: RunningDriver, slots: int) -> bool:
-    """Starts Ray and works until everything is done, is to stop, or is in others' hands.
+    """Starts Ray and runs tasks until all is done, a stop is requested, or only other drivers have work left.
 
     Returns:
-        Whether it only gave up waiting: what others do may make something ready that wants this driver.
+        Whether it stopped waiting for other drivers although their results may make a task ready for this one.
     """
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it logs, the board shows and the runner reports
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the progress table and our reports replace its log
     for restarts_left in reversed(range(RAY_RESTARTS + 1)):
         with ExitStack() as stack:
             try:
@@ -153,21 +155,21 @@ def _run_on_ray(plan: Plan, root: Path, handler: EventHandler, driver: RunningDr
 
 
 def _run_rounds(folder: Path, plan: Plan, root: Path, handler: EventHandler, driver: RunningDriver, slots: int) -> bool:
-    """As `_carry_out`, with a cluster that has this folder.
+    """As `_run_on_ray`, on a running cluster with this folder.
 
     Raises:
-        ClusterLost: it is gone.
+        ClusterLost: the cluster is gone.
     """
     scheduler, rounds, busy = handler.scheduler, itertools.count(), time.monotonic()
     while not handler.stopping and (not scheduler.done or scheduler.ready()):
         if scheduler.ready():
             fit(plan, root, handler, driver, slots, folder / f"tune{next(rounds)}")
             busy = time.monotonic()
-        elif may_leave() and plan.sweep.search is None and scheduler.left_to_others() and driver.has_company():
-            return False  # a search may still want it, for confirmations; another sweep does not do this one's rest
+        elif may_leave() and plan.sweep.search is None and scheduler.left_to_others() and driver.others_running():
+            return False  # a search would stay, since confirmation runs may follow
         elif may_leave() and time.monotonic() - busy > MAX_IDLE_SECONDS:
             return True
-        else:  # another driver works on what is left
+        else:  # other drivers work on what is left
             handler.tick()
             require_alive()
             time.sleep(POLL_SECONDS)
@@ -175,14 +177,14 @@ def _run_rounds(folder: Path, plan: Plan, root: Path, handler: EventHandler, dri
 
 
 def may_leave() -> bool:
-    """Whether this driver is not to hold its machine while others finish, since it can come again."""
+    """Whether this driver should give its machine back while other drivers finish; its job can be requeued."""
     allocation = Allocation.current()
     return allocation is not None and allocation.may_leave
 
 
 def fit(plan: Plan, root: Path, handler: EventHandler, driver: RunningDriver, slots: int, folder: Path) -> None:
-    """Runs Tune until nothing is ready, or everything has stopped."""
-    # Here, since importing Tune reads the environment that the cluster has set.
+    """Runs Tune until nothing is ready or the sweep has stopped."""
+    # Imported here: Tune reads on import the environment that the cluster has set.
     from ray import tune
 
     from sweeps.driver.tune_adapters import LostTrials, ReportListener, SweepStopped, TaskSearcher
@@ -201,7 +203,7 @@ def fit(plan: Plan, root: Path, handler: EventHandler, driver: RunningDriver, sl
             search_alg=TaskSearcher(handler, slots, request),
             num_samples=-1,
             reuse_actors=True,
-            trial_dirname_creator=lambda trial: trial.trial_id,  # not from its parameters: an order is long
+            trial_dirname_creator=lambda trial: trial.trial_id,  # the default includes the parameters: a long request
             trial_name_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
@@ -210,7 +212,7 @@ def fit(plan: Plan, root: Path, handler: EventHandler, driver: RunningDriver, sl
             stop=ReportListener(handler),
             callbacks=[LostTrials(handler)],
             verbose=0,
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the store has its own
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the store has its own checkpoints
             failure_config=tune.FailureConfig(max_failures=0),
         ),
     )

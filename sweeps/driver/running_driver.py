@@ -1,4 +1,4 @@
-"""This driver as others see it: alive, how far it is, whether it is to stop."""
+"""This driver as other processes see it: that it is alive, how far it is, whether it must stop."""
 
 import os
 import socket
@@ -17,11 +17,11 @@ from slurm.stopping import is_another, last_stop
 from sweeps.driver.progress_table import ProgressTable
 from sweeps.driver.sweep_folder import LOG_LINES, DriverState, Failure, SweepFolder
 
-WRITE_SECONDS = 2.0  # between two states
+WRITE_SECONDS = 2.0  # between two writes of the state file
 
 
 class RunningDriver:
-    """A driver at work on a sweep."""
+    """This process as a driver of a sweep: its lock, state file, failures and stop requests."""
 
     def __init__(self, folder: SweepFolder) -> None:
         self.folder = folder
@@ -33,7 +33,8 @@ class RunningDriver:
 
     @contextmanager
     def opened(self) -> Iterator["RunningDriver"]:
-        """
+        """Locks the driver's `.alive` file while the context lasts, and removes the driver's files at the end.
+
         Raises:
             UserError: the sweep's folder can't be written.
         """
@@ -48,29 +49,29 @@ class RunningDriver:
                     (self.folder.drivers / f"{self._name}.{suffix}").unlink()
 
     def stop_requested(self) -> bool:
-        """Whether `ear sweep stop` was called since this driver began, or its job was submitted."""
+        """Whether `ear sweep stop` was called after this driver was started or its job submitted."""
         try:
             return is_another(last_stop(self.folder.path), self._last_stop)
-        except UserError:  # a file server that is away for a moment
+        except UserError:  # the file server is unavailable for a moment
             return False
 
-    def has_company(self) -> bool:
-        """Whether another driver of this sweep is alive."""
+    def others_running(self) -> bool:
+        """Whether other drivers of this sweep are running."""
         return any((driver.host, driver.pid) != (socket.gethostname(), os.getpid()) for driver in self.folder.running())
 
     def begin(self, key: str) -> None:
-        """Something is tried (again) at this training node."""
+        """Clears the recorded failure of a training node that is tried (again)."""
         with suppress(OSError):
             self.folder.failure_file(key).unlink()
 
     def fail(self, label: str, key: str, runs: list[str], traceback: str) -> None:
-        """Keeps a failure for whoever asks for the status, in the end or now."""
+        """Records the final failure of a task, for `ear sweep status`."""
         lines = traceback.strip().splitlines()[-LOG_LINES:]
         with suppress(OSError):
             write_json(self.folder.failure_file(key), asdict(Failure(label, runs, str(self.folder.log(key)), lines)))
 
     def write(self, table: ProgressTable) -> None:
-        """Brings the state up to date, every few seconds; a disk that is full is no reason to end."""
+        """Writes the state file at most every `WRITE_SECONDS`; tolerates a full disk."""
         if time.monotonic() - self._written < WRITE_SECONDS:
             return
         self._written = time.monotonic()

@@ -1,8 +1,8 @@
-"""What is to be done next: the driver's view of a sweep, between its source of runs and those who carry tasks out.
+"""Decides what a driver does next: turns the runs of a `RunSource` into tasks for trials.
 
-A task is a training node with the first batch of the evaluations that hang on it, or a batch of evaluations of a node
-that is trained already. A node is ready when the store holds its parent; a lease of each batch keeps other drivers on
-the same store from working on it as well. What is done, by whomever, is read off the store.
+A task is a training node with its first batch of evaluations, or a batch of evaluations of a trained node. A node is
+ready when the store holds its parent. A lease on each batch keeps other drivers of the same store from working on it
+too. What is done, by any driver, is read from the store.
 """
 
 import time
@@ -16,68 +16,71 @@ from sweeps.search.run_source import RunSource
 from sweeps.spec.runs import PlannedRun, RunResult, result_of
 from sweeps.spec.stage_tree import StageTree, TrainingNode
 
-RETRY_SECONDS = 2.0  # for what another driver works on
+RETRY_SECONDS = 2.0  # before another try to lease a batch that another driver holds
 
 
 @dataclass(frozen=True)
 class Task:
+    """One unit of work for a trial: train a stage, run a batch of evaluations, or both."""
+
     node: TrainingNode
-    runs: tuple[PlannedRun, ...]  # to evaluate; none where a stage has nothing but later stages after it
+    runs: tuple[PlannedRun, ...]  # to evaluate; empty if only later stages follow this one
     trains: bool
-    batch: str  # its key, which is leased while the task is worked on
+    batch: str  # key that is leased while the task runs
 
     @property
     def key(self) -> str:
-        """Of what it does first."""
+        """The store key of the task's first result."""
         return self.node.key if self.trains else self.runs[0].keys.evaluation
 
     @property
     def label(self) -> str:
+        """The task's name in the progress table."""
         if not self.trains:
             return self.runs[0].label + (f" (+{len(self.runs) - 1} evaluations)" if len(self.runs) > 1 else "")
         return self.node.label
 
 
 class Scheduler:
-    """Hands tasks out and takes in how they went. Called by the driver alone, in one thread."""
+    """Hands out tasks and records how they end. Only the driver's main thread calls it."""
 
     def __init__(self, source: RunSource, store: Store, retries: int) -> None:
-        """`retries` of a task that fails."""
+        """Creates a scheduler that tries a failed task again up to `retries` times."""
         self.tree = StageTree()
         self.settled: dict[str, RunResult] = {}  # by evaluation key
         self.on_settled: Callable[[PlannedRun, RunResult], object] = lambda *_: None
-        """Called once for each run, as it ends or is found to have ended."""
+        """Called once for each run, when it ends or is found to have ended."""
         self.on_grown: Callable[[], object] = lambda: None
-        """Called when there are new runs, before any of them is begun."""
+        """Called when there are new runs, before any of them starts."""
         self._source = source
         self._store = store
         self._retries = retries
         self._failures: Counter[str] = Counter()  # by training or evaluation key
-        self._ready: deque[str] = deque()  # training keys of nodes with something to do whose parent is trained
-        self._queued: set[str] = set()  # what stands in it
+        self._ready: deque[str] = deque()  # training keys of nodes with work to do whose parent is trained
+        self._queued: set[str] = set()  # the same keys, for fast lookup
         self._trained: set[str] = set()  # nodes that were seen in the store
         self._unbegun = Batches()
-        self._leases: dict[str, Lease] = {}  # ours, by batch
-        self._watched: dict[str, Lease] = {}  # others', by batch: kept, to see those of lost machines lapse
-        self._taken: dict[str, float] = {}  # batches that another driver works on -> when to try again
+        self._leases: dict[str, Lease] = {}  # held by this driver, by batch
+        self._watched: dict[str, Lease] = {}  # held by others, by batch: kept to notice when a dead machine's expires
+        self._taken: dict[str, float] = {}  # batches that another driver holds -> when to try again
         self._in_hand: Task | None = None
 
     def start(self) -> None:
-        """Takes in the runs that are known, and settles those that the store knows the end of."""
+        """Adds the runs that are known from the start, and settles those whose result is in the store."""
         self._add(self._source.start())
 
     @property
     def done(self) -> bool:
-        """Every run that is known has ended."""
+        """Whether every known run has ended."""
         return len(self.settled) == len(self.tree.runs)
 
     def ready(self) -> bool:
-        """Whether there is something to begin."""
+        """Whether there is a task to start."""
         self._in_hand = self._in_hand or self.next()
         return self._in_hand is not None
 
     def next(self) -> Task | None:
-        """A task to begin, leased; None while nothing is ready."""
+        """Returns a task to start, already leased; None while nothing is ready."""
         task, self._in_hand = self._in_hand or self._take(), None
         while task is None and (more := self._source.propose()):
             self._add(more)
@@ -85,7 +88,7 @@ class Scheduler:
         return task
 
     def left_to_others(self) -> bool:
-        """Whether nothing is left but what other drivers work on, with nothing behind it that needs a driver."""
+        """Whether other drivers hold all that is left, and nothing follows it that needs one more driver."""
         if self.ready():
             return False
         unsettled = [run for run in self.tree.runs.values() if run.keys.evaluation not in self.settled]
@@ -97,19 +100,19 @@ class Scheduler:
         )
 
     def remaining(self) -> tuple[int, int]:
-        """Training steps and evaluations that are left of what is known."""
+        """Returns the training steps and the evaluations left in the known runs."""
         runs = [run for run in self.tree.runs.values() if run.keys.evaluation not in self.settled]
         nodes = {key for run in runs for key in run.keys.stages if key not in self._trained}
         return sum(self.tree.nodes[key].steps for key in nodes), len(runs)
 
     def trains_now(self, task: Task) -> bool:
-        """Whether it has not come to its evaluations, if it has any."""
+        """Whether the task is still training, not yet evaluating."""
         return task.trains and task.node.key not in self._trained
 
     # What happened to a task
 
     def advanced(self, task: Task) -> None:
-        """Something of it may be in the store now."""
+        """Settles what the task has put into the store since the last call."""
         if task.trains and task.node.key not in self._trained and task.node.key in self._store:
             self._see_trained(task.node)
             self._enqueue(task.node.key)  # for the batches that are not this task's
@@ -117,7 +120,7 @@ class Scheduler:
             self._settle_from_store(run)
 
     def reported(self, task: Task, step: int, value: float) -> bool:
-        """Takes in an intermediate value; says whether the task is to be stopped."""
+        """Records an intermediate value and returns whether the task must stop."""
         runs = self._unsettled_below(task.node)
         for run in runs:
             if self._source.report(run, step, value):
@@ -125,7 +128,7 @@ class Scheduler:
         return not self._unsettled_below(task.node)
 
     def ended(self, task: Task) -> None:
-        """It is no longer worked on: finished, stopped or given back."""
+        """Releases a task that no longer runs: finished, stopped or given back."""
         self._release(task.batch)
         self.advanced(task)
         for run in task.runs:
@@ -134,9 +137,12 @@ class Scheduler:
         self._enqueue(task.node.key)
 
     def failed(self, task: Task, traceback: str, evaluation: str | None = None, *, final: bool = False) -> bool:
-        """Takes in a fault, of the evaluation with this key where it was one; says whether it will be tried again.
+        """Records a failure and returns whether the task will be tried again. Call `ended` afterwards.
 
-        To be followed by `ended`. `final` faults would come again.
+        Args:
+            traceback: the error.
+            evaluation: the key of the evaluation that failed; None if the training did.
+            final: whether another try would fail the same way.
         """
         key = evaluation or task.key
         self._failures[key] += 1
@@ -153,19 +159,19 @@ class Scheduler:
         return False
 
     def close(self) -> None:
-        """The driver ends: nothing stays leased."""
+        """Releases all leases when the driver ends."""
         for batch in list(self._leases):
             self._release(batch)
         self._source.close()
 
-    # Taking in runs
+    # Adding runs
 
     def _add(self, runs: Iterable[PlannedRun]) -> None:
         before = len(self.tree.runs)
         for run in runs:
             if not self.tree.add(run):
                 if (known := self.settled.get(run.keys.evaluation)) is not None:
-                    self._add(self._source.settle(run, known))  # a search proposed the same once more
+                    self._add(self._source.settle(run, known))  # a search proposed the same run again
                 continue
             self._unbegun.add(run)
             if not self._settle_from_store(run) and self._wanted([run]):
@@ -181,7 +187,7 @@ class Scheduler:
         return run.keys.evaluation in self.settled
 
     def _wanted(self, runs: list[PlannedRun]) -> list[PlannedRun]:
-        """Of these, those that no other driver has stopped or given up."""
+        """The runs that no other driver has stopped early or given up."""
         for run in runs:
             if (end := self._source.known_end(run)) is not None:
                 self._settle(run, end)
@@ -193,7 +199,7 @@ class Scheduler:
         self.on_settled(run, result)
         self._add(self._source.settle(run, result))
 
-    # Handing out
+    # Handing out tasks
 
     def _enqueue(self, key: str, *, first: bool = False) -> None:
         if key not in self._queued:
@@ -201,7 +207,7 @@ class Scheduler:
             (self._ready.appendleft if first else self._ready.append)(key)
 
     def _take(self) -> Task | None:
-        """The first ready task that nobody else works on."""
+        """The first ready task that no other driver holds."""
         tried: set[str] = set()
         while self._ready and self._ready[0] not in tried:
             key = self._ready.popleft()
@@ -215,7 +221,7 @@ class Scheduler:
         return None
 
     def _begin(self, node: TrainingNode) -> tuple[Task | None, bool]:
-        """A task at this node, leased; and whether there is more to do there, now or later."""
+        """A leased task at this node, and whether the node has more work, now or later."""
         if node.key in self._store:
             self._see_trained(node)
             return self._begin_evaluations(node), bool(self._unbegun.of(node.key))
@@ -227,7 +233,7 @@ class Scheduler:
     def _begin_training(self, node: TrainingNode) -> Task | None:
         if not self._lease(node.key):
             return None
-        # Between our look and the lease another driver may have finished it, or given it up.
+        # Another driver may have finished it or given it up between our check and the lease.
         if node.key in self._store or not self._wanted(self._unsettled_below(node)):
             self._release(node.key)
             return None
@@ -250,7 +256,7 @@ class Scheduler:
         return Task(node, tuple(runs), trains, batch)
 
     def _lease(self, batch: str) -> bool:
-        """Whether it is ours now, and was not before."""
+        """Whether this call leased the batch for this driver."""
         now = time.monotonic()
         if batch in self._leases or self._taken.get(batch, 0.0) > now:
             return False
@@ -267,7 +273,7 @@ class Scheduler:
             lease.release()
 
     def _see_trained(self, node: TrainingNode) -> None:
-        """What starts from this node is ready; what a divergence makes impossible has ended with it."""
+        """Queues the stages that start from a trained node; if it diverged, settles the runs below it."""
         if node.key in self._trained:
             return
         self._trained.add(node.key)

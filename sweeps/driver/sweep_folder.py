@@ -1,11 +1,11 @@
-"""What a driver leaves in the output root while it works: who it is, where it stands, and whether it is to stop.
+"""The folder of a sweep under the output root: driver states, failures, logs, and the stop request.
 
-ROOT/NAME/drivers/HOST-PID.json     where it stands, rewritten every few seconds
-ROOT/NAME/drivers/HOST-PID.alive    locked for as long as the process lives, however it ends
-ROOT/NAME/drivers/HOST-PID.stopping appears when it is about to end: its trials look for it
-ROOT/NAME/failures/KEY.json         what failed at a training node when it was tried last
-ROOT/NAME/stop                      asks all drivers to stop that began, or were submitted, before it was made
-ROOT/NAME/logs/KEY.log              what the trials of a training node printed
+ROOT/NAME/drivers/HOST-PID.json     the driver's state, rewritten every few seconds
+ROOT/NAME/drivers/HOST-PID.alive    locked as long as the driver's process lives
+ROOT/NAME/drivers/HOST-PID.stopping appears when the driver is stopping; its trials check for it
+ROOT/NAME/failures/KEY.json         the last failure at a training node
+ROOT/NAME/stop                      stops every driver that was started or submitted before this file was created
+ROOT/NAME/logs/KEY.log              the output of a training node's trials
 """
 
 import fcntl
@@ -21,23 +21,22 @@ from ear.errors import UserError
 from slurm.stopping import request_stop
 from sweeps.driver.progress_table import Row
 
-WRITE_SECONDS = 2.0
-LOG_LINES = 5  # of a failed task's log, in what `ear sweep status` shows
+LOG_LINES = 5  # last lines of a failed task that `ear sweep status` shows
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Of a task, in the end: for those who look when its driver is gone."""
+    """The final failure of a task, kept for `ear sweep status` after the driver has exited."""
 
     label: str
-    runs: list[str]  # that failed with it, by evaluation key
+    runs: list[str]  # evaluation keys of the runs that failed with it
     log: str
     last_lines: list[str]
 
 
 @dataclass(frozen=True)
 class DriverState:
-    """Where a driver stands, for another process to read."""
+    """The state of a driver, for another process to read."""
 
     host: str
     pid: int
@@ -48,13 +47,18 @@ class DriverState:
 
     @classmethod
     def load(cls, path: Path) -> "DriverState":
+        """Reads a state file.
+
+        Raises:
+            OSError, ValueError, TypeError: the file is missing or incomplete.
+        """
         values = json.loads(path.read_text(encoding="utf-8"))
         values["rows"] = [Row(**row) for row in values["rows"]]
         return cls(**values)
 
 
 class SweepFolder:
-    """ROOT/NAME: everything of a sweep that is not in the store."""
+    """ROOT/NAME: all files of a sweep that are not in the store."""
 
     def __init__(self, root: Path, name: str) -> None:
         self.path = root.resolve() / name
@@ -62,51 +66,54 @@ class SweepFolder:
         self._failures = self.path / "failures"
 
     def log(self, key: str) -> Path:
-        """What the trials of this training node printed."""
+        """Returns the log file of this training node's trials."""
         return self.path / "logs" / f"{key}.log"
 
     def failure_file(self, key: str) -> Path:
+        """Returns the failure file of this training node."""
         return self._failures / f"{key}.json"
 
     def failures(self) -> list[Failure]:
-        """What failed and was not begun again."""
+        """Returns the failures whose task was not started again since."""
         found = []
         for path in sorted(self._failures.glob("*.json")):
             try:
                 found.append(Failure(**json.loads(path.read_text(encoding="utf-8"))))
-            except (OSError, ValueError, TypeError):  # begun again at this moment
+            except (OSError, ValueError, TypeError):  # removed just now, because the task was started again
                 continue
         return found
 
     def require_known(self) -> None:
-        """
+        """Checks that the sweep was run under this root before.
+
         Raises:
-            UserError: no driver ever worked on the sweep here.
+            UserError: it never was.
         """
         if not self.drivers.exists():
             raise UserError(
-                f"The sweep {self.path.name!r} was never run under {self.path.parent}: begin with `ear sweep run FILE` "
-                "or name its root with --root."
+                f"The sweep {self.path.name!r} was never run under {self.path.parent}: start it with "
+                "`ear sweep run FILE`, or name its root with --root."
             )
 
     def request_stop(self) -> None:
+        """Asks all drivers of this sweep to stop."""
         request_stop(self.path)
 
     def running(self) -> list[DriverState]:
-        """The drivers that are alive, as far as can be seen from here; changes nothing."""
+        """Returns the drivers whose locks this machine sees as held; changes nothing."""
         found = []
         for lock in sorted(self.drivers.glob("*.alive")):
             if is_locked(lock):
                 try:
                     found.append(DriverState.load(lock.with_suffix(".json")))
-                except (OSError, ValueError, TypeError):  # just being made
+                except (OSError, ValueError, TypeError):  # the driver is just starting
                     continue
         return found
 
     def remove_dead(self) -> None:
-        """Removes what dead drivers of this machine left.
+        """Removes the files of dead drivers of this machine.
 
-        Not another machine's: there are shared folders in which its lock can't be seen from here.
+        Other machines' files stay: on some shared file systems their locks are invisible from here.
         """
         for lock in self.drivers.glob(f"{socket.gethostname()}-*.alive"):
             with suppress(Timeout, OSError), FileLock(lock, timeout=0):
@@ -115,7 +122,7 @@ class SweepFolder:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds this lock; looks without writing, as one must in a read-only folder."""
+    """Whether a process holds this lock. Only reads, so it works in a read-only folder."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""A task in the words that a trial gets."""
+"""Builds the request by which a trial gets its task."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from sweeps.trial.messages import TaskRequest
 def task_request(
     task: Task, root: Path, log: Path, stop: Path, processes: int, intermediate: IntermediateConfig | None
 ) -> TaskRequest:
-    """The request for a task of this driver; the arguments are the fields of `TaskRequest`."""
+    """Builds the request for a task of this driver; the arguments are fields of `TaskRequest`."""
     return TaskRequest(
         code=code_digest(),
         root=root,

@@ -1,4 +1,4 @@
-"""Ray Tune's view of a sweep: what to start next, and whom to tell what trials report."""
+"""Adapters between Ray Tune and the event handler: what to start next, and where trials' reports go."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,24 +13,28 @@ from sweeps.trial.messages import Report
 
 
 class SweepStopped(BaseException):
-    """Everything has stopped. Not an Exception: after one, Tune would wait for processes that are still starting."""
+    """Raised when a stopping sweep has nothing left to save.
+
+    Not an Exception: after one, Tune would wait for processes that are still starting.
+    """
 
 
 class TaskSearcher(Searcher):
-    """Suggests a task only when a place is free for it and its parent stage is in the store.
+    """Suggests a task when a slot is free and the task's parent stage is in the store.
 
-    A searcher that suggests nothing while nothing runs makes Tune wait for minutes, deaf to Ctrl-C; so this one is
-    then finished, and its caller starts Tune again when there is something to do.
+    If a searcher suggests nothing while nothing runs, Tune waits for minutes and ignores Ctrl-C. So this one reports
+    that it is finished, and its caller starts Tune again when a task is ready.
     """
 
     def __init__(self, handler: EventHandler, slots: int, request: Callable[[Task], str]) -> None:
-        """`request` puts a task into the words that a trial gets."""
+        """Creates a searcher that runs up to `slots` tasks; `request` encodes a task for its trial."""
         super().__init__()
         self._handler = handler
         self._slots = slots
         self._request = request
 
     def suggest(self, trial_id: str) -> Any:
+        """Returns the configuration of a new trial, None to be asked again later, or FINISHED."""
         if len(self._handler.tasks) >= self._slots:
             return None
         task = self._handler.next(trial_id)
@@ -39,27 +43,37 @@ class TaskSearcher(Searcher):
         return {"request": self._request(task)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tells the handler that a trial ended; `LostTrials` handles those that ended by an error."""
         if not error:
             self._handler.ended(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the store is what a rerun starts from, not Tune's snapshot."""
+        """Does nothing: a rerun starts from the store, not from Tune's snapshot."""
 
     def restore(self, checkpoint_path: str) -> None:
-        raise NotImplementedError("a sweep goes on from its store")
+        """Never called; see `save`."""
+        raise NotImplementedError("a sweep resumes from its store")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles it into its snapshot, which nobody reads
+        return {}  # Tune pickles it into its snapshot, which nothing reads
 
 
 class LostTrials(Callback):
-    """Exceptions are caught inside a trial and reported; what Tune calls an error is the loss of its process."""
+    """Tells the handler about trials whose process died.
+
+    A trial catches its own exceptions and reports them, so a Tune error always means that the process is lost.
+    """
 
     def __init__(self, handler: EventHandler) -> None:
         self._handler = handler
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        require_alive()  # else it is not the trial's fault
+        """Reports the lost trial, unless Ray itself is lost.
+
+        Raises:
+            ClusterLost: one of Ray's own processes is gone.
+        """
+        require_alive()
         self._handler.lost(trial.trial_id, str(trial.get_error() or ""))
         self._handler.ended(trial.trial_id)
 
@@ -68,17 +82,27 @@ class LostTrials(Callback):
 
 
 class ReportListener(Stopper):
-    """Passes on what trials report. Of all that Tune calls, stoppers alone hear every report, first and just once."""
+    """Passes trials' reports to the handler.
+
+    A stopper, because of all of Tune's hooks only stoppers get every report, before anything else and exactly once.
+    """
 
     def __init__(self, handler: EventHandler) -> None:
         self._handler = handler
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Passes on a report; returns whether the trial must stop."""
         return self._handler.report(trial_id, Report.from_result(result))
 
     def stop_all(self) -> bool:
+        """Ticks the handler; always False. Tune calls it between any two events, ten times a second.
+
+        Raises:
+            SweepStopped: the sweep is stopping and has nothing left to save.
+            ClusterLost: one of Ray's own processes is gone.
+        """
         require_alive()
-        self._handler.tick()  # Tune asks between any two events, ten times a second
+        self._handler.tick()
         if self._handler.at_rest:
             raise SweepStopped
         return False

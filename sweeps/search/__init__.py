@@ -1,1 +1,1 @@
-"""Searching a space with Optuna, instead of trying all of its points."""
+"""Searches a space with Optuna instead of running a full grid."""

@@ -1,4 +1,4 @@
-"""Which of a study's trials are its best."""
+"""Selects the best trials of a study."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,13 +9,13 @@ from sweeps.search.domination import Outcome, front, outcome
 
 
 def undominated(trials: Sequence[FrozenTrial], metrics: Sequence[str]) -> list[FrozenTrial]:
-    """Those among them that are COMPLETE and that no other one dominates, in their order."""
+    """Returns the COMPLETE trials that no other trial dominates, in their order."""
     found = complete(trials)
     return [found[number] for number in front([outcome_of(trial, metrics) for trial in found])]
 
 
 def pareto_front(trials: Sequence[FrozenTrial], metrics: Sequence[str]) -> list[FrozenTrial]:
-    """The feasible ones that no other one dominates, by the first objective, best first."""
+    """Returns the feasible trials that no other trial dominates, best first by the first objective."""
     return by_first_objective(feasible(undominated(trials, metrics)), metrics)
 
 
@@ -24,9 +24,9 @@ def best_trainings(
     metrics: Sequence[str],
     training_of: Callable[[Mapping[str, Any]], Mapping[str, Any]],
 ) -> list[FrozenTrial]:
-    """The feasible ones by the first objective, best first, none of them trained like one before.
+    """Returns the best feasible trial of each training, best first by the first objective.
 
-    `training_of` picks out of a point's parameters those that need training.
+    `training_of` returns those of a point's parameters that need training.
     """
     found: dict[str, FrozenTrial] = {}
     for trial in by_first_objective(feasible(complete(trials)), metrics):
@@ -35,18 +35,20 @@ def best_trainings(
 
 
 def complete(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Returns the COMPLETE trials."""
     return [trial for trial in trials if trial.state is TrialState.COMPLETE]
 
 
 def feasible(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Those that hold all constraints."""
+    """Returns the trials that satisfy all constraints."""
     return [trial for trial in trials if all(violation <= 0 for violation in trial.constraints.values())]
 
 
 def by_first_objective(trials: Sequence[FrozenTrial], metrics: Sequence[str]) -> list[FrozenTrial]:
+    """Sorts COMPLETE trials by the first objective, best first."""
     return sorted(trials, key=lambda trial: outcome_of(trial, metrics).losses[0])
 
 
 def outcome_of(trial: FrozenTrial, metrics: Sequence[str]) -> Outcome:
-    """Of a COMPLETE trial, with its constraints as samplers see them."""
+    """Returns the outcome of a COMPLETE trial, with the constraint violations that Optuna's samplers see."""
     return outcome(trial.values, metrics, list(trial.constraints.values()))

@@ -1,47 +1,45 @@
-"""The best of a search once more, with fresh seeds: free of the luck that made them the best.
+"""Confirms the best configurations of a search with fresh seeds, which removes the search's selection bias.
 
-With one objective winner and runner-up; with several the Pareto front, or so many of its members.
+With one objective: winner and runner-up. With several: the Pareto front, at most `MOST_CONFIRMED` of its members.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from optuna.trial import FrozenTrial
-from scipy import stats
 
+from sweeps.spec.confidence import half_width
 from sweeps.spec.configurations import Configurations
 from sweeps.spec.metric import better
 from sweeps.spec.runs import PlannedRun, RunResult
 from sweeps.spec.search_schema import ConfirmationConfig
 
-CONFIDENCE = 0.95
-FIRST_FRESH_SEED = 1000  # above the sweep's own
+FIRST_FRESH_SEED = 1000  # offset of the fresh seeds above the sweep's own
 WINNER_AND_RUNNER_UP = 2
-MOST_CONFIRMED = 8  # of a Pareto front
-CONFIRMATION = "confirmation"  # attribute of the study: what was measured again, each as `Confirmed`
+MOST_CONFIRMED = 8  # members of a Pareto front
+CONFIRMATION = "confirmation"  # study attribute: the confirmed configurations, each as `Confirmed`
 
 
 @dataclass(frozen=True)
 class Confirmed:
-    """A configuration of the search, measured again."""
+    """The result of confirming one configuration."""
 
     trial: int
     parameters: dict[str, Any]
-    searched: dict[str, float]  # each objective's value in the search, by which it was chosen
-    mean: dict[str, float]  # over the fresh seeds; empty where none finished
-    half_width: dict[str, float]  # of Student's 95% interval; empty of fewer than two
-    seeds: list[int]
-    diverged: int  # of them
-    images: int
-    runs: list[str]  # their evaluations' keys
+    searched: dict[str, float]  # each objective's value in the search
+    mean: dict[str, float]  # of each objective over the fresh seeds; empty if none finished
+    half_width: dict[str, float]  # of Student's 95% interval; empty with fewer than two values
+    seeds: list[int]  # fresh seeds
+    diverged: int  # how many of them diverged
+    images: int  # images with class labels per evaluation
+    runs: list[str]  # evaluation keys
 
 
 @dataclass
 class Candidate:
-    """A configuration that is measured again at the end."""
+    """A configuration that is being confirmed."""
 
     trial: FrozenTrial
     runs: list[PlannedRun]
@@ -49,17 +47,18 @@ class Candidate:
 
     @property
     def keys(self) -> list[str]:
+        """The evaluation keys of its runs."""
         return [run.keys.evaluation for run in self.runs]
 
     @property
     def done(self) -> bool:
-        """Whether all of its runs have ended, none by a fault: those are tried again by the next driver."""
+        """Whether all of its runs have a result. Failed runs do not count: the next driver tries them again."""
         found = [self.results.get(key) for key in self.keys]
         return all(result is not None and result.state != "failed" for result in found)
 
 
 def chosen(best: Sequence[FrozenTrial], metrics: Sequence[str]) -> list[FrozenTrial]:
-    """Those to measure again among a search's best, which are sorted by the first objective."""
+    """Selects the trials to confirm from a search's best, which are sorted by the first objective."""
     if len(metrics) == 1:
         return list(best[:WINNER_AND_RUNNER_UP])
     sign = 1 if better(metrics[0]) == "min" else -1
@@ -67,7 +66,7 @@ def chosen(best: Sequence[FrozenTrial], metrics: Sequence[str]) -> list[FrozenTr
 
 
 def spread(points: Sequence[float], most: int) -> list[int]:
-    """Where so many of these points stand, which ascend, spread evenly from the first to the last; all of a few."""
+    """Returns the indices of `most` of these ascending points, spread evenly from first to last; of all if few."""
     left = list(range(len(points)))
     if len(points) <= most:
         return left
@@ -82,7 +81,7 @@ def spread(points: Sequence[float], most: int) -> list[int]:
 def confirmation_runs(
     settings: ConfirmationConfig, parameters: Mapping[str, Any], seeds: Sequence[int], configurations: Configurations
 ) -> list[PlannedRun]:
-    """A configuration with seeds of training and evaluation that the search has not seen."""
+    """Returns a configuration's runs with training and evaluation seeds that the search has not used."""
     searched = configurations.base.evaluation
     fresh = {
         "evaluation.seed": (searched.seed + 1) % 2**63,
@@ -93,7 +92,7 @@ def confirmation_runs(
 
 
 def confirmed(candidate: Candidate, metrics: Sequence[str]) -> dict[str, Any]:
-    """`Confirmed`, as JSON values, of a candidate that is done."""
+    """Summarises a finished candidate as a `Confirmed`, in JSON values."""
     results = [candidate.results[key] for key in candidate.keys]
     values = {name: [result.metrics[name] for result in results if name in result.metrics] for name in metrics}
     widths = {name: half_width(numbers) for name, numbers in values.items()}
@@ -113,10 +112,10 @@ def confirmed(candidate: Candidate, metrics: Sequence[str]) -> dict[str, Any]:
 
 
 def read_confirmed(attributes: Mapping[str, Any], metrics: Sequence[str]) -> list[Confirmed]:
-    """What a study's attributes say was measured again.
+    """Reads the confirmed configurations from a study's attributes.
 
-    Earlier versions kept numbers, of the first objective. With several objectives their choice was no Pareto front,
-    and is left out until the next run has measured that.
+    Earlier versions stored only the first objective's numbers. With several objectives they did not select a Pareto
+    front, so their results are ignored until the next run has confirmed the front.
     """
     found: list[dict[str, Any]] = attributes.get(CONFIRMATION) or []
     if any(not isinstance(each["searched"], dict) for each in found):
@@ -125,10 +124,3 @@ def read_confirmed(attributes: Mapping[str, Any], metrics: Sequence[str]) -> lis
         for name in ("searched", "mean", "half_width"):
             found = [{**each, name: {} if each[name] is None else {metrics[0]: each[name]}} for each in found]
     return [Confirmed(**each) for each in found]
-
-
-def half_width(values: Sequence[float]) -> float | None:
-    """Half of Student's 95% interval of the mean; None of fewer than two values."""
-    if len(values) < 2:
-        return None
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * stdev(values) / math.sqrt(len(values))

@@ -1,10 +1,10 @@
-"""Constrained domination: which of several outcomes no other one beats (Deb 2000; Deb et al. 2002, NSGA-II).
+"""Constrained domination: which outcomes no other outcome beats (Deb 2000; Deb et al. 2002, NSGA-II).
 
-    feasible beats infeasible
-    of two infeasible ones the one whose violations add up to less
-    of two feasible ones the one that is nowhere worse and somewhere better: Pareto domination
+    A feasible outcome beats an infeasible one.
+    Of two infeasible outcomes, the one with the smaller sum of violations wins.
+    Of two feasible outcomes, the one that is nowhere worse and somewhere better wins: Pareto domination.
 
-Optuna's `Study.best_trials` has no answer where nothing is feasible, and keeps all of some that are alike.
+Not by Optuna's `Study.best_trials`, which returns nothing if no trial is feasible, and keeps all equal trials.
 """
 
 from collections.abc import Sequence
@@ -14,34 +14,35 @@ from sweeps.spec.metric import better
 
 
 class Outcome(NamedTuple):
-    """What was measured of a configuration, as far as it decides."""
+    """The measurements of a configuration that decide domination."""
 
-    violation: float  # of all constraints together; 0 where each is held
-    losses: tuple[float, ...]  # the objectives, each turned so that less is better
+    violation: float  # sum over all constraints; 0 if all hold
+    losses: tuple[float, ...]  # the objectives, with signs so that lower is better
 
 
 def outcome(values: Sequence[float], metrics: Sequence[str], violations: Sequence[float] = ()) -> Outcome:
-    """Of these metrics' values; `violations` are above 0 where a constraint is not held."""
+    """Builds an outcome from the metrics' values; `violations` are above 0 for violated constraints."""
     signed = zip(values, metrics, strict=True)
     losses = tuple(value if better(metric) == "min" else -value for value, metric in signed)
     return Outcome(sum(violation for violation in violations if violation > 0), losses)
 
 
 def as_good_as(one: Outcome, other: Outcome) -> bool:
-    """Whether the first beats the second, or nothing tells them apart."""
+    """Whether the first outcome beats the second or equals it."""
     if one.violation or other.violation:
         return one.violation <= other.violation
     return all(loss <= another for loss, another in zip(one.losses, other.losses, strict=True))
 
 
 def dominates(one: Outcome, other: Outcome) -> bool:
+    """Whether the first outcome beats the second."""
     return as_good_as(one, other) and not as_good_as(other, one)
 
 
 def front(outcomes: Sequence[Outcome]) -> list[int]:
-    """Where those stand that no other one dominates; of some that nothing tells apart, the first.
+    """Returns the indices of the outcomes that no other outcome dominates; of equal outcomes, the first one's.
 
-    So it is one for a single objective, or where nothing is feasible.
+    So there is exactly one with a single objective, or if nothing is feasible.
     """
 
     def rank(number: int) -> tuple[float, tuple[float, ...]]:
@@ -49,7 +50,7 @@ def front(outcomes: Sequence[Outcome]) -> list[int]:
         return violation, () if violation else losses
 
     kept: list[int] = []
-    # In this order none dominates one before it, so that each needs a comparison only with those that were kept.
+    # In this order no outcome dominates an earlier one, so each is compared only with those that were kept.
     for number in sorted(range(len(outcomes)), key=rank):
         if not any(as_good_as(outcomes[other], outcomes[number]) for other in kept):
             kept.append(number)

@@ -1,4 +1,4 @@
-"""What a search has found, in words and as runs, for those who look at it from outside."""
+"""Reads a search from outside: the runs of its study, how they ended, and a description of its best."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ from sweeps.spec.search_space import evaluation_only, random_points
 
 
 def drawn_runs(sweep: SweepConfig, configurations: Configurations) -> list[PlannedRun]:
-    """Runs as a search without early stopping would make them, at points drawn at random: for counting."""
+    """Returns the runs of a hypothetical search at random points, without early stopping; used for forecasts."""
     search = sweep.search
     assert search is not None
     free = evaluation_only(search, configurations)
@@ -40,7 +40,7 @@ def drawn_runs(sweep: SweepConfig, configurations: Configurations) -> list[Plann
         points.append({**point, **{name: value for name, value in other.items() if name in free and name in point}})
     runs = [run for point in points for run in valid_runs(point, sweep.seeds, configurations)]
     if search.confirmation is not None:
-        # As many as can be confirmed: how large a Pareto front will be, and on how many trainings, nobody knows.
+        # The most that can be confirmed, since the size of the Pareto front is unknown.
         alone = len(sweep.objectives) == 1
         for point in proposed[:WINNER_AND_RUNNER_UP] if alone else points[:MOST_CONFIRMED]:
             runs += confirmation_runs(search.confirmation, point, sweep.seeds, configurations)
@@ -48,7 +48,7 @@ def drawn_runs(sweep: SweepConfig, configurations: Configurations) -> list[Plann
 
 
 def valid_runs(point: Mapping[str, Any], seeds: Sequence[int], configurations: Configurations) -> list[PlannedRun]:
-    """A point's runs; none where its parameters do not fit one another."""
+    """Returns a point's runs; none if its parameters are incompatible."""
     try:
         return [configurations.run(point, seed) for seed in seeds]
     except UserError:
@@ -56,7 +56,7 @@ def valid_runs(point: Mapping[str, Any], seeds: Sequence[int], configurations: C
 
 
 def studied_runs(sweep: SweepConfig, configurations: Configurations, folder: Path) -> list[PlannedRun]:
-    """The runs of everything that a study has proposed so far; none where it was not begun."""
+    """Returns the runs of all trials of a study so far, including confirmations; none if there is no study."""
     study = load_study(sweep.name, folder)
     if study is None:
         return []
@@ -69,8 +69,8 @@ def studied_runs(sweep: SweepConfig, configurations: Configurations, folder: Pat
 
 
 def ends_without_result(sweep: SweepConfig, configurations: Configurations, folder: Path) -> dict[str, str]:
-    """Of trials that are over, by evaluation key, how those runs ended that the store may know nothing of: pruned,
-    failed, or never begun, since the trial's other seeds had decided it."""
+    """Returns, by evaluation key, how the runs of finished trials ended that may have no result in the store: pruned,
+    failed, or not begun because the trial's other seeds decided it."""
     study = load_study(sweep.name, folder)
     ends: dict[str, str] = {}
     for trial in study.trials if study else ():
@@ -78,7 +78,7 @@ def ends_without_result(sweep: SweepConfig, configurations: Configurations, fold
             runs = valid_runs(trial.params, sweep.seeds, configurations)
             end = "pruned" if trial.state is TrialState.PRUNED else "failed"
             first = {run.keys.evaluation: end for run in runs[:1]}
-            known = trial.user_attrs.get(ENDS, first)  # versions before did not say which, or under other keys
+            known = trial.user_attrs.get(ENDS, first)  # earlier versions did not store it, or under other keys
             if not known.keys() & {run.keys.evaluation for run in runs}:
                 known = first
             ends |= {run.keys.evaluation: known.get(run.keys.evaluation, "not begun") for run in runs}
@@ -86,7 +86,7 @@ def ends_without_result(sweep: SweepConfig, configurations: Configurations, fold
 
 
 def load_study(name: str, folder: Path) -> "optuna.Study | None":
-    """The study in a sweep's folder, to look at; None where there is none of this name.
+    """Loads the study in a sweep's folder for reading; None if there is none of this name.
 
     Raises:
         UserError: its journal can't be read.
@@ -103,7 +103,7 @@ def load_study(name: str, folder: Path) -> "optuna.Study | None":
 
 
 def describe(sweep: SweepConfig, folder: Path) -> list[str]:
-    """Lines: what was proposed, and what the best came to when they were measured again."""
+    """Describes a search in lines: its trials, and the results of its confirmation."""
     study, objectives = load_study(sweep.name, folder), sweep.objectives
     if study is None or sweep.search is None:
         return []
@@ -127,13 +127,14 @@ def describe(sweep: SweepConfig, folder: Path) -> list[str]:
 
 
 def point(parameters: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """Formats a point: `alpha 1.25, cfg 2.0`."""
     return ", ".join(f"{names.get(parameter, parameter)} {shown(value)}" for parameter, value in parameters.items())
 
 
 def again(each: Confirmed) -> str:
-    """What a configuration came to with fresh seeds."""
+    """Describes a configuration's results with fresh seeds."""
     if not each.mean:
-        return f"and nothing again: all of {len(each.seeds)} fresh seeds diverged"
+        return f"no value in the confirmation: all of {len(each.seeds)} fresh seeds diverged"
     values = []
     for metric, mean in each.mean.items():
         interval = f" ± {written(metric, each.half_width[metric])}" if metric in each.half_width else ""

@@ -1,8 +1,7 @@
-"""What becomes of a search of which `ear store verify --repair` removed results.
+"""How a search continues after `ear store verify --repair` removed some of its results.
 
-Trials that have ended stay in the study with the values that they were told. What was removed is computed anew: where
-it comes to the same, the search goes on; where it does not, damaged values have steered what was proposed since then,
-and nothing in the study undoes that.
+Finished trials keep their values in the study. The removed results are computed again. If they come out the same, the
+search continues. If not, the damaged values have influenced all later proposals, and the study can't be corrected.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,21 +15,22 @@ from ear.store.repair import removed_keys
 from sweeps.spec.result_comparison import same_number
 from sweeps.spec.runs import PlannedRun
 
-STEERED = "steered"  # attribute of the study: trials that came out differently when they were computed anew
+STEERED = "steered"  # study attribute: trials whose recomputed results differ from the damaged ones
 
 
 class Removed:
-    """What was ever removed from a store; some is there again."""
+    """The keys of all results that were ever removed from a store, including those computed again since."""
 
     def __init__(self, store: Store) -> None:
         self._keys = removed_keys(store)
 
     def concerns(self, run: PlannedRun) -> bool:
+        """Whether the run's evaluation or one of its stages was removed."""
         return not self._keys.isdisjoint((run.keys.evaluation, *run.keys.stages))
 
 
 def rests_on_results(trial: FrozenTrial) -> bool:
-    """Whether results of all of its runs decided how it ended; else it was stopped early, or failed."""
+    """Whether a finished trial rests on the results of all its runs, rather than on early stopping or a failure."""
     known = trial.user_attrs
     return trial.state is TrialState.COMPLETE or "diverged_at" in known or "not finite" in known
 
@@ -38,7 +38,7 @@ def rests_on_results(trial: FrozenTrial) -> bool:
 def came_out_alike(
     trial: FrozenTrial, state: TrialState, values: Sequence[float] | None, attributes: Mapping[str, Any]
 ) -> bool:
-    """Whether a trial that has ended would be told the same now."""
+    """Whether the recomputed state, values and attributes of a finished trial agree with the study's."""
     known = trial.user_attrs
     if state is not trial.state:
         return False
@@ -51,19 +51,20 @@ def came_out_alike(
 
 
 def refuse_steered(trials: Sequence[int] | None, name: str) -> None:
-    """
+    """Refuses to continue a search that damaged results have influenced.
+
     Raises:
-        UserError: damage has steered the search; `trials` are those that show it.
+        UserError: `trials`, those whose results have changed, is not empty.
     """
     if trials:
         raise UserError(steered_words(trials, name))
 
 
 def steered_words(trials: Sequence[int], name: str) -> str:
-    """A sentence with the remedy."""
+    """Returns the message for a search that damaged results have influenced, with the fix."""
     numbers = f"trial{'s' if len(trials) > 1 else ''} {', '.join(map(str, trials))}"
     return (
-        f"Damaged results have steered the search {name!r}: `ear store verify --repair` removed them, and computed "
-        f"anew they change {numbers}, from which it went on. Give the sweep another name (say, {name}-2) and run it: "
-        "what is trained and evaluated is found in the store, and only what it proposes otherwise is computed."
+        f"Damaged results have influenced the search {name!r}: `ear store verify --repair` removed them, and the "
+        f"recomputed results change {numbers}, on which later proposals are based. Rename the sweep (for example, "
+        f"{name}-2) and run it again: it reuses the results in the store and computes only new proposals."
     )

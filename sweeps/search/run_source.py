@@ -1,4 +1,4 @@
-"""Where a sweep's runs come from: a grid knows all of them at once, a search proposes them one after another."""
+"""The source of a sweep's runs: a grid knows all of them at once, a search proposes them one after another."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,50 +7,51 @@ from sweeps.spec.runs import PlannedRun, RunResult
 
 
 class RunSource(Protocol):
-    """Called by the driver alone, in one thread."""
+    """Supplies the scheduler with runs and learns how they end. Only the driver's main thread calls it."""
 
     def start(self) -> Sequence[PlannedRun]:
-        """The runs that are known before anything is done."""
+        """Returns the runs that are known from the start."""
         ...
 
     def propose(self) -> Sequence[PlannedRun]:
-        """Asked whenever a place is free and nothing is ready: more runs, or none for now."""
+        """Returns more runs, or none for now; called when a slot is free and nothing is ready."""
         ...
 
     def report(self, run: PlannedRun, step: int, value: float) -> bool:
-        """Takes in an intermediate value after `step` steps of training; says whether the run is to be stopped."""
+        """Records an intermediate value after `step` training steps; returns whether the run must stop."""
         ...
 
     def settle(self, run: PlannedRun, result: RunResult) -> Sequence[PlannedRun]:
-        """Takes in how a run ended, any number of times; returns the runs that follow from it."""
+        """Records how a run ended and returns the runs that follow; may be called again for the same run."""
         ...
 
     def known_end(self, run: PlannedRun) -> RunResult | None:
-        """How a run ended for another driver, where that left nothing in the store: stopped early, or failed."""
+        """Returns how a run ended for any driver without a result in the store: stopped early or failed."""
         ...
 
     def tags(self, run: PlannedRun) -> dict[str, str]:
-        """What a run's record is to say beside its parameters."""
+        """Returns the run's additional MLflow tags."""
         ...
 
     def progress_note(self) -> str:
-        """Where it stands, in a few words beside the counts of runs."""
+        """Returns a few words on progress to show beside the run counts."""
         ...
 
     def require_sound(self) -> None:
-        """
+        """Checks that no damaged result has influenced the runs.
+
         Raises:
-            UserError: what was done since is of no use, since it followed from damaged results.
+            UserError: one has, so that later runs are of no use.
         """
         ...
 
     def close(self) -> None:
-        """The driver ends, with or without runs that have not."""
+        """Gives back unfinished work when the driver ends."""
         ...
 
 
 class Grid:
-    """All combinations, each once."""
+    """The `RunSource` of a grid: all combinations, known from the start."""
 
     def __init__(self, runs: Sequence[PlannedRun]) -> None:
         self._runs = runs
@@ -68,7 +69,7 @@ class Grid:
         return ()
 
     def known_end(self, run: PlannedRun) -> RunResult | None:
-        return None  # what failed is tried by each driver
+        return None  # every driver tries failed runs itself
 
     def tags(self, run: PlannedRun) -> dict[str, str]:
         return {}

@@ -1,4 +1,4 @@
-"""Optuna's samplers and pruners as the schema names them."""
+"""Builds Optuna's samplers and pruners from the schema."""
 
 import warnings
 from typing import Any
@@ -10,17 +10,16 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, PartialFixedS
 from ear.random import stream_seed
 from sweeps.spec.search_schema import SearchConfig
 
-POPULATION = (8, 50)  # smallest and largest of the genetic algorithm
+POPULATION = (8, 50)  # smallest and largest population of the genetic algorithm
 
-# Partly fixed points and conditional spaces are called experimental for years now.
+# PartialFixedSampler and conditional spaces have been marked experimental for years.
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 def sampler_for(search: SearchConfig, number: int, fixed: dict[str, Any]) -> BaseSampler:
-    """The sampler of one proposal, seeded by its number: the same number and the same trials give the same point.
+    """Returns the sampler of one proposal, seeded by its number: equal numbers and equal histories give equal points.
 
-    After a kill other trials may have ended by then than would have, unless one is worked on at a time. `fixed`
-    parameters keep their values.
+    `fixed` parameters keep their values. After a kill the history may differ if several trials run at a time.
     """
     sampler = _sampler(search, stream_seed(search.seed, "proposal", number) % 2**32)
     return PartialFixedSampler(fixed, sampler) if fixed else sampler
@@ -35,7 +34,7 @@ def _sampler(search: SearchConfig, seed: int) -> BaseSampler:
                 seed=seed,
                 multivariate=True,
                 group=any(dimension.when for dimension in search.space.values()),
-                constant_liar=True,  # several proposals are at work at a time
+                constant_liar=True,  # several proposals run at a time
             )
         case "gp":
             return GPSampler(seed=seed)
@@ -45,11 +44,11 @@ def _sampler(search: SearchConfig, seed: int) -> BaseSampler:
 
 
 def pruner_for(search: SearchConfig) -> BasePruner:
-    """What decides whether a training is stopped early."""
+    """Returns the pruner that decides whether a training stops early."""
     settings = search.early_stopping
     if settings is None:
         return NopPruner()
     if settings.name == "asha":
         return SuccessiveHalvingPruner(min_resource=settings.every, reduction_factor=settings.reduction_factor)
-    # The pruner counts finished trials, of which each training has several.
+    # The pruner counts finished trials, and each training has several.
     return MedianPruner(n_startup_trials=settings.startup_trials * (1 + search.evaluations))

@@ -1,8 +1,8 @@
-"""The study: one journal file beside the sweep, shared by all of its drivers.
+"""The Optuna study of a search: one journal file, shared by all drivers of the sweep.
 
-    ROOT/NAME/study.journal    every proposal with what came of it; `optuna-dashboard` opens it
+    ROOT/NAME/study.journal    every trial with its outcome; `optuna-dashboard` opens it
 
-Whoever changes it holds a file lock, so that proposals are counted and told once, whatever drivers do at the same time.
+A driver holds a file lock while it changes the study, so each proposal is counted and told exactly once.
 """
 
 import json
@@ -22,25 +22,28 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ear.errors import UserError
 from ear.files.writing import require_writable
+from sweeps.search.optuna_private import storage_id
 from sweeps.search.samplers import pruner_for, sampler_for
 from sweeps.spec.metric import better
 from sweeps.spec.search_schema import SearchConfig
 from sweeps.spec.search_space import draw
 
 JOURNAL = "study.journal"
-CHOSEN = "chosen"  # attribute of the study: trials that were to be measured again, by whichever driver
-ENDS = "ends"  # attribute of a trial: how runs of it ended that left nothing in the store, by evaluation key
+CHOSEN = "chosen"  # study attribute: trials that any driver selected for confirmation
+ENDS = "ends"  # trial attribute: evaluation key -> how the run ended, for runs without a result in the store
 UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
 DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 Role = Literal["proposal", "extra"]
 
 
 class Study:
+    """An Optuna study that several drivers change at the same time."""
+
     def __init__(self, folder: Path, name: str, search: SearchConfig, objectives: Sequence[str], identity: Any) -> None:
-        """Opens the study in this folder, or begins it.
+        """Opens the study in this folder, or creates it.
 
         Raises:
-            UserError: another search was begun under this name, or the journal can't be read or written.
+            UserError: the study belongs to another search, or its journal can't be read or written.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         require_writable(folder)
@@ -49,7 +52,7 @@ class Study:
         self._lock = FileLock(folder / "study.lock")
         with self._lock:
             with journal_errors(self.path):
-                _mend(self.path)
+                _truncate_partial_line(self.path)
                 self._storage = open_journal(self.path)
                 self._study = optuna.create_study(
                     storage=self._storage,
@@ -71,18 +74,23 @@ class Study:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """No other driver changes the study meanwhile; may be nested."""
+        """Keeps other drivers from changing the study; may be nested."""
         with self._lock:
             yield
 
     def trials(self) -> list[FrozenTrial]:
+        """Returns all trials."""
         return self._study.get_trials(deepcopy=False)
 
     def trial(self, number: int) -> FrozenTrial:
+        """Returns the trial with this number."""
         return self.trials()[number]
 
     def suggest(self, history: Sequence[FrozenTrial], *, blindly: bool = False) -> dict[str, Any]:
-        """The next point if there had been these trials only; drawn `blindly`, at random. To be called locked."""
+        """Returns the next point that the sampler proposes after this history, or a random one if `blindly`.
+
+        Call it with the study locked.
+        """
         other = optuna.create_study(directions=self._study.directions)
         other.add_trials(history)
         number = len(self.trials())
@@ -91,7 +99,7 @@ class Study:
         return draw(search, other.ask())
 
     def ask(self, role: Role, fixed: dict[str, Any], attributes: dict[str, Any]) -> FrozenTrial:
-        """A new trial, its parameters drawn but for the fixed ones. To be called locked."""
+        """Creates a trial and draws the parameters that are not fixed. Call it with the study locked."""
         number = len(self.trials())
         self._study.sampler = sampler_for(self._search, number, fixed)
         trial = self._study.ask()
@@ -101,37 +109,40 @@ class Study:
         draw(self._search, trial)
         return self.trial(number)
 
-    def take_up(self, trial: FrozenTrial) -> FrozenTrial:
-        """An unfinished trial is worked on again, with the parameters that it has. To be called locked."""
+    def resume(self, trial: FrozenTrial) -> FrozenTrial:
+        """Resumes an unfinished trial with its parameters. Call it with the study locked."""
         if trial.state is TrialState.WAITING:
-            self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
-        # A driver that was killed while asking left a part of the parameters; the rest is drawn now.
+            self._storage.set_trial_state_values(storage_id(trial), TrialState.RUNNING)
+        # A driver that was killed while asking may have drawn only some parameters; the rest are drawn now.
         self._study.sampler = sampler_for(self._search, trial.number, trial.user_attrs.get("fixed", {}))
-        draw(self._search, optuna.Trial(self._study, trial._trial_id))
+        draw(self._search, optuna.Trial(self._study, storage_id(trial)))
         return self.trial(trial.number)
 
-    def lay_down(self, number: int) -> None:
-        """A trial that is not finished waits for the next driver, or for any other user of Optuna's."""
+    def suspend(self, number: int) -> None:
+        """Marks an unfinished trial as WAITING, for the next driver or another Optuna program."""
         trial = self.trial(number)
         if trial.state is TrialState.RUNNING:
-            self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            self._storage.set_trial_state_values(storage_id(trial), TrialState.WAITING)
 
     def report(self, number: int, step: int, value: float) -> bool:
-        """Takes in an intermediate value; says whether the trial is to be stopped. To be called locked."""
+        """Records an intermediate value; returns whether the trial must stop. Call it with the study locked."""
         trial = self.trial(number)
         if trial.state not in UNFINISHED:
             return trial.state is TrialState.PRUNED
         if step not in trial.intermediate_values:
-            self._storage.set_trial_intermediate_value(trial._trial_id, step, value)
+            self._storage.set_trial_intermediate_value(storage_id(trial), step, value)
         return self._study.pruner.prune(self._study, self.trial(number))
 
-    def note_end(self, number: int, key: str, state: str, traceback: str) -> None:
-        """A run of an unfinished trial ended without a result, which other drivers are to know. To be called locked."""
+    def record_end(self, number: int, key: str, state: str, traceback: str) -> None:
+        """Records for other drivers that a run of an unfinished trial ended without a result.
+
+        Call it with the study locked.
+        """
         trial = self.trial(number)
         if trial.state in UNFINISHED:
             ends = {**trial.user_attrs.get(ENDS, {}), key: state}
             for name, value in {"traceback": traceback, ENDS: ends}.items():
-                self._storage.set_trial_user_attr(trial._trial_id, name, value)
+                self._storage.set_trial_user_attr(storage_id(trial), name, value)
 
     def tell(
         self,
@@ -141,17 +152,17 @@ class Study:
         attributes: dict[str, Any],
         violations: dict[str, float],
     ) -> bool:
-        """Whether it was told now; a finished trial stays as it is. To be called locked.
+        """Finishes a trial and returns True; a finished trial stays as it is and gives False.
 
-        `violations` are above 0 where a constraint is not held.
+        `violations` are above 0 for violated constraints. Call it with the study locked.
         """
         trial = self.trial(number)
         if trial.state not in UNFINISHED:
             return False
         if trial.state is TrialState.WAITING:
-            self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+            self._storage.set_trial_state_values(storage_id(trial), TrialState.RUNNING)
         self._study.sampler = optuna.samplers.RandomSampler(0)  # nothing is drawn here
-        live = optuna.Trial(self._study, trial._trial_id)
+        live = optuna.Trial(self._study, storage_id(trial))
         for key, value in attributes.items():
             live.set_user_attr(key, value)
         for name, violation in violations.items():
@@ -160,33 +171,34 @@ class Study:
         return True
 
     def note(self, key: str, value: Any) -> None:
-        """Keeps something with the study."""
+        """Sets a study attribute."""
         self._study.set_user_attr(key, value)
 
     def noted(self, key: str) -> Any:
+        """Returns a study attribute; None if it is not set."""
         return self._study.user_attrs.get(key)
 
 
 @contextmanager
 def journal_errors(path: Path) -> Iterator[None]:
-    """Optuna's words for a journal that is damaged, of a newer version or not its own, as a sentence with the remedy.
+    """Turns Optuna's errors about a damaged, newer or foreign journal into a `UserError` with the fix.
 
-    It does not look at what it reads: a field that is missing, or an operation that it does not know, shows as a
-    `KeyError` or an `AssertionError`.
+    Optuna does not validate what it reads: a missing field or an unknown operation raises a `KeyError` or an
+    `AssertionError`.
     """
     try:
         yield
     except UserError:
-        raise  # has its words
+        raise  # already a readable message
     except (ValueError, LookupError, TypeError, AssertionError, OSError, StorageInternalError) as error:
         raise UserError(
             f"The study {path} can't be read ({type(error).__name__}: {error}): move it away and run the sweep again; "
-            "what is trained is found in the store."
+            "finished trainings are reused from the store."
         ) from error
 
 
 def open_journal(path: Path) -> JournalStorage:
-    """A study's file, for whoever reads or writes it.
+    """Opens a study's journal for reading and writing.
 
     Raises:
         UserError: it can't be read.
@@ -195,8 +207,8 @@ def open_journal(path: Path) -> JournalStorage:
         return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
 
 
-def _mend(journal: Path) -> None:
-    """Cuts off a last line that a killed machine left unfinished; Optuna would write the next one right behind it."""
+def _truncate_partial_line(journal: Path) -> None:
+    """Removes an incomplete last line, left by a crashed machine; Optuna would append the next line to it."""
     if journal.exists():
         content = journal.read_bytes()
         if not content.endswith(b"\n"):
@@ -204,22 +216,23 @@ def _mend(journal: Path) -> None:
 
 
 def refuse_another(known: dict[str, Any], identity: Any, path: Path, name: str) -> None:
-    """
+    """Checks that a study's identity (`known`) agrees with a search's.
+
     Raises:
-        UserError: the study at this path was begun as another search.
+        UserError: the study at this path belongs to another search; the message names the differences.
     """
     wanted = json.loads(json.dumps(identity))
     earlier_base = wanted.pop("earlier_base")
     if known not in (wanted, {**wanted, "base": earlier_base}):
         raise UserError(
-            f"The study {path} was begun with other settings: {'; '.join(differences(known, wanted))}. Its "
-            f"proposals can't be mixed with those of this search: give the sweep another name (say, {name}-2), or "
+            f"The study {path} was created with other settings: {'; '.join(differences(known, wanted))}. Its "
+            f"trials can't be mixed with those of this search: rename the sweep (for example, {name}-2), or "
             "restore the settings."
         )
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """`space.scoring.alpha.uniform was [1.0, 1.9] and is [1.0, 1.5]`, for everything that differs."""
+    """Lists the differences: `space.scoring.alpha.uniform was [1.0, 1.9] and is [1.0, 1.5]`."""
     found = []
     for key in dict.fromkeys([*old, *new]):
         before, after = old.get(key), new.get(key)

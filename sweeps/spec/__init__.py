@@ -1,1 +1,1 @@
-"""What a sweep is: its YAML, the space, the configurations and the stage tree that it is compiled into."""
+"""What a sweep is: its YAML schema, its space, its configurations, and the stage tree compiled from them."""

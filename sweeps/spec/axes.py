@@ -1,4 +1,4 @@
-"""Parameters that are valid one by one, and make no sense as axes or beside one another."""
+"""Refuses parameters that are valid by themselves but make no sense as axes or in combination."""
 
 import itertools
 from collections.abc import Iterable
@@ -13,35 +13,38 @@ from sweeps.spec.configurations import Configurations
 from sweeps.spec.runs import PlannedRun
 from sweeps.spec.schema import SweepConfig
 
-ELSEWHERE = {"seed": "list it under `seeds`", "execution.threads": "`resources.cpus` says how many a trial has"}
-MEASURES = ("extractor", "reference")  # fields of `evaluation` that make another metric of the same name
+SET_ELSEWHERE = {"seed": "list it under `seeds`", "execution.threads": "`resources.cpus` says how many a trial has"}
+MEASUREMENT_FIELDS = (
+    "extractor",
+    "reference",
+)  # fields of `evaluation` that change what a metric of the same name means
 
 
 def refuse_overlaps(sweep: SweepConfig, base: RunConfig, path: Path) -> None:
-    """Parameters of which one would undo the other.
+    """Refuses two parameters of which one would overwrite the other.
 
-    What `set` gives a whole section, axes may still vary in it; and a search falls back on `set` where a parameter is
-    not drawn.
+    Allowed are axes inside a section that `set` gives as a whole, and in a search `set` for a parameter of the space:
+    it applies where the parameter is not drawn.
 
     Raises:
-        UserError: naming the two.
+        UserError: two parameters overlap; the message names both.
     """
     axes = sweep.search.space if sweep.search else sweep.space
     for where, parameters in (("set", sweep.set), ("search: space" if sweep.search else "space", axes)):
         from_outside = sorted(parameters, key=lambda parameter: len(_place(parameter, base)))
         for outer, inner in itertools.combinations(from_outside, 2):
             if _place(outer, base) == _place(inner, base):
-                raise UserError(f"{path}: {where}: {outer} and {inner} are the same parameter; take one of them out.")
+                raise UserError(f"{path}: {where}: {outer} and {inner} are the same parameter; remove one of them.")
             if _lies_in(inner, outer, base):
                 raise UserError(
-                    f"{path}: {where}: {inner} lies in {outer}, so that one undoes the other; take one of them out."
+                    f"{path}: {where}: {inner} is part of {outer}, so one overwrites the other; remove one of them."
                 )
     for parameter in sweep.set:
-        if parameter in ELSEWHERE:
-            raise UserError(f"{path}: set: {parameter} has no effect here: {ELSEWHERE[parameter]}.")
+        if parameter in SET_ELSEWHERE:
+            raise UserError(f"{path}: set: {parameter} has no effect here: {SET_ELSEWHERE[parameter]}.")
         for axis in () if sweep.search else axes:
             if _lies_in(parameter, axis, base):
-                raise UserError(f"{path}: set: the axis {axis} replaces {parameter} in all runs; take it out of `set`.")
+                raise UserError(f"{path}: set: the axis {axis} replaces {parameter} in all runs; remove it from `set`.")
 
 
 def _lies_in(inner: str, outer: str, base: RunConfig) -> bool:
@@ -50,7 +53,7 @@ def _lies_in(inner: str, outer: str, base: RunConfig) -> bool:
 
 
 def _place(parameter: str, base: RunConfig) -> tuple[str | int, ...]:
-    """The parts of a dotted parameter, the entries of lists counted from their beginning."""
+    """The parts of a dotted parameter, with list indices counted from the start of the list."""
     place: list[str | int] = []
     found: object = base
     for part in parameter.split("."):
@@ -65,10 +68,10 @@ def _place(parameter: str, base: RunConfig) -> tuple[str | int, ...]:
 
 
 def refuse_axes(sweep: SweepConfig, configurations: Configurations, path: Path) -> None:
-    """Axes that are valid parameters and make no sense as axes.
+    """Refuses axes that are valid parameters but make no sense as axes.
 
     Raises:
-        UserError: one of them is there.
+        UserError: an axis changes no result, or changes what results are compared with.
     """
     data = configurations.base.data
     cache = data.latents if isinstance(data, ImageFolderData) else None
@@ -77,38 +80,39 @@ def refuse_axes(sweep: SweepConfig, configurations: Configurations, path: Path) 
         section = parameter.split(".")[0]
         if _reach_or_none(parameter, configurations) is Reach.NOTHING:
             raise UserError(
-                f"{path}: {where}: {parameter} says how or where a run is carried out and changes no result; "
-                "put it under `set`."
+                f"{path}: {where}: {parameter} controls how or where a run executes and changes no result; "
+                "move it to `set`."
             )
         if cache is not None and section == "tokenizer":
             raise UserError(
                 f"{path}: {where}: {parameter} changes the latents, but all runs would read the same cache, "
-                f"{cache}; encode one for each value and sweep them one by one with `set`."
+                f"{cache}; encode a cache for each value, and run a separate sweep for each with `set`."
             )
         if section == "data":
             raise UserError(
-                f"{path}: {where}: {parameter} changes the images that are compared with, so that no two values can be "
-                "ranked; make a sweep of each with `set`."
+                f"{path}: {where}: {parameter} changes the reference images, so its values can't be ranked; "
+                "run a separate sweep for each value with `set`."
             )
         if section == "evaluation" and sweep.search:
             raise UserError(
-                f"{path}: {where}: {parameter} changes what is measured, and a search would choose what is measured "
-                "most kindly; put it under `set`."
+                f"{path}: {where}: {parameter} changes what is measured, so a search would pick the most lenient "
+                "measurement; move it to `set`."
             )
 
 
 def refuse_measures(runs: Iterable[PlannedRun], axes: Iterable[str], path: Path) -> None:
-    """
+    """Refuses a grid whose runs would be measured against different images or with different networks.
+
     Raises:
-        UserError: the runs of a grid would be measured against different images, or with different networks.
+        UserError: an axis varies the reference or the extractor.
     """
     evaluations = [run.config.evaluation for run in runs]
-    for field in MEASURES:
+    for field in MEASUREMENT_FIELDS:
         if len({getattr(evaluation, field) for evaluation in evaluations}) > 1:
             axis = next(each for each in axes if each in ("evaluation", f"evaluation.{field}"))
             raise UserError(
-                f"{path}: space: {axis} varies what results are measured with ({field}), so that no two values can be "
-                "ranked; make a sweep of each with `set`: they share their trainings."
+                f"{path}: space: {axis} varies how results are measured ({field}), so its values can't be ranked; "
+                "run a separate sweep for each value with `set`: the sweeps share their trainings."
             )
 
 
@@ -116,4 +120,4 @@ def _reach_or_none(parameter: str, configurations: Configurations) -> Reach | No
     try:
         return parameter_reach(parameter, configurations.base).reach
     except UserError:
-        return None  # unknown: validation says so, with the nearest valid name
+        return None  # unknown: validation reports it with the nearest valid name

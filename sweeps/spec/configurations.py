@@ -1,17 +1,18 @@
-"""Points of a space to validated configurations, ten thousand of them in a second.
+"""Turns points of a space into validated configurations, ten thousand per second.
 
-A point differs from the base in a few sections, and points share most of theirs: so a section is validated once for
-each combination of its own parameters, and a point is put together from sections.
+A point differs from the base in a few sections, and points share most of their sections. So each section is validated
+once per combination of its own parameters, and a point is assembled from validated sections.
 """
 
 import json
 import warnings
 from collections.abc import Mapping
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError, create_model
+from pydantic import ConfigDict, ValidationError, create_model
 
 from ear.config import RunConfig, config_hash
 from ear.config.hashing import digest
@@ -23,11 +24,25 @@ from sweeps.spec.runs import PlannedRun
 from sweeps.spec.schema import SweepConfig
 
 
+class _Part(Section):
+    """The base of models that are created at run time: keeps pydantic from searching source files for docstrings."""
+
+    model_config = ConfigDict(use_attribute_docstrings=False)
+
+
+@cache
+def _model_of(section: str) -> type[Section]:
+    """A model with this section of a configuration alone."""
+    field = RunConfig.model_fields[section]
+    return create_model("Part", __base__=_Part, **{section: (field.annotation, field)})  # type: ignore[call-overload, no-any-return]
+
+
 class Configurations:
-    """The configurations of one sweep: its base, its `set`, and the parameters of a point."""
+    """Builds the configurations of one sweep from its base, its `set`, and the parameters of a point."""
 
     def __init__(self, sweep: SweepConfig, source: Path) -> None:
-        """
+        """Reads and validates the base with the sweep's `set`.
+
         Raises:
             UserError: the base can't be read or is not valid.
         """
@@ -44,23 +59,25 @@ class Configurations:
         set_dotted(self._values, "execution.threads", threads)
         self.base = validate(RunConfig, self._values, source=f"{source}: {'set' if sweep.set else 'base'}")
         self.names = short_names(sweep.search.space if sweep.search else sweep.space)
-        """What labels call the parameters of the space."""
-        self._sections: dict[str, Any] = {}  # a section's parameters, as JSON -> the section
+        """The short name of each parameter of the space, for labels."""
+        self._sections: dict[str, Any] = {}  # a section's parameters as JSON -> the validated section
 
     def run(self, parameters: Mapping[str, Any], seed: int) -> PlannedRun:
-        """
+        """Returns the run of a point with a seed.
+
         Raises:
-            UserError: a parameter is unknown, of the wrong type, out of range, or does not fit another one.
+            UserError: a parameter is unknown, of the wrong type, out of range, or incompatible with another one.
         """
         config = self.config(parameters, seed)
-        # The validated values: what stands in the YAML may say 1 or "1.5" where a run has 1.0 or 1.5.
+        # The validated values: the YAML may say 1 or "1.5" for 1.0 or 1.5.
         values = {parameter: plain(value_of(config, parameter)) for parameter in parameters}
         return PlannedRun(values, config, {name: self.names.get(name, name) for name in parameters})
 
     def check(self, parameters: Mapping[str, Any], place: str) -> None:
-        """
+        """Validates each value by itself, even if it needs other parameters to make a valid configuration.
+
         Raises:
-            UserError: these values are not valid, each by itself; they may well need others beside them.
+            UserError: a value is not valid.
         """
         for parameter, value in parameters.items():
             section = parameter.split(".")[0]
@@ -69,11 +86,11 @@ class Configurations:
             self._validate_section(section, values, f"{self._source}: {place}")
 
     def value(self, parameter: str) -> Any:
-        """The base's own value of a dotted parameter."""
+        """Returns the base's value of a dotted parameter."""
         return value_of(self.base, parameter)
 
     def config(self, parameters: Mapping[str, Any], seed: int) -> RunConfig:
-        """The base with these dotted parameters and this seed."""
+        """Returns the base with these dotted parameters and this seed."""
         by_section: dict[str, dict[str, Any]] = {}
         for parameter, value in parameters.items():
             by_section.setdefault(parameter.split(".")[0], {})[parameter] = value
@@ -82,8 +99,8 @@ class Configurations:
             point[section] = self._section(section, changes)
         point["seed"] = seed
         try:
-            with warnings.catch_warnings(action="ignore"):  # each section's was given when it was validated
-                return RunConfig.model_validate(point)  # fields of sections that are valid are not looked at again
+            with warnings.catch_warnings(action="ignore"):  # already issued when the sections were validated
+                return RunConfig.model_validate(point)  # does not validate the fields of valid sections again
         except ValidationError:
             return self._explain(parameters, seed)
 
@@ -97,15 +114,13 @@ class Configurations:
         return self._sections[key]
 
     def _validate_section(self, name: str, values: dict[str, Any], source: str) -> Any:
-        field = RunConfig.model_fields.get(name)
-        if field is None:  # let the schema say what there is
+        if name not in RunConfig.model_fields:  # the schema's error lists the valid names
             validate(RunConfig, {**self._values, **values}, source=source)
             raise AssertionError(name)
-        part: Any = create_model("Part", __base__=Section, **{name: (field.annotation, field)})  # type: ignore[call-overload]
-        return getattr(validate(part, values, source=source), name)
+        return getattr(validate(_model_of(name), values, source=source), name)
 
     def _explain(self, parameters: Mapping[str, Any], seed: int) -> RunConfig:
-        """Validates a point from its plain values, for the message."""
+        """Validates a point from its plain values, to get the error message."""
         values = deepcopy(self._values)
         for parameter, value in {**parameters, "seed": seed}.items():
             self._set(values, parameter, value)
@@ -119,10 +134,10 @@ class Configurations:
 
     @property
     def digest(self) -> str:
-        """Changes with everything in the base that can change a result, and with where the files lie that it names.
+        """A hash of everything in the base that can change a result, and of the paths of the files that it names.
 
-        The seed is left out, which a sweep's own replace. Files count by their place, since a search is also looked at
-        where they can't be read.
+        The seed is left out, since the sweep's own seeds replace it. Files count by path, not by content, because a
+        search must also be readable where its files are not.
         """
         base = self.base.model_copy(update={"seed": 0})
         files = base.training.initial_checkpoint, base.evaluation.statistics, base.evaluation.extractor_weights
@@ -130,12 +145,12 @@ class Configurations:
 
     @property
     def earlier_digest(self) -> str:
-        """What studies of earlier versions have instead: of all values, as they stand in the YAML."""
+        """The hash that studies of earlier versions have instead of `digest`: of all values as written in the YAML."""
         return digest(self._values)[:32]
 
 
 def value_of(config: RunConfig, parameter: str) -> Any:
-    """The value of a dotted parameter; numbers index tuples, negative ones from their end."""
+    """Returns the value of a dotted parameter; numbers index tuples, negative ones from the end."""
     found: Any = config
     for part in parameter.split("."):
         found = found[int(part)] if isinstance(found, tuple) else getattr(found, part)

@@ -1,4 +1,4 @@
-"""Which sweep it is: its name, and what makes it one and the same."""
+"""The identity of a sweep: its name, and a digest of what it computes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class SweepIdentity:
-    """What makes a sweep one and the same, and what its parent run says of it."""
+    """What identifies a sweep, and what its MLflow parent run records about it."""
 
     name: str
     digest: str
@@ -18,10 +18,10 @@ class SweepIdentity:
 
     @property
     def user(self) -> str:
-        """As whom it needs results in the store: another sweep that had its name needs its own."""
+        """The sweep's name as a user of store results; includes the digest, since sweeps may share a name."""
         return f"{user_of(self.name)}/{self.digest[:8]}"
 
 
 def user_of(name: str) -> str:
-    """All sweeps of this name, as users of the store."""
+    """Returns the name under which all sweeps of this name use the store."""
     return f"sweep {name}"

@@ -1,4 +1,4 @@
-"""What early stopping watches."""
+"""The intermediate values that early stopping uses."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,8 +6,8 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class IntermediateConfig:
-    """What is measured during training, for early stopping."""
+    """What a trial measures during training for early stopping."""
 
-    every: int  # steps
+    every: int  # steps between two measurements
     metric: Literal["fid", "loss"]
-    images: int  # that a FID is measured on
+    images: int  # generated images per FID

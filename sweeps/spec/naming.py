@@ -1,4 +1,4 @@
-"""What sweeps, parameters and values are called wherever people read them: tables, figures, labels, file names."""
+"""Names of sweeps, parameters and values as people read them: in tables, figures, labels and file names."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
@@ -9,27 +9,27 @@ from pydantic import BaseModel
 from ear.terminal.printable import printable
 from sweeps.spec.metric import MetricName
 
-# What labels and tables have beside the parameters. An axis `execution.precision` is not to be taken for the metric.
+# Names that labels and tables use beside the parameters' names. An axis `execution.precision` must not be mistaken
+# for the metric.
 TAKEN = frozenset((*get_args(MetricName), "seed", "trial"))
 
-MOST_DIGITS = 12  # of a number that somebody typed; drawn ones have more
+MOST_DIGITS = 12  # characters of a number that somebody typed; drawn numbers are longer
 
-# ROOT/NAME is a sweep's folder. Beside it the program puts these, MLflow its runs where nothing else is said; and
-# MLflow has an experiment called Default.
-PROGRAMS_OWN = frozenset(("store", "slurm", "mlartifacts", "mlruns", "default"))
-DATABASE = "mlflow.db"  # to whose name sqlite and locks add: mlflow.db-wal, mlflow.db.lock
+# ROOT/NAME is a sweep's folder. EAR and MLflow create these folders beside it, and MLflow has an experiment Default.
+RESERVED_NAMES = frozenset(("store", "slurm", "mlartifacts", "mlruns", "default"))
+DATABASE = "mlflow.db"  # prefix of sqlite's and the lock's files: mlflow.db-wal, mlflow.db.lock
 
 
 def is_reserved(name: str) -> bool:
-    """Whether a sweep can't have this name. Some file systems and databases take upper and lower case for one."""
-    return name.casefold() in PROGRAMS_OWN or name.casefold().startswith(DATABASE)
+    """Whether a sweep can't have this name. Ignores case, as some file systems and databases do."""
+    return name.casefold() in RESERVED_NAMES or name.casefold().startswith(DATABASE)
 
 
 def short_names(parameters: Iterable[str]) -> dict[str, str]:
-    """Dotted parameter -> its last name, with as many of those before it as tell it from the others.
+    """Maps each dotted parameter to its shortest unambiguous ending.
 
-    model.width and scoring.generator.width become `model.width` and `generator.width`. A number is no name by itself:
-    of two stages' temperatures, `stages.0.train_temperature`.
+    model.width and scoring.generator.width become `model.width` and `generator.width`. A name never starts with an
+    index: two stages' temperatures become `stages.0.train_temperature` and `stages.1.train_temperature`.
     """
     parts = {parameter: parameter.split(".") for parameter in parameters}
     lengths = {parameter: _longer(names, 0) for parameter, names in parts.items()}
@@ -48,7 +48,7 @@ def short_names(parameters: Iterable[str]) -> dict[str, str]:
 
 
 def _longer(names: list[str], length: int) -> int:
-    """The next length of an ending of these names that does not begin with a number."""
+    """The next length of an ending that does not start with a number."""
     length += 1
     while length < len(names) and names[-length].lstrip("-").isdigit():
         length += 1
@@ -56,7 +56,7 @@ def _longer(names: list[str], length: int) -> int:
 
 
 def plain(value: Any) -> Any:
-    """A validated value as JSON has it; of a section what was given, without its defaults."""
+    """Returns a validated value as JSON; of a section, only the fields that were given."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_unset=True)
     if isinstance(value, tuple | list):
@@ -65,9 +65,9 @@ def plain(value: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A parameter's value, for people: `0.25`, `none`, `[0.9, 0.95]`, `{width: 32, depth: 2}`.
+    """Formats a parameter's value for people: `0.25`, `none`, `[0.9, 0.95]`, `{width: 32, depth: 2}`.
 
-    A number that was drawn has more digits than anybody reads; words are as a terminal may print them.
+    Long numbers, as a search draws them, are rounded to four digits. Text is made safe to print on a terminal.
     """
     if value is None:
         return "none"

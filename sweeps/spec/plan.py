@@ -1,4 +1,4 @@
-"""A sweep's YAML compiled into runs, or into a space that is searched; nothing is computed."""
+"""Compiles a sweep's YAML into runs, or into a space to search. Computes nothing."""
 
 import itertools
 from dataclasses import dataclass
@@ -21,22 +21,24 @@ from sweeps.spec.stage_tree import StageTree
 
 @dataclass(frozen=True)
 class Plan:
+    """A validated sweep: its settings, its configurations, and the runs of a grid."""
+
     source: Path  # the sweep's YAML
     sweep: SweepConfig
     configurations: Configurations
-    runs: tuple[PlannedRun, ...]  # of a grid
+    runs: tuple[PlannedRun, ...]  # of a grid; empty for a search
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """That the plan was read from."""
+        """The YAML files that the plan was read from."""
         return self.source, *yaml_files(self.sweep.base)
 
     @cached_property
     def tree(self) -> StageTree:
-        """Of a grid.
+        """The stage tree of a grid.
 
         Raises:
-            UserError: two axes lead to the same run, or the dataset is not there.
+            UserError: two points of the grid are the same run, or the dataset is missing.
         """
         tree = StageTree()
         for run in self.runs:
@@ -45,10 +47,10 @@ class Plan:
         return tree
 
     def refuse_twins(self) -> None:
-        """As `tree` does, without a look at data or checkpoints, which may lie where only a cluster's nodes see them.
+        """Checks that all runs differ, without reading data or checkpoints, which may be on a cluster's nodes only.
 
         Raises:
-            UserError: two axes lead to the same run.
+            UserError: two points of the grid are the same run.
         """
         known: dict[str, PlannedRun] = {}
         for run in self.runs:
@@ -59,12 +61,12 @@ class Plan:
     def _twins(self, one: PlannedRun, other: PlannedRun) -> UserError:
         return UserError(
             f"{self.source}: space: {one.label} and {other.label} are the same run; "
-            "take out the axis or the value that changes nothing."
+            "remove the axis or the value that changes nothing."
         )
 
     @property
     def identity(self) -> SweepIdentity:
-        """The same runs under the same name are the same sweep; so is a search of the same space."""
+        """The sweep's identity. Equal name and equal runs, or equal search settings, make it the same sweep."""
         searched = self.sweep.search.identity() if self.sweep.search else None
         computed = [self.configurations.digest, searched, self.sweep.seeds] if searched else list(self.tree.runs)
         return SweepIdentity(
@@ -78,16 +80,16 @@ class Plan:
 
     @property
     def intermediate(self) -> IntermediateConfig | None:
-        """What trials are to measure during training."""
+        """What trials measure during training for early stopping; None without it."""
         stopping = self.sweep.search.early_stopping if self.sweep.search else None
         return IntermediateConfig(stopping.every, stopping.metric, stopping.images) if stopping else None
 
 
 def compile_plan(path: Path, base: str | None = None) -> Plan:
-    """Reads and validates a sweep, on another base where one is given, and every configuration in it; computes nothing.
+    """Reads and validates a sweep and all its configurations, on `base` if given. Computes nothing.
 
     Raises:
-        UserError: naming the file, the place in it and the remedy.
+        UserError: the sweep is not valid; the message names the file, the position in it and the fix.
     """
     sweep = validate(SweepConfig, read_yaml(path), source=str(path))
     if base is not None:
@@ -111,10 +113,10 @@ def compile_plan(path: Path, base: str | None = None) -> Plan:
 
 
 def _refuse_unmeasured(sweep: SweepConfig, configurations: Configurations, path: Path) -> None:
-    """Metrics that decide and that no evaluation will have.
+    """Refuses objectives and constraints that the evaluations will not measure.
 
     Raises:
-        UserError: one of them is there.
+        UserError: a metric can't be measured.
     """
     missing = unmeasured(configurations.base.evaluation)
     for name in (*sweep.objectives, *(sweep.search.constraints if sweep.search else ())):

@@ -1,21 +1,21 @@
-"""Which of many values of a YAML stands there twice, in one pass."""
+"""Finds duplicates among values of a YAML, in one pass."""
 
 from collections.abc import Hashable, Iterable
 from typing import Any
 
 
 def first_repeated(values: Iterable[Any]) -> int | None:
-    """Where the first value stands that equals one before it; None where all differ. 1 equals 1.0 and true."""
+    """Returns the index of the first value that equals an earlier one; None if all differ. 1 equals 1.0 and true."""
     seen: set[Hashable] = set()
-    for place, value in enumerate(values):
+    for index, value in enumerate(values):
         if (known := _hashable(value)) in seen:
-            return place
+            return index
         seen.add(known)
     return None
 
 
 def _hashable(value: Any) -> Hashable:
-    """Equal for equal values of a YAML, and for these alone."""
+    """A hashable form of a YAML value; equal exactly for equal values."""
     if isinstance(value, list | tuple):
         return "list", tuple(map(_hashable, value))
     if isinstance(value, dict):

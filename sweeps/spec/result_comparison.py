@@ -1,15 +1,15 @@
-"""Whether MLflow shows of a run what the store has."""
+"""Compares a run's result in MLflow with its result in the store."""
 
 import math
 from collections.abc import Mapping
 
 from sweeps.spec.runs import RunResult
 
-STORED_OUTCOMES = {"evaluated": "finished", "diverged": "diverged"}  # by the state of what the store has
+STORED_OUTCOMES = {"evaluated": "finished", "diverged": "diverged"}  # state of a stored result -> outcome in MLflow
 
 
 def differs(result: RunResult | None, outcome: str, shown: Mapping[str, float]) -> bool:
-    """Whether MLflow has another outcome of it, or other metrics, than the store."""
+    """Whether MLflow's `outcome` and metrics (`shown`) of a run differ from its result in the store."""
     if result is None or outcome != STORED_OUTCOMES.get(result.state):
         return True
     if result.diverged_at is not None:
@@ -18,6 +18,6 @@ def differs(result: RunResult | None, outcome: str, shown: Mapping[str, float]) 
 
 
 def same_number(one: float | None, other: float | None) -> bool:
-    """Up to rounding; what is not a number is the same as none."""
+    """Whether two values are equal up to rounding; NaN equals None."""
     known = [math.nan if value is None else value for value in (one, other)]
     return math.isclose(*known) or all(map(math.isnan, known))

@@ -1,4 +1,4 @@
-"""A run as a sweep sees it: a configuration with a seed, and what it is called."""
+"""The runs of a sweep and their results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,27 +15,29 @@ from sweeps.spec.naming import shown
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A configuration (a point of the sweep's space) with a seed."""
+    """One run of a sweep: a point of its space with a seed."""
 
-    parameters: dict[str, Any]  # the axes' validated values, as JSON has them
+    parameters: dict[str, Any]  # the axes' validated values, as JSON
     config: RunConfig
-    names: Mapping[str, str]  # what labels call them, as in every run of the sweep
+    names: Mapping[str, str]  # parameter -> short name for labels; the same in every run of the sweep
 
     @cached_property
     def keys(self) -> RunKeys:
-        """
+        """The store keys of the run's results.
+
         Raises:
-            UserError: the dataset is not there.
+            UserError: the dataset is missing.
         """
         return run_keys(self.config, dataset_content(self.config.data))
 
     @property
     def seed(self) -> int:
+        """The seed of training."""
         return self.config.seed
 
     @property
     def label(self) -> str:
-        """For people: `alpha=1.25 seed=0`."""
+        """The run's name for people: `alpha=1.25 seed=0`."""
         values = [f"{self.names[name]}={shown(value)}" for name, value in self.parameters.items()]
         return " ".join([*values, f"seed={self.seed}"])
 
@@ -46,18 +48,18 @@ class RunResult:
 
     state: Literal["evaluated", "diverged", "pruned", "failed"]
     metrics: dict[str, float] = field(default_factory=dict)  # of an evaluated run
-    diverged_at: int | None = None  # step, counted from 1
-    traceback: str = ""  # of a failed one
-    seconds: float = 0.0  # of its evaluation
+    diverged_at: int | None = None  # training step, counted from 1
+    traceback: str = ""  # of a failed run
+    seconds: float = 0.0  # duration of the evaluation
 
 
 def result_of(run: PlannedRun, store: Store) -> RunResult | None:
-    """What the store knows: evaluated or diverged, both are results; None while it is neither."""
+    """Returns the run's result in the store: evaluated or diverged; None while there is none."""
     return stored_result(run.keys.stages, run.keys.evaluation, store)
 
 
 def stored_result(stages: Sequence[str], evaluation: str, store: Store) -> RunResult | None:
-    """As `result_of`, of the run with these keys."""
+    """As `result_of`, for the run with these stage keys and this evaluation key."""
     if evaluation in store:
         found = load_evaluation(evaluation, store)
         return RunResult("evaluated", found.metrics, seconds=found.seconds)
@@ -70,9 +72,10 @@ def stored_result(stages: Sequence[str], evaluation: str, store: Store) -> RunRe
 
 
 def is_done(run: PlannedRun, store: Store) -> bool:
+    """Whether the store has the run's result."""
     return result_of(run, store) is not None
 
 
 def keys_without_data(run: PlannedRun) -> RunKeys:
-    """Keys that differ exactly where a run's do, for counting; the data need not be there."""
+    """Returns stand-in keys that are equal exactly where the real ones are, for counting without the dataset."""
     return RunKeys(stage_keys(run.config, dataset_hash=""), run.config, None)

@@ -14,18 +14,18 @@ from sweeps.spec.naming import is_reserved
 from sweeps.spec.repeated import first_repeated
 from sweeps.spec.search_schema import SearchConfig
 
-MOST_RUNS = 100_000  # of a grid, all planned before anything starts: so many take two gigabytes and a minute or two
-MOST_SHOWN = 8  # axes in a message
+MOST_RUNS = 100_000  # runs of a grid; planning this many takes two gigabytes and a minute or two
+MOST_SHOWN = 8  # axes listed in an error message
 
 
 def _differ(seeds: list[int]) -> list[int]:
     if len(set(seeds)) < len(seeds):
-        raise ValueError("a seed stands there twice")
+        raise ValueError("duplicate seed")
     return seeds
 
 
 Seed = Annotated[NonNegative, Field(le=2**62)]
-"""Half of what a run may have: a search's confirmation takes fresh ones above it."""
+"""At most half of a run's largest seed, since a search's confirmation takes fresh seeds above it."""
 Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_differ)]
 
 
@@ -33,59 +33,61 @@ class ResourcesConfig(Section):
     """What one trial gets."""
 
     cpus: Annotated[Parallel, Field(gt=0)] = 1
-    """CPUs, which are also torch's threads; several processes of a trial share them."""
+    """CPUs per trial, and torch's thread count; a trial's processes share them."""
     gpus: Annotated[Number, Field(ge=0, le=1024)] = 0
-    """GPUs, all of one node. Below 1, trials share one; with 2 or more, a trial has a process for each."""
+    """GPUs per trial, all on one node. Below 1, trials share a GPU; from 2 on, a trial runs one process per GPU."""
 
     @field_validator("gpus")
     @classmethod
     def _whole_from_one_on(cls, gpus: float) -> float:
         if gpus > 1 and not gpus.is_integer():
-            raise ValueError("below 1 a fraction shares a GPU, from 1 on a trial has whole GPUs")
+            raise ValueError("give a fraction below 1 to share a GPU, or a whole number of GPUs")
         return gpus
 
     @property
     def processes(self) -> int:
-        """That a trial consists of."""
+        """Processes per trial."""
         return max(1, int(self.gpus))
 
 
 class BaseConfig(Section):
-    """What a sweep does otherwise on one of its other bases."""
+    """What a sweep changes when it runs on one of its other bases."""
 
     set: dict[str, Any] = {}
-    """Dotted parameters, added to the sweep's own `set`."""
+    """Dotted parameters that are added to the sweep's own `set`."""
     seeds: Seeds | None = None
     resources: ResourcesConfig | None = None
 
 
 class SweepConfig(Section):
+    """A sweep YAML: a grid over `space`, or a `search`."""
+
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-    """Names the sweep in MLflow and the report's folder: letters, digits, '_', '-' and '.'."""
+    """The sweep's name in MLflow and of its folder: letters, digits, '_', '-' and '.'."""
     base: str = "digits"
     """A shipped configuration, or a YAML file beside this one."""
     set: dict[str, Any] = {}
     """Dotted parameters that differ from the base in every run."""
     space: dict[str, list[Any]] = {}
-    """Dotted parameter -> its values; the sweep is the grid of all combinations. Or `search`."""
+    """Dotted parameter -> its values; the sweep is the grid of all combinations. Give this or `search`."""
     search: SearchConfig | None = None
-    """Points of a space that Optuna proposes one after another, instead of a grid."""
+    """A search instead of a grid: Optuna proposes points of a space one after another."""
     seeds: Seeds = [0]
-    """Every combination is run once with each seed; those that differ in evaluation only share a training."""
+    """Every configuration runs once with each seed; runs that differ only in evaluation share a training."""
     metric: MetricConfig = MetricConfig()
     resources: ResourcesConfig = ResourcesConfig()
     concurrency: Count | None = None
-    """Trials at a time; as many as the machine's CPUs and GPUs allow where this is left out."""
+    """Trials at a time; by default as many as the CPUs and GPUs allow."""
     retries: NonNegative = 2
-    """How often a task that fails is tried again, from its last checkpoint, before it counts as failed."""
+    """How often a failing task is tried again, from its last checkpoint, before it counts as failed."""
     bases: dict[str, BaseConfig] = {}
-    """Other bases by name, for `--base`."""
+    """Other bases for `--base`, by name."""
 
     @field_validator("name")
     @classmethod
     def _is_free(cls, name: str) -> str:
         if is_reserved(name):
-            raise ValueError(f"the program's own files have this name; give the sweep another (say, sweep-{name})")
+            raise ValueError(f"this name is reserved for EAR's own files; use another one (for example, sweep-{name})")
         return name
 
     @field_validator("space")
@@ -95,10 +97,10 @@ class SweepConfig(Section):
             if not values:
                 raise ValueError(f"the axis {parameter} is empty; give it at least one value")
             if (repeated := first_repeated(values)) is not None:
-                raise ValueError(f"the axis {parameter} has {shortened(repr(values[repeated]))} twice")
+                raise ValueError(f"the axis {parameter} has the duplicate value {shortened(repr(values[repeated]))}")
             section = parameter.split(".")[0]
             if section == "seed":
-                raise ValueError("seed is no axis; list the seeds under `seeds`, so that tables average over them")
+                raise ValueError("seed can't be an axis; list the seeds under `seeds`, so tables average over them")
         return space
 
     @model_validator(mode="after")
@@ -108,8 +110,8 @@ class SweepConfig(Section):
             counted = " x ".join(f"{size:,}" for size in axes[:MOST_SHOWN])
             more = f" and {len(axes) - MOST_SHOWN} more axes" if len(axes) > MOST_SHOWN else ""
             raise ValueError(
-                f"space: a grid of {counted}{more}, each point with {len(self.seeds):,} seeds, has more than "
-                f"{MOST_RUNS:,} runs; take values out, or let `search` choose among them"
+                f"space: a grid of {counted}{more} with {len(self.seeds):,} seeds for each point has more than "
+                f"{MOST_RUNS:,} runs; remove values, or use `search`"
             )
         return self
 
@@ -127,24 +129,24 @@ class SweepConfig(Section):
             raise ValueError("search: early_stopping needs a single objective")
         if self.objective not in ("fid", "fid_null"):
             raise ValueError(
-                "search: early_stopping goes by what is better when lower: the objective must be fid or fid_null, "
+                "search: early_stopping needs an objective that is better when lower: fid or fid_null, "
                 f"not {self.objective}"
             )
         return self
 
     @property
     def objectives(self) -> list[MetricName]:
-        """What is optimised; a grid is ranked by it."""
+        """The metrics that a search optimises or a grid is ranked by."""
         return list((self.search.objectives if self.search else None) or [self.metric.name])
 
     @property
     def objective(self) -> MetricName:
-        """The metric that decides."""
+        """The first objective, which ranks configurations."""
         return self.objectives[0]
 
     def on(self, base: str) -> Self:
-        """The sweep on another base, under another name."""
-        # A job reads a copy of the base, elsewhere: so a file is known by its name.
+        """Returns the sweep on another base, renamed to NAME-BASE."""
+        # A job reads a copy of the base in another folder, so files match by name.
         named = {Path(name).name: settings for name, settings in self.bases.items()}
         other = self.bases.get(base) or named.get(Path(base).name) or BaseConfig()
         changes = {"seeds": other.seeds, "resources": other.resources}

@@ -13,7 +13,7 @@ from sweeps.spec.repeated import first_repeated
 
 def _refuse_nested(value: Any) -> Any:
     if isinstance(value, list | dict):
-        raise ValueError("a number, text, true, false or null is needed")
+        raise ValueError("must be a number, text, true, false or null")
     return value
 
 
@@ -22,18 +22,18 @@ WholeNumbers = tuple[Whole, Whole]  # named here: in Dimension, `int` is a field
 
 
 class Dimension(Section):
-    """What a parameter is drawn from: exactly one distribution."""
+    """The distribution that a parameter is drawn from; exactly one is given."""
 
     uniform: tuple[Number, Number] | None = None
-    """Evenly between two numbers."""
+    """Uniform between two numbers."""
     log_uniform: tuple[Number, Number] | None = None
-    """Evenly in the logarithm between two positive numbers."""
+    """Uniform in the logarithm between two positive numbers."""
     int: WholeNumbers | None = None
-    """Whole numbers, both ends included."""
+    """Uniform over integers, both ends included."""
     choice: Annotated[list[Scalar], Field(min_length=1)] | None = None
-    """Any of these values."""
+    """One of these values."""
     when: dict[str, list[Scalar]] = {}
-    """Drawn only where these parameters, named above it and each a choice, have one of these values."""
+    """Conditions: draw only if these parameters (each a `choice` listed above this one) have one of these values."""
 
     @model_validator(mode="after")
     def _one_distribution(self) -> Self:
@@ -42,23 +42,24 @@ class Dimension(Section):
             raise ValueError("give exactly one of uniform, log_uniform, int and choice")
         ends = self.uniform or self.log_uniform or self.int
         if ends is not None and not ends[0] < ends[1]:
-            raise ValueError(f"{given[0]} needs its lower end first, and above it another one (given: {list(ends)})")
+            raise ValueError(f"{given[0]} needs a lower end and then a larger upper end (given: {list(ends)})")
         if self.log_uniform is not None and self.log_uniform[0] <= 0:
-            raise ValueError("log_uniform needs ends above 0")
+            raise ValueError("log_uniform needs both ends above 0")
         choices = self.choice or []
-        if (place := first_repeated(choices)) is not None:
-            value = choices[place]
-            raise ValueError(f"choice has a value twice: {choices[choices.index(value)]!r} and {value!r}")
+        if (repeated := first_repeated(choices)) is not None:
+            value = choices[repeated]
+            raise ValueError(f"choice has a duplicate value: {choices[choices.index(value)]!r} and {value!r}")
         return self
 
     @property
     def extremes(self) -> list[Any]:
-        """The values that show whether all of them are valid."""
+        """All choices, or both ends of a range: if these are valid, every value is."""
         if self.choice is not None:
             return list(self.choice)
         return list(self.uniform or self.log_uniform or self.int or ())
 
     def contains(self, value: Any) -> bool:
+        """Whether the distribution can yield this value."""
         if self.choice is not None:
             return value in self.choice
         low, high = self.extremes
@@ -78,7 +79,7 @@ class BoundConfig(Section):
         return self
 
     def violations(self, value: float) -> dict[str, float]:
-        """By side, above 0 where the bound is not held, as Optuna wants it; 1 where there is no value."""
+        """Returns the violation of each side, in Optuna's convention: above 0 if violated; 1 if the value is NaN."""
         sides = {}
         if self.at_least is not None:
             sides["at_least"] = self.at_least - value
@@ -88,49 +89,51 @@ class BoundConfig(Section):
 
 
 class EarlyStoppingConfig(Section):
-    """Stops trainings that fall behind."""
+    """Stops unpromising trainings early."""
 
     name: Literal["asha", "median"] = "asha"
-    """Asynchronous successive halving (Li et al. 2020), or worse than the median of earlier trials at that step."""
+    """`asha`: asynchronous successive halving (Li et al. 2020). `median`: stop below the median of earlier trials."""
     every: Count
-    """Steps between two looks."""
+    """Training steps between two measurements."""
     metric: Literal["fid", "loss"] = "fid"
-    """What is looked at; a loss only where the space leaves alone what it means."""
+    """What is measured; `loss` only if no parameter of the space changes its meaning."""
     images: Annotated[Count, Field(ge=20)] = 500
-    """Images that such a FID is measured on."""
+    """Generated images per intermediate FID."""
     reduction_factor: Annotated[Count, Field(ge=2)] = 3
-    """asha: one in so many goes on from each rung; rungs are `every` times powers of it."""
+    """asha: the share of trials promoted at each rung is 1 / reduction_factor; rungs are `every` times its powers."""
     startup_trials: Count = 5
-    """median: trials that are all finished before any is stopped."""
+    """median: trainings that finish before any is stopped."""
 
 
 class ConfirmationConfig(Section):
-    """How the best are measured again at the end, free of the luck that made them the best: winner and runner-up, or
-    with several objectives up to eight members of the Pareto front."""
+    """Retrains and re-evaluates the best configurations with fresh seeds, to remove the selection bias of the search:
+    winner and runner-up, or with several objectives up to eight members of the Pareto front."""
 
     seeds: Annotated[Count, Field(le=1000)] = 3
-    """Fresh seeds of training, all evaluated with one noise that the search has not used."""
+    """Number of fresh training seeds; all are evaluated with one evaluation seed that the search has not used."""
     images: Annotated[Count, Field(ge=20)] | None = None
-    """Images with class labels; twice as many as in the search where not given."""
+    """Generated images with class labels; by default twice as many as in the search."""
 
 
 class SearchConfig(Section):
+    """The `search:` section: a space, a sampler and a budget of trials."""
+
     sampler: Literal["random", "tpe", "gp", "nsga2"] = "tpe"
-    """Optuna's: tree-structured Parzen estimator, Gaussian process, genetic algorithm."""
+    """Optuna's sampler: random, tree-structured Parzen estimator, Gaussian process, or genetic algorithm."""
     trials: Count
-    """Points to propose, each trained once with each seed."""
+    """Number of proposed points, each trained once with each seed."""
     seed: NonNegative = 0
-    """Of the proposals."""
+    """Seed of the sampler."""
     space: Annotated[dict[str, Dimension], Field(min_length=1)]
-    """Dotted parameter -> what it is drawn from."""
+    """Dotted parameter -> the distribution that it is drawn from."""
     objectives: Annotated[list[MetricName], Field(min_length=1)] | None = None
-    """Metrics; several give a Pareto front. The sweep's `metric` where not given."""
+    """Metrics to optimise; several give a Pareto front. By default the sweep's `metric`."""
     constraints: dict[MetricName, BoundConfig] = {}
-    """Metric -> bound; points outside never win."""
+    """Metric -> bound; a point that violates one never wins."""
     start: list[dict[str, Scalar]] = []
-    """Points to begin with; what is left out is the base's, so `{}` is the base itself."""
+    """Points to try first; missing parameters have the base's values, so `{}` is the base itself."""
     evaluations: NonNegative = 0
-    """Further values of the evaluation-only parameters that each trained model is tried with; trials of their own."""
+    """Further evaluations of each trained model with other evaluation-only parameters; each is a trial of its own."""
     early_stopping: EarlyStoppingConfig | None = None
     confirmation: ConfirmationConfig | None = ConfirmationConfig()
 
@@ -140,11 +143,11 @@ class SearchConfig(Section):
         for name, dimension in self.space.items():
             for other, values in dimension.when.items():
                 if other not in names[: names.index(name)] or self.space[other].choice is None:
-                    raise ValueError(f"space: {name}: when: {other} is no choice that stands above it")
+                    raise ValueError(f"space: {name}: when: {other} must be a `choice` listed above {name}")
                 if unknown := [value for value in values if value not in (self.space[other].choice or ())]:
                     raise ValueError(f"space: {name}: when: {other} is never {unknown[0]!r}")
         return self
 
     def identity(self) -> dict[str, Any]:
-        """What makes a study one and the same: everything that its proposals and values depend on."""
+        """Returns the settings that identify a study: all that its proposals and values depend on."""
         return self.model_dump(mode="json", exclude={"trials", "confirmation"})

@@ -1,4 +1,4 @@
-"""The space of a search: checked against the schema, and drawn from."""
+"""Checks the space of a search against the schema, and draws points from it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,14 +13,15 @@ from sweeps.spec.search_schema import SearchConfig
 if TYPE_CHECKING:
     import optuna
 
-MAX_INVALID_DRAWS = 100  # drawn in a row, each parameter in its range, of which none is a valid configuration
+MAX_INVALID_DRAWS = 100  # consecutive draws that make no valid configuration
 
 
 def check_search(sweep: SweepConfig, configurations: Configurations, source: Path) -> None:
-    """
+    """Checks that a search's space, starting points and early stopping are valid.
+
     Raises:
-        UserError: a parameter is unknown, can't be searched or leaves its range; a starting point lies outside; early
-            stopping would compare losses that mean different things.
+        UserError: a parameter is unknown, can't be searched or leaves its range; a starting point is outside the space;
+            or early stopping would compare losses that mean different things.
     """
     search = sweep.search
     assert search is not None
@@ -29,7 +30,7 @@ def check_search(sweep: SweepConfig, configurations: Configurations, source: Pat
             configurations.check({parameter: value}, f"search: space: {parameter}")
         reach = parameter_reach(parameter, configurations.base)
         if parameter == "seed":
-            raise UserError(f"{source}: search: space: seed is no dimension; list the seeds under `seeds`.")
+            raise UserError(f"{source}: search: space: seed can't be searched; list the seeds under `seeds`.")
         stopping = search.early_stopping
         if stopping is not None and stopping.metric == "loss" and reach.defines_loss:
             raise UserError(
@@ -39,7 +40,7 @@ def check_search(sweep: SweepConfig, configurations: Configurations, source: Pat
     if search.evaluations and not evaluation_only(search, configurations):
         raise UserError(
             f"{source}: search: evaluations: no parameter of the space is evaluation-only (sampling.*), "
-            "so a trained model has nothing further to be tried with; leave `evaluations` out."
+            "so there is nothing more to evaluate on a trained model; remove `evaluations`."
         )
     for number, point in enumerate(search.start):
         try:
@@ -53,12 +54,12 @@ def check_search(sweep: SweepConfig, configurations: Configurations, source: Pat
 
 
 def random_points(search: SearchConfig, configurations: Configurations, count: int) -> list[dict[str, Any]]:
-    """So many points drawn at random that are valid configurations.
+    """Draws `count` random points that are valid configurations.
 
     Raises:
-        UserError: hardly any is.
+        UserError: `MAX_INVALID_DRAWS` consecutive draws were not valid.
     """
-    import optuna  # takes a second, and only searches need it
+    import optuna  # imported here: it takes a second, and only searches need it
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(search.seed % 2**32))
@@ -72,7 +73,7 @@ def random_points(search: SearchConfig, configurations: Configurations, count: i
             in_vain += 1
             if in_vain == MAX_INVALID_DRAWS:
                 raise UserError(
-                    f"of {in_vain} points drawn in a row none is valid, the last one since {error}"
+                    f"none of {in_vain} consecutive random points is valid; the error of the last one: {error}"
                 ) from error
             continue
         in_vain = 0
@@ -81,10 +82,10 @@ def random_points(search: SearchConfig, configurations: Configurations, count: i
 
 
 def starting_point(search: SearchConfig, point: Mapping[str, Any], configurations: Configurations) -> dict[str, Any]:
-    """All parameters that apply at a starting point.
+    """Completes a starting point with the base's values for all parameters that apply.
 
     Raises:
-        UserError: it names a parameter that the space has not, or lies outside.
+        UserError: a parameter is not in the space, or a value is outside it.
     """
     if unknown := [name for name in point if name not in search.space]:
         raise UserError(f"{unknown[0]} is not in the space.")
@@ -102,17 +103,17 @@ def starting_point(search: SearchConfig, point: Mapping[str, Any], configuration
 
 
 def applies(search: SearchConfig, name: str, values: Mapping[str, Any]) -> bool:
-    """Whether a parameter is drawn, given those above it."""
+    """Whether a parameter is drawn, given the values of those above it."""
     return all(other in values and values[other] in wanted for other, wanted in search.space[name].when.items())
 
 
 def evaluation_only(search: SearchConfig, configurations: Configurations) -> list[str]:
-    """The parameters that need no training."""
+    """Returns the parameters that need no training."""
     return [name for name in search.space if not parameter_reach(name, configurations.base).needs_training]
 
 
 def draw(search: SearchConfig, trial: "optuna.Trial") -> dict[str, Any]:
-    """A value for every parameter that applies; those that the trial has already stay."""
+    """Draws a value for every parameter that applies; values that the trial already has stay."""
     values: dict[str, Any] = {}
     for name, dimension in search.space.items():
         if not applies(search, name, values):

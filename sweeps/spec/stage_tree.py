@@ -1,8 +1,8 @@
-"""A sweep's stage tree: what must be trained, each piece once, and the evaluations that hang on it.
+"""The stage tree of a sweep: every distinct training stage once, with the evaluations that follow it.
 
-stage 1: alpha 1.0, seed 0         a node: one stage of training, by the store's key of its result
-  stage 2: train temperature 1.0   its child starts from its weights
-    evaluations                    of a node that is some run's last stage
+stage 1: alpha 1.0, seed 0         a node: one training stage, identified by the store key of its result
+  stage 2: train temperature 1.0   a child: starts from its parent's weights
+    evaluations                    of a node that is the last stage of some run
   stage 2: train temperature 0.95
     evaluations
 """
@@ -19,10 +19,12 @@ from sweeps.spec.runs import PlannedRun
 
 @dataclass
 class TrainingNode:
+    """One training stage, shared by all runs that need it."""
+
     key: str
-    parent: str | None  # the key of the stage before
-    stage: int
-    config: RunConfig  # of a run that passes through it; runs below differ in what comes later only
+    parent: str | None  # key of the previous stage
+    stage: int  # counted from 0
+    config: RunConfig  # of some run that contains the stage; the runs below differ only in what comes later
     label: str  # for people
     children: list[str] = field(default_factory=list)
     evaluations: dict[str, PlannedRun] = field(default_factory=dict)  # by key, of runs that end here
@@ -39,7 +41,7 @@ class TrainingNode:
 
 
 class StageTree:
-    """Grows as runs are added; never shrinks."""
+    """The training nodes and runs of a sweep. Grows as runs are added; never shrinks."""
 
     def __init__(
         self, runs: Iterable[PlannedRun] = (), keys_of: Callable[[PlannedRun], RunKeys] = lambda run: run.keys
@@ -52,7 +54,7 @@ class StageTree:
             self.add(run)
 
     def add(self, run: PlannedRun) -> bool:
-        """Whether it is new."""
+        """Adds a run; returns False if an equal run is already there."""
         keys = self._keys_of(run)
         if keys.evaluation in self.runs:
             return False
@@ -83,10 +85,11 @@ class StageTree:
         return self._reach[parameter].needs_training and self._reach[parameter].stage <= stage
 
     def roots(self) -> list[TrainingNode]:
+        """Returns the first stages."""
         return [node for node in self.nodes.values() if node.parent is None]
 
     def below(self, key: str) -> Iterator[TrainingNode]:
-        """The node and everything that starts from it."""
+        """Yields the node and all its descendants."""
         waiting = [key]
         while waiting:
             node = self.nodes[waiting.pop()]
@@ -94,24 +97,26 @@ class StageTree:
             waiting += node.children
 
     def runs_below(self, key: str) -> list[PlannedRun]:
+        """Returns the runs that end at the node or at a descendant."""
         return [run for node in self.below(key) for run in node.evaluations.values()]
 
     @property
     def trainings(self) -> list[TrainingNode]:
-        """The nodes that some run ends at: whole trainings."""
+        """The nodes that are the last stage of some run."""
         return [node for node in self.nodes.values() if node.evaluations]
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Training steps of a set of runs, by how much of them is shared."""
+    """Training steps that a set of runs needs under three degrees of sharing."""
 
-    without_sharing: int  # every run trained from its start
-    evaluation_sharing_only: int  # runs that differ in evaluation only share their training
-    full_sharing: int  # stages that agree are trained once
+    without_sharing: int  # every run trains from scratch
+    evaluation_sharing_only: int  # runs that differ only in evaluation share a training
+    full_sharing: int  # equal stages are trained once
 
     @classmethod
     def of(cls, tree: StageTree) -> "Steps":
+        """Counts the steps of a tree's runs."""
         return cls(
             without_sharing=sum(run.config.total_steps for run in tree.runs.values()),
             evaluation_sharing_only=sum(node.config.total_steps for node in tree.trainings),

@@ -1,1 +1,1 @@
-"""MLflow as a projection of the store: one parent run for each sweep, one child run for each configuration and seed."""
+"""MLflow tracking, derived from the store: a parent run for each sweep, a child run for each configuration and seed."""

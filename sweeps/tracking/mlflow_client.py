@@ -1,4 +1,4 @@
-"""MLflow's client: where it tracks, and its faults in words."""
+"""Opens MLflow's client and turns its errors into readable messages."""
 
 import errno
 import logging
@@ -28,54 +28,56 @@ from sweeps.tracking.mlflow_database import (
 )
 
 VARIABLE = "MLFLOW_TRACKING_URI"
+RUNS_PER_PAGE = 1000
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes for language models that outlive `ear ui`
-    # Its own retries block for minutes, and create a run twice when an answer is lost on the way; ours look first, and
-    # go on for as long as the sweep does.
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes for language models, which outlive `ear ui`
+    # MLflow's own retries block for minutes, and create a run twice if a response is lost. Our retries check first,
+    # and continue as long as the sweep runs.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
 
 
 class DatabaseLockedError(UserError):
-    """Another program writes to the database, and does not come to an end."""
+    """Raised when another program keeps MLflow's database locked."""
 
 
 def given_uri() -> str | None:
-    """MLFLOW_TRACKING_URI; None where it is not set, or to nothing."""
+    """Returns MLFLOW_TRACKING_URI; None if it is not set or empty."""
     return os.environ.get(VARIABLE, "").strip() or None
 
 
 def tracking_uri(root: Path) -> str:
-    """Where runs are tracked: MLFLOW_TRACKING_URI, or a sqlite file under the output root."""
+    """Returns where runs are tracked: MLFLOW_TRACKING_URI, or a sqlite file under the output root."""
     return given_uri() or sqlite_uri((root / "mlflow.db").resolve())
 
 
 def is_server(uri: str) -> bool:
+    """Whether a tracking URI is that of an MLflow server."""
     return uri.startswith(("http://", "https://"))
 
 
 def open_client(root: Path, *, sweep: str | None = None, reading: bool = False) -> Any:
-    """An `MlflowClient` for writing runs, of this `sweep`, or only for `reading` them.
+    """Returns an `MlflowClient` for writing the runs of `sweep`, or only for `reading`.
 
-    The one who writes makes the database where there is none, and puts right what it says of a root that was moved: of
-    all sweeps in the root's own database, of its own sweep alone in one that MLFLOW_TRACKING_URI names.
-    Whoever reads changes nothing: a database that can't be used as it is, since its root was moved or is read-only, is
-    copied, and the copy goes with the client.
+    For writing, it creates a missing database, and corrects the artifact paths if the output root was moved: of all
+    sweeps in the root's own database, but only of `sweep` in a database that MLFLOW_TRACKING_URI names.
+    For reading, it changes nothing: if the root was moved or is read-only, it opens a temporary copy of the database,
+    which is deleted with the client.
 
     Raises:
-        UserError: MLflow is not installed, or its server or database can't be used, or there is none to read.
-        DatabaseLockedError: likewise, of one that somebody else locks.
+        UserError: MLflow is not installed, its server or database can't be used, or there is nothing to read.
+        DatabaseLockedError: another program has locked the database.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     mlflow = import_extra("mlflow", "sweeps")
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it logs, it raises too
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it also raises what it logs
     with tracking_errors(root):
         if not reading and given_uri() is None:
             create_database(root, mlflow.MlflowClient)
@@ -88,7 +90,11 @@ def open_client(root: Path, *, sweep: str | None = None, reading: bool = False) 
 
 
 def prepared(root: Path, sweep: str | None, writing: bool) -> tuple[str, Path | None]:
-    """What MLflow is to open, and the folder of the copy if it is one."""
+    """Returns the URI for MLflow to open, and the folder of the copy if it is one.
+
+    Raises:
+        UserError: there is no database to read.
+    """
     uri, own = tracking_uri(root), given_uri() is None
     file = sqlite_file(uri)
     if file is not None:
@@ -108,8 +114,23 @@ def prepared(root: Path, sweep: str | None, writing: bool) -> tuple[str, Path | 
     return copy, folder
 
 
+def search_runs(client: Any, experiment: str, filter_string: str, *, deleted: bool = False) -> list[Any]:
+    """Returns all runs of an experiment that match a filter: the active ones, or the deleted ones."""
+    from mlflow.entities import ViewType
+
+    view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
+    found: list[Any] = []
+    token = None
+    while True:
+        page = client.search_runs([experiment], filter_string, view, RUNS_PER_PAGE, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
 def refuses(error: Exception) -> bool:
-    """Whether MLflow, and not a proxy before it, says that what it was given is wrong: it will say so later, too."""
+    """Whether MLflow itself, not a proxy, rejected the request, so that a retry would fail too."""
     from mlflow.exceptions import MlflowException
 
     if not isinstance(error, MlflowException) or error.error_code == "ENDPOINT_NOT_FOUND":
@@ -118,7 +139,7 @@ def refuses(error: Exception) -> bool:
 
 
 def is_busy(error: Exception) -> bool:
-    """Whether waiting is all that helps: a locked database, an overloaded server, a disk without room."""
+    """Whether only waiting helps: a locked database, an overloaded server, a full disk."""
     from mlflow.exceptions import MlflowException
 
     if is_locked(error):
@@ -134,13 +155,18 @@ def is_locked(error: Exception) -> bool:
 
 
 def _status(error: Any) -> int:
-    """HTTP's, which MLflow's errors have without a server too."""
+    """The HTTP status code, which MLflow's errors have even without a server."""
     return int(error.get_http_status_code())
 
 
 @contextmanager
 def tracking_errors(root: Path) -> Iterator[None]:
-    """Turns MLflow's and its database's faults into a sentence with the remedy."""
+    """Turns errors of MLflow and its database into a `UserError` with the fix.
+
+    Raises:
+        UserError: MLflow, its server or its database failed.
+        DatabaseLockedError: another program has locked the database.
+    """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -149,31 +175,31 @@ def tracking_errors(root: Path) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError) as error:
         if is_locked(error):
             raise DatabaseLockedError(
-                f"MLflow's database {shown(tracking_uri(root))} is locked by another program. End that, or wait for it."
+                f"MLflow's database {shown(tracking_uri(root))} is locked by another program. Stop it, or wait for it."
             ) from error
-        raise UserError(in_words(root, error)) from error
+        raise UserError(describe_error(root, error)) from error
 
 
-def in_words(root: Path, error: Exception) -> str:
-    """What is wrong with where runs are tracked, and how to mend it."""
+def describe_error(root: Path, error: Exception) -> str:
+    """Describes an error of the tracking server or database, and how to fix it."""
     reason, given = in_a_line(error), given_uri()
     otherwise = f"unset that variable to track in {root / 'mlflow.db'}"
     if given is None:
         return (
             f"MLflow's database {root / 'mlflow.db'} can't be used: {reason}. If it is damaged, move it away and run "
-            "the sweep again: it is filled anew from the store, nothing is trained twice."
+            "the sweep again: it is rebuilt from the store, and nothing is trained twice."
         )
     if is_server(given):
         return f"MLflow's server {shown(given)} ({VARIABLE}) can't be reached: {reason}. Start it, or {otherwise}."
     if is_database(given):
-        return f"MLflow's database {shown(given)} ({VARIABLE}) can't be used: {reason}. Mend that, or {otherwise}."
+        return f"MLflow's database {shown(given)} ({VARIABLE}) can't be used: {reason}. Fix it, or {otherwise}."
     meant = f"http://{given}" if re.fullmatch(r"[\w.-]+:\d+/?", given) else "http://HOST:PORT"
-    kinds = f"a server as {meant}, or a database as sqlite:////FOLDER/FILE.db"
+    kinds = f"a server such as {meant} or a database such as sqlite:////FOLDER/FILE.db"
     if given.startswith("databricks"):
-        return f"{VARIABLE} is {shown(given)!r}, which can't be used: {reason}. Mend that, or {otherwise}."
-    return f"{VARIABLE} is {shown(given)!r}, where MLflow can't track runs: give {kinds}; or {otherwise}."
+        return f"{VARIABLE} is {shown(given)!r}, which can't be used: {reason}. Fix it, or {otherwise}."
+    return f"{VARIABLE} is {shown(given)!r}, where MLflow can't track runs: set it to {kinds}; or {otherwise}."
 
 
 def in_a_line(error: Exception) -> str:
-    """What an error of MLflow's, or of what it uses, says first, which may quote the address with its password."""
+    """Returns the first line of an error, without the password that a quoted address may contain."""
     return hidden((str(error).splitlines() or [type(error).__name__])[0])

@@ -1,8 +1,7 @@
-"""The database that MLflow opens: made where there is none, tried, copied for those who must not change it, and told
-where the artifacts are.
+"""Creates, probes and copies MLflow's database, and corrects the artifact paths in it after its root was moved.
 
-MLflow notes absolute places of artifacts, and has no call that changes them. So those of an output root that was moved
-since are put right here; only those that this program chose, ROOT/mlartifacts/SWEEP.
+MLflow stores absolute artifact paths and has no call to change them. So after an output root was moved, the paths are
+corrected here; only those that this program chose, ROOT/mlartifacts/SWEEP.
 """
 
 import sqlite3
@@ -17,12 +16,12 @@ from urllib.parse import unquote, urlsplit
 from filelock import FileLock
 
 from ear.files.writing import may_write
+from sweeps.spec.tags import CHECKPOINT_TAG
 
-UNFINISHED = ".mlflow-"  # a database that is being made
+UNFINISHED = ".mlflow-"  # prefix of a database that is being created
 ARTIFACTS = "mlartifacts"
-CHECKPOINT_TAG = "ear.checkpoint"  # of a run: the file in the store
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-SECONDS_OF_A_LOCK = 5.0  # that are nothing to speak of: other drivers write too
+SECONDS_OF_A_LOCK = 5.0  # a shorter lock is normal: other drivers write too
 
 RELOCATION = (
     "UPDATE experiments SET artifact_location = :new WHERE experiment_id = :id",
@@ -33,25 +32,25 @@ RELOCATION = (
 
 
 def is_database(uri: str) -> bool:
-    """Whether MLflow's client writes to it by itself, and puts artifacts where it is told."""
+    """Whether a tracking URI is that of a database, which MLflow's client opens itself, without a server."""
     return urlsplit(uri).scheme.partition("+")[0] in DATABASES
 
 
 def sqlite_uri(path: Path) -> str:
-    """Of a file with whatever characters in its path.
+    """Returns the URI of a sqlite file, whatever characters its path has.
 
-    As a URL, `a%20b` is the file `a b`, and `a?b` the file `a`.
+    In a plain URI, `a%20b` would mean the file `a b`, and `a?b` the file `a`.
     """
     if not {"%", "?"} & set(str(path)):
         return f"sqlite:///{path}"
     from sqlalchemy import URL
 
-    # With the driver's name, or MLflow makes a folder that is called as the quoted one.
+    # With the driver's name; without it, MLflow creates a folder named like the quoted path.
     return URL.create("sqlite+pysqlite", database=str(path)).render_as_string()
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The file of a database; None of any other, and of one in memory."""
+    """Returns the file of a sqlite URI; None for other databases and for one in memory."""
     if not uri.startswith("sqlite"):
         return None
     from sqlalchemy import make_url
@@ -61,14 +60,15 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def create_database(root: Path, client_of: Callable[[str], Any]) -> None:
-    """Makes the sqlite file where there is none: under a name of its own first.
+    """Creates the root's sqlite file if it is missing: under a temporary name, then by a rename.
 
-    It takes MLflow seconds, and two processes that do it at once, or one that is killed meanwhile, break it for good.
+    Creation takes MLflow seconds. Two processes that create the same file, or one that is killed meanwhile, would
+    leave it broken.
     """
     with FileLock(root / "mlflow.db.lock"):
         if (root / "mlflow.db").exists():
             return
-        for left in root.glob(f"{UNFINISHED}*"):  # by a killed process
+        for left in root.glob(f"{UNFINISHED}*"):  # of killed processes
             left.unlink(missing_ok=True)
         temporary = root / f"{UNFINISHED}{uuid.uuid4().hex}.db"
         client_of(sqlite_uri(temporary.resolve())).search_experiments(max_results=1)
@@ -76,7 +76,7 @@ def create_database(root: Path, client_of: Callable[[str], Any]) -> None:
 
 
 def try_database(path: Path, writing: bool) -> None:
-    """Whether it can be read, or written, now. MLflow would find out as well, but tries again for minutes.
+    """Checks that a database can be read or written now. MLflow would only find out after minutes of retries.
 
     Raises:
         sqlite3.Error: it can't.
@@ -89,19 +89,19 @@ def try_database(path: Path, writing: bool) -> None:
 
 
 def is_writable(path: Path) -> bool:
-    """Whether a database can be changed: sqlite makes files beside it."""
+    """Whether a database can be changed: sqlite writes to the file and creates others beside it."""
     return may_write(path) and may_write(path.parent)
 
 
 def copy_database(path: Path, copy: Path) -> None:
-    """As it is between two changes of others."""
+    """Copies a database in a consistent state, while others may write to it."""
     uri = f"{path.resolve().as_uri()}?mode=ro"
     try:
         _copy(uri, copy)
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
             raise
-        _copy(f"{uri}&immutable=1", copy)  # its journal would have to be written beside it, where nothing can be
+        _copy(f"{uri}&immutable=1", copy)  # a read-only folder: sqlite can't write its journal beside the file
 
 
 def _copy(uri: str, copy: Path) -> None:
@@ -113,31 +113,32 @@ def _copy(uri: str, copy: Path) -> None:
 
 
 def artifact_folder(root: Path, sweep: str) -> Path:
+    """Returns the folder of a sweep's artifacts."""
     return (root / ARTIFACTS / sweep).resolve()
 
 
 def local_folder(location: str) -> Path | None:
-    """Of MLflow's location of artifacts; None where it is not on this machine."""
+    """Returns the folder of an MLflow artifact location; None if it is not a local one."""
     parts = urlsplit(location)
     return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
 @dataclass(frozen=True)
 class Misplaced:
-    """An experiment whose artifacts MLflow looks for where another root was."""
+    """An experiment whose stored artifact location is below another root than its artifacts."""
 
     experiment: Any  # id
-    location: str  # that is noted
+    location: str  # stored location
     old_root: Path
-    folder: Path  # where they belong
+    folder: Path  # actual location
     root: Path
 
 
 def misplaced(uri: str, root: Path, own: bool) -> list[Misplaced]:
-    """The experiments whose artifacts are noted below another root; none of a database that MLflow has yet to fill.
+    """Returns the experiments whose artifact location must be corrected; none if the database is still empty.
 
-    `own` is whether the database is this root's. Another one is shared, and most roots of its experiments are not on
-    this machine: of those, the ones whose artifacts this root holds.
+    In the root's `own` database, these are all experiments located below another root. Any other database is shared,
+    and most of its experiments belong to other roots: there, only those whose artifacts this root holds.
     """
     from sqlalchemy import create_engine, inspect, text
 
@@ -159,7 +160,7 @@ def misplaced(uri: str, root: Path, own: bool) -> list[Misplaced]:
 
 
 def relocate(uri: str, experiments: list[Misplaced]) -> None:
-    """Notes the right places, of the experiments and of all of their runs, and of the checkpoints in the store."""
+    """Corrects the artifact locations of experiments and their runs, and the runs' checkpoint tags."""
     from sqlalchemy import create_engine, text
 
     if not experiments:

@@ -1,131 +1,83 @@
-"""A sweep's runs in MLflow: the sweep is a parent run, every configuration and seed a child run.
+"""Writes a sweep's runs to MLflow: the sweep is a parent run, every configuration and seed a child run.
 
-Runs are found by their keys, so that whatever a driver was doing when it died, the next one goes on from there and
-brings them up to what the store holds.
+Runs are found by their store keys. So whatever a driver was doing when it died, the next one continues there and brings
+the runs up to date with the store.
 """
 
 import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ear.errors import UserError
 from ear.store import Store
 from ear.store.repair import removed_keys
 from ear.training.history import TrainingRecord
 from sweeps.spec.identity import SweepIdentity
 from sweeps.spec.result_comparison import differs
 from sweeps.spec.runs import PlannedRun, result_of
-from sweeps.tracking.mlflow_client import refuses, tracking_uri
-from sweeps.tracking.mlflow_database import CHECKPOINT_TAG, artifact_folder, is_database
+from sweeps.spec.tags import (
+    CHECKPOINT_TAG,
+    HOSTS,
+    KEY,
+    KIND,
+    OUTCOME,
+    PARAMETERS,
+    PARENT,
+    SEED,
+    STAGES,
+    detail,
+)
+from sweeps.tracking.batches import flatten, log_batch, metrics_at
+from sweeps.tracking.mlflow_client import refuses, search_runs
+from sweeps.tracking.parent_run import ParentRun
 from sweeps.tracking.run_artifacts import CONFIG, RunArtifacts
-from sweeps.tracking.tags import DIGEST, KEY, LAST_RAN, OBJECTIVE, OBJECTIVES, OUTCOME, PARAMETERS, PARENT, SEED, STAGES
 
-METRICS_PER_CALL = 999  # MLflow takes 1000; a point of the curve has 3, and stays in one piece
+METRICS_PER_CALL = 999  # MLflow's limit is 1000; a multiple of 3 keeps the 3 metrics of a curve's point together
 PARAMETERS_PER_CALL = 100
 
 
 class MlflowRuns:
-    """Every call reaches MLflow before it returns, or raises what MLflow's client raises.
+    """The MLflow runs of one sweep. Every method writes to MLflow before it returns, or raises the client's error.
 
-    A call that raised may have been carried out all the same: `look_up` the run, then call again. `at` is when it
-    happened, in ms, so that a metric that is written twice is one point.
+    A call that raised may have taken effect: `look_up` the run, then call again. `at` is the time of the event in ms;
+    with it, a metric that is written twice remains one point.
     """
 
     def __init__(self, identity: SweepIdentity, store: Store, root: Path, client: Any) -> None:
         self.identity = identity
         self.store = store
         self.client = client
-        self.experiment = self._experiment(root)
-        self.parent = self._find_parent() or self._create_parent()
-        self.touch()
-        self.client.set_tag(self.parent, OBJECTIVES, json.dumps(identity.objectives))  # earlier versions did not
-        # One sweep's axes can be spelled in more than one way, `stages.1` and `stages.-1`: its runs go by the last.
-        self.client.set_tag(self.parent, PARAMETERS, json.dumps(identity.axes))
-        if identity.source.exists():
-            self.client.log_artifact(self.parent, str(identity.source))
-        self.client.set_tag(self.parent, LAST_RAN, str(time.time_ns() // 1_000_000))
-        self.client.update_run(self.parent, status="RUNNING")
-        self._runs: dict[str, str] = {}  # run ids; here and below, a run goes by the key of its evaluation
-        self._points: dict[str, str] = {}  # the values of its axes, as MLflow has them
-        self._over: set[str] = set()
-        self._removed = removed_keys(store)  # whose numbers in MLflow may be of the damage
-        self._shown: dict[str, tuple[str, Mapping[str, float]]] = {}  # outcome and metrics that it had of these
+        self._sweep = ParentRun(identity, root, client)
+        self.experiment, self.parent = self._sweep.experiment, self._sweep.id
+        self._runs: dict[str, str] = {}  # run ids; here and below, by evaluation key
+        self._points: dict[str, str] = {}  # the values of the axes in MLflow
+        self._ended: set[str] = set()
+        self._removed = removed_keys(store)  # keys whose metrics in MLflow may come from damaged results
+        self._shown: dict[str, tuple[str, Mapping[str, float]]] = {}  # outcome and metrics in MLflow of such runs
         self._pruned: set[str] = set()
-        self._at_work: set[str] = set()
-        self._half_made: set[str] = set()
-        self._curves: dict[str, set[int]] = {}  # steps that MLflow has, of runs at work
+        self._running: set[str] = set()
+        self._incomplete: set[str] = set()
+        self._curves: dict[str, set[int]] = {}  # steps in MLflow, of running runs
         self._artifacts = RunArtifacts(store, client, root / identity.name / "logs")
         for child in self._search(f"tags.`{PARENT}` = '{self.parent}'"):
             self._take_in(child)
 
-    def _experiment(self, root: Path) -> str:
-        experiment = self.client.get_experiment_by_name(self.identity.name)
-        if experiment is None:
-            # Without a location of its own, artifacts would go to the folder that the command was called from.
-            artifacts = artifact_folder(root, self.identity.name)
-            return str(
-                self.client.create_experiment(
-                    self.identity.name,
-                    artifacts.as_uri() if is_database(tracking_uri(root)) else None,  # a server has its own
-                    # MLflow's page then opens on runs and curves instead of on traces of language models.
-                    tags={"mlflow.experimentKind": "custom_model_development"},
-                )
-            )
-        if experiment.lifecycle_stage == "deleted":
-            raise UserError(
-                f"The experiment {self.identity.name!r} was deleted in MLflow: restore it there, "
-                f"or give {self.identity.source} another name."
-            )
-        return str(experiment.experiment_id)
-
-    def _search(self, filter_string: str, deleted: bool = False) -> list[Any]:
-        from mlflow.entities import ViewType
-
-        view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
-        found: list[Any] = []
-        token = None
-        while True:
-            page = self.client.search_runs([self.experiment], filter_string, view, 1000, page_token=token)
-            found += page
-            token = page.token
-            if not token:
-                return found
-
-    def _find_parent(self) -> str | None:
-        """A deleted one is restored: its children may be there still, and belong to it."""
-        ours = f"tags.`{DIGEST}` = '{self.identity.digest}'"
-        if found := self._search(ours):
-            return str(found[0].info.run_id)
-        if not (found := self._search(ours, deleted=True)):
-            return None
-        self.client.restore_run(found[0].info.run_id)
-        return str(found[0].info.run_id)
-
-    def _create_parent(self) -> str:
-        tags = {
-            DIGEST: self.identity.digest,
-            "ear.kind": "sweep",
-            PARAMETERS: json.dumps(self.identity.axes),
-            OBJECTIVE: self.identity.objectives[0],
-        }
-        return str(self.client.create_run(self.experiment, run_name=self.identity.name, tags=tags).info.run_id)
-
-    def is_over(self, key: str) -> bool:
-        """Whether MLflow had the results of this run when it was looked at last."""
-        return key in self._over
+    def has_ended(self, key: str) -> bool:
+        """Whether MLflow had the results of this run when it was last looked up."""
+        return key in self._ended
 
     def touch(self) -> None:
-        """Writes what is there already, to the database and beside it: shows whether MLflow takes anything now."""
-        self.client.set_tag(self.parent, "ear.kind", "sweep")
-        self.client.log_dict(self.parent, self.identity.resolved, "sweep.json")
+        """Rewrites what exists, which shows whether MLflow accepts writes now."""
+        self._sweep.touch()
+
+    def _search(self, filter_string: str) -> list[Any]:
+        return search_runs(self.client, self.experiment, filter_string)
 
     def look_up(self, key: str) -> None:
-        """Asks MLflow what it has of a run, instead of relying on what is remembered of it."""
+        """Discards what is cached about a run and reads it from MLflow again."""
         self._runs.pop(key, None)
         self._curves.pop(key, None)
-        for remembered in (self._over, self._pruned, self._at_work, self._half_made):
+        for remembered in (self._ended, self._pruned, self._running, self._incomplete):
             remembered.discard(key)
         for run in self._search(f"tags.`{PARENT}` = '{self.parent}' and tags.`{KEY}` = '{key}'"):
             self._take_in(run)
@@ -136,30 +88,30 @@ class MlflowRuns:
         self._points[tags[KEY]] = tags[PARAMETERS]
         self._artifacts.found(tags[KEY], run)
         if run.info.status == "FINISHED" and tags.get(OUTCOME) in ("finished", "diverged"):
-            self._over.add(tags[KEY])
-            # A divergence has no evaluation that could be removed, but stages.
+            self._ended.add(tags[KEY])
+            # A diverged run has no evaluation that could have been removed, only stages.
             if self._removed & {tags[KEY], *json.loads(tags.get(STAGES, "[]"))}:
                 self._shown[tags[KEY]] = (tags[OUTCOME], run.data.metrics)
         if run.info.status == "FINISHED" and tags.get(OUTCOME) == "pruned":
             self._pruned.add(tags[KEY])
         if run.info.status == "RUNNING":
-            self._at_work.add(tags[KEY])
+            self._running.add(tags[KEY])
         if STAGES not in tags:
-            self._half_made.add(tags[KEY])
+            self._incomplete.add(tags[KEY])
 
     def begin(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
-        """The run is being worked on: it exists in MLflow from now on, with its parameters."""
+        """Creates the run in MLflow with its parameters, if needed, and marks it as RUNNING."""
         key = run.keys.evaluation
         self._correct(run)
-        if key in self._over:
+        if key in self._ended:
             return
         if key not in self._runs:
             self._create(run, tags)
-        if key in self._half_made:
+        if key in self._incomplete:
             self._describe(run)
-        if key not in self._at_work:
+        if key not in self._running:
             self.client.update_run(self._runs[key], status="RUNNING")
-            self._at_work.add(key)
+            self._running.add(key)
 
     def _create(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
         key = run.keys.evaluation
@@ -171,21 +123,21 @@ class MlflowRuns:
                 KEY: key,
                 PARAMETERS: json.dumps(run.parameters),
                 SEED: str(run.seed),
-                "ear.kind": "run",
+                KIND: "run",
                 **tags,
             },
         )
         self._runs[key] = str(created.info.run_id)
         self._points[key] = json.dumps(run.parameters)
         self._curves[key] = set()
-        self._at_work.add(key)
-        self._half_made.add(key)
+        self._running.add(key)
+        self._incomplete.add(key)
 
     def _correct(self, run: PlannedRun) -> None:
-        """Brings the axes of a run that is there already to the names and values that they have now.
+        """Updates an existing run's axes to their current names and values.
 
-        The same sweep can spell an axis otherwise, `stages.1` for `stages.-1`; and earlier versions noted a value as it
-        stood in the YAML, `"1.5"`, and not as the run has it. What is corrected is told by the tag, so that comes last.
+        A sweep can spell an axis in another way, `stages.1` for `stages.-1`, and earlier versions stored a value as
+        written in the YAML, `"1.5"`. The tag marks the run as corrected, so it is written last.
         """
         key, point = run.keys.evaluation, json.dumps(run.parameters)
         if key in self._runs and self._points[key] != point:
@@ -202,17 +154,17 @@ class MlflowRuns:
             dict(parameters[start:][:PARAMETERS_PER_CALL]) for start in range(0, len(parameters), PARAMETERS_PER_CALL)
         )
         for some in before:
-            self._log(self._runs[key], params=some)
-        # In one call, MLflow writes parameters before tags.
-        self._log(self._runs[key], params=last, tags={STAGES: json.dumps(run.keys.stages)})
-        self._half_made.discard(key)
+            log_batch(self.client, self._runs[key], params=some)
+        # The tag marks the run as complete, so it goes with the last parameters.
+        log_batch(self.client, self._runs[key], params=last, tags={STAGES: json.dumps(run.keys.stages)})
+        self._incomplete.discard(key)
 
     def progress(self, run: PlannedRun, records: Sequence[TrainingRecord], at: int) -> None:
-        """New points of the training curve; those that are there already are passed over."""
+        """Writes new points of the training curve; skips those that MLflow already has."""
         from mlflow.entities import Metric
 
         key = run.keys.evaluation
-        if key not in self._at_work:
+        if key not in self._running:
             return
         there = self._curve(key)
         fresh = [record for record in records if record.step not in there]
@@ -226,25 +178,27 @@ class MlflowRuns:
             )
         ]
         for start in range(0, len(metrics), METRICS_PER_CALL):
-            self._log(self._runs[key], metrics=metrics[start : start + METRICS_PER_CALL])
+            log_batch(self.client, self._runs[key], metrics=metrics[start : start + METRICS_PER_CALL])
         there |= {record.step for record in fresh}
 
     def _curve(self, key: str) -> set[int]:
-        """Points, not the last of them: a killed driver can have left a gap, and a resumed training repeats some."""
+        """The steps in MLflow: all, not only the last, as a killed driver may leave a gap and a resumed one repeats."""
         if key not in self._curves:
             self._curves[key] = {metric.step for metric in self.client.get_metric_history(self._runs[key], "loss")}
         return self._curves[key]
 
     def intermediate(self, run: PlannedRun, step: int, value: float, at: int) -> None:
-        """What early stopping saw."""
-        if run.keys.evaluation in self._at_work:
-            self._log(self._runs[run.keys.evaluation], metrics=_metrics({"intermediate": value}, step, at))
+        """Writes an intermediate value of early stopping."""
+        if run.keys.evaluation in self._running:
+            log_batch(
+                self.client, self._runs[run.keys.evaluation], metrics=metrics_at({"intermediate": value}, step, at)
+            )
 
     def finish(self, run: PlannedRun, tags: Mapping[str, str], at: int) -> None:
-        """Brings the run up to its results in the store, which must be there; the second time, only its artifacts."""
+        """Writes the run's results from the store, which must exist; if already written, restores missing artifacts."""
         self._correct(run)
         self._retire_stale(run)
-        if run.keys.evaluation in self._over:
+        if run.keys.evaluation in self._ended:
             self._artifacts.restore(run, self._runs[run.keys.evaluation])
             return
         self.begin(run, tags)
@@ -262,13 +216,13 @@ class MlflowRuns:
             OUTCOME: "finished" if outcome.diverged_at is None else "diverged",
             CHECKPOINT_TAG: str(self.store.path(outcome.key) / CHECKPOINT),
             **{
-                f"ear.{name}": json.dumps(value) if isinstance(value, dict) else str(value)
+                detail(name): json.dumps(value) if isinstance(value, dict) else str(value)
                 for name, value in entry.provenance.items()
             },
         }
         metrics = {"train_seconds": outcome.seconds, "train_steps": float(outcome.step)}
         evaluation = stored.evaluation()
-        tags["ear.hosts"] = json.dumps(self._hosts(run))
+        tags[HOSTS] = json.dumps(self._hosts(run))
         if evaluation is None:
             metrics["diverged_at"] = float(outcome.diverged_at or 0)
         else:
@@ -282,31 +236,31 @@ class MlflowRuns:
             }
             metrics |= {name: float(value) for name, value in conditions.items() if value is not None}
             tags |= {
-                "ear.extractor": evaluation.extractor,
-                "ear.extractor_hash": evaluation.extractor_hash,
-                "ear.reference": evaluation.reference,
-                **({"ear.reference_hash": evaluation.reference_hash} if evaluation.reference_hash else {}),
+                detail("extractor"): evaluation.extractor,
+                detail("extractor_hash"): evaluation.extractor_hash,
+                detail("reference"): evaluation.reference,
+                **({detail("reference_hash"): evaluation.reference_hash} if evaluation.reference_hash else {}),
             }
             self._artifacts.log_results(run, run_id)
-        self._log(run_id, metrics=_metrics(metrics, outcome.step, at), tags=tags)
+        log_batch(self.client, run_id, metrics=metrics_at(metrics, outcome.step, at), tags=tags)
         self._end(run, "FINISHED")
 
     def _retire_stale(self, run: PlannedRun) -> None:
-        """Deletes a run whose result was damaged, or rested on damage, and is another, or none, since it was computed
-        anew: its curve is of the former one too."""
+        """Deletes a run that was recorded from a damaged result and differs from the recomputed one, if any; its
+        training curve is stale too."""
         key = run.keys.evaluation
         shown = self._shown.pop(key, None)
         if shown is not None and differs(result_of(run, self.store), *shown):
-            self.client.delete_run(self._runs[key])  # MLflow keeps it among the deleted
+            self.client.delete_run(self._runs[key])  # MLflow keeps it among the deleted runs
             self.look_up(key)
 
     def _hosts(self, run: PlannedRun) -> list[str]:
-        """Where its stages, and its evaluation, were carried out, each once."""
+        """The distinct hosts that computed its stages and its evaluation."""
         made = [key for key in (*run.keys.stages, run.keys.evaluation) if key in self.store]
         return list(dict.fromkeys(self.store.entry(key).provenance["host"] for key in made))
 
     def prune(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
-        """The run was stopped early, which is a result too; the second time, only its artifacts."""
+        """Marks the run as stopped early, which is a result too; if already marked, restores missing artifacts."""
         self._correct(run)
         self._retire_stale(run)
         if run.keys.evaluation in self._pruned:
@@ -318,7 +272,7 @@ class MlflowRuns:
         self._pruned.add(run.keys.evaluation)
 
     def fail(self, run: PlannedRun, tags: Mapping[str, str], traceback: str) -> None:
-        """The run ended in an error, which is kept with it."""
+        """Marks the run as failed and stores its traceback."""
         self._retire_stale(run)
         self.begin(run, tags)
         run_id = self._runs[run.keys.evaluation]
@@ -330,52 +284,18 @@ class MlflowRuns:
         key = run.keys.evaluation
         self._artifacts.log_logs(run, self._runs[key])
         self.client.set_terminated(self._runs[key], status)
-        self._at_work.discard(key)
+        self._running.discard(key)
         self._curves.pop(key, None)
         if status == "FINISHED":
-            self._over.add(key)
+            self._ended.add(key)
 
     def close(self, complete: bool) -> None:
-        """The driver ends: nothing is left RUNNING. `complete` says whether every run has its result."""
-        for key in sorted(self._at_work):
+        """Ends all RUNNING runs when the driver ends. `complete` says whether every run has its result."""
+        for key in sorted(self._running):
             try:
                 self.client.set_terminated(self._runs[key], "KILLED")
             except Exception as error:
-                if not refuses(error):  # one that somebody deleted
+                if not refuses(error):  # rejected: somebody deleted the run
                     raise
-            self._at_work.discard(key)
-        self.client.set_terminated(self.parent, "FINISHED" if complete else "KILLED")
-
-    def _log(
-        self,
-        run_id: str,
-        metrics: Sequence[Any] = (),
-        params: Mapping[str, str] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        from mlflow.entities import Param, RunTag
-
-        self.client.log_batch(
-            run_id,
-            metrics=metrics,
-            params=[Param(key, value) for key, value in (params or {}).items()],
-            tags=[RunTag(key, value) for key, value in (tags or {}).items()],
-        )
-
-
-def _metrics(values: Mapping[str, float], step: int, at: int) -> list[Any]:
-    from mlflow.entities import Metric
-
-    return [Metric(name, value, at, step) for name, value in values.items()]
-
-
-def flatten(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested mappings and lists of mappings as dotted names: training.stages.0.steps."""
-    if isinstance(values, Mapping):
-        for key, value in values.items():
-            yield from flatten(value, f"{prefix}{key}.")
-    elif isinstance(values, list) and values and isinstance(values[0], Mapping):
-        for index, value in enumerate(values):
-            yield from flatten(value, f"{prefix}{index}.")
-    else:
-        yield prefix.removesuffix("."), values
+            self._running.discard(key)
+        self._sweep.close(complete)

@@ -1,4 +1,4 @@
-"""The files that MLflow keeps with a run: configuration, samples, the evaluation, the logs of its stages."""
+"""Writes a run's MLflow artifacts: configuration, samples, the evaluation, the logs of its stages."""
 
 import warnings
 from pathlib import Path
@@ -14,30 +14,35 @@ CONFIG = "config.yaml"
 
 
 class RunArtifacts:
-    """As `MlflowRuns`, a call reaches MLflow before it returns, or raises what MLflow's client raises."""
+    """The artifacts of a sweep's runs.
+
+    As in `MlflowRuns`, every method writes to MLflow before it returns, or raises the client's error.
+    """
 
     def __init__(self, store: Store, client: Any, logs: Path) -> None:
-        """`logs` is the folder of the stages' logs, KEY.log."""
+        """Creates a writer; `logs` is the folder of the stages' logs, KEY.log."""
         self._store = store
         self._client = client
         self._logs = logs
-        self._unchecked: dict[str, Path] = {}  # where those of runs are that were there before
+        self._unchecked: dict[str, Path] = {}  # artifact folders of existing runs that `restore` has not checked
 
     def found(self, key: str, run: Any) -> None:
-        """Notes that MLflow has had this run from before."""
+        """Registers a run that MLflow already has."""
         if (folder := local_folder(run.info.artifact_uri)) is not None:
             self._unchecked[key] = folder
 
     def log_results(self, run: PlannedRun, run_id: str) -> None:
+        """Writes the samples and the evaluation."""
         for path in self._results(run):
             self._client.log_artifact(run_id, str(path))
 
     def log_logs(self, run: PlannedRun, run_id: str) -> None:
+        """Writes the logs of the run's stages."""
         for log in self._logs_of(run):
             self._client.log_artifact(run_id, str(log), "logs")
 
     def restore(self, run: PlannedRun, run_id: str) -> None:
-        """Fills in what is gone from the folder of a run that is over, once; a server looks after its own."""
+        """Writes the artifacts that are missing from a finished run's folder, once. Does nothing with a server."""
         key = run.keys.evaluation
         folder = self._unchecked.pop(key, None)
         if folder is None:
@@ -50,7 +55,7 @@ class RunArtifacts:
                 self._client.log_artifact(run_id, str(path), below or None)
 
     def _results(self, run: PlannedRun) -> list[Path]:
-        """What an evaluation left in the store for people to look at."""
+        """The intact files of an evaluation in the store; warns of damaged ones."""
         folder, intact = self._store.path(run.keys.evaluation), []
         for name in ("samples.png", "samples_null.png", "evaluation.json"):
             try:

@@ -1,7 +1,7 @@
-"""MLflow as a projection of the store, written by one thread so that the driver never waits for it.
+"""Writes a sweep's events to MLflow in a thread of its own, so the driver never waits for MLflow.
 
-A server that goes away, or a database that somebody locks, is waited for, and nothing loses its order; where it does
-not come back, the store has everything, and the next driver fills MLflow from it.
+If the server is unreachable or the database locked, the thread waits and keeps the order of events. If MLflow does not
+come back, nothing is lost: the store has all results, and the next driver fills MLflow from it.
 """
 
 import queue
@@ -33,25 +33,31 @@ from sweeps.tracking.mlflow_client import (
 from sweeps.tracking.mlflow_runs import MlflowRuns
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between two tries
-TRIES_WHEN_ANSWERING = 3  # of something that fails although MLflow answers
-MAX_IDLE_SECONDS = 30.0  # seconds at the end in which nothing at all gets written
-PATIENCE_WITH_LOCKS = 150.0  # likewise, of a database that another program has locked: it will be done some time
-RETRY_SECONDS = 2.0  # to become the one who writes
+MAX_REJECTIONS = 3  # tries of a write that fails although MLflow accepts others
+MAX_IDLE_SECONDS = 30.0  # at the end, without a successful write, before giving up
+MAX_LOCKED_SECONDS = 150.0  # likewise while another program locks the database, since locks end
+RETRY_SECONDS = 2.0  # between two tries to become the writer
 
 
 @dataclass(frozen=True)
 class Job:
+    """One write to MLflow."""
+
     write: Callable[[MlflowRuns], None]
-    key: str | None = None  # of the run that it concerns
+    key: str | None = None  # evaluation key of the run that it concerns
 
 
 class Tracker:
-    """Takes down what happens to a sweep's runs. Of several drivers of one sweep, one at a time writes."""
+    """Records what happens to a sweep's runs in MLflow. Of several drivers of one sweep, only one writes at a time.
+
+    The methods queue a write and return at once.
+    """
 
     def __init__(self, identity: SweepIdentity, store: Store, root: Path) -> None:
-        """
+        """Opens MLflow and starts the writing thread. A locked database only causes a warning.
+
         Raises:
-            UserError: MLflow is not installed, can't be reached or opened. One that is locked can be later.
+            UserError: MLflow is not installed, or can't be reached or opened.
         """
         self._identity = identity
         self._store = store
@@ -59,58 +65,64 @@ class Tracker:
         self._client: Any = None
         self._records: MlflowRuns | None = None
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        # Another sweep that has the same name writes for itself.
+        # By digest: another sweep of the same name has a writer of its own.
         self._lock = FileLock(root / identity.name / f"mlflow-{identity.digest[:8]}.writer", thread_local=False)
         self._closing = threading.Event()
         self._give_up = threading.Event()
         self._others_write = False
         self._all_written = False
-        self._moved = time.monotonic()  # when something was written last
-        self._locked = False  # whether what was tried last met a lock
+        self._moved = time.monotonic()  # time of the last write
+        self._locked = False  # whether the last try found the database locked
         self._warned = False
         try:
             self._client = open_client(root, sweep=identity.name)
             if self._try_to_become_writer():
                 with tracking_errors(root):
-                    self._open()  # here, so that what can't work is said before anything is begun
+                    self._open()  # opened here, so that errors are raised before the sweep starts
         except DatabaseLockedError as error:
-            warnings.warn(f"{error} The sweep goes on meanwhile, and MLflow is brought up to date then.", stacklevel=2)
+            warnings.warn(f"{error} The sweep runs meanwhile; MLflow is updated once the lock is gone.", stacklevel=2)
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 
     def begin(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
+        """Records that the run has started."""
         self._put(run, lambda records: records.begin(run, tags))
 
     def progress(self, run: PlannedRun, points: Sequence[TrainingRecord]) -> None:
+        """Records new points of the training curve."""
         at = now()
         self._put(run, lambda records: records.progress(run, points, at))
 
     def intermediate(self, run: PlannedRun, step: int, value: float) -> None:
+        """Records an intermediate value of early stopping."""
         at = now()
         self._put(run, lambda records: records.intermediate(run, step, value, at))
 
     def finish(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
-        if self._records is None or not self._records.is_over(run.keys.evaluation):
-            # What reads results imports torch: by the caller, who is about to do so as well. Two threads that import
-            # modules with circles among them, as torch's, can meet half-made ones.
+        """Records the run's results from the store."""
+        if self._records is None or not self._records.has_ended(run.keys.evaluation):
+            # Reading results imports torch. The caller's thread does it, since it imports torch soon as well: if two
+            # threads import modules with circular imports, such as torch's, each can see half-initialized ones.
             import ear.run  # noqa: F401
         at = now()
         self._put(run, lambda records: records.finish(run, tags, at))
 
     def prune(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
+        """Records that the run was stopped early."""
         self._put(run, lambda records: records.prune(run, tags))
 
     def fail(self, run: PlannedRun, tags: Mapping[str, str], traceback: str) -> None:
+        """Records that the run failed."""
         self._put(run, lambda records: records.fail(run, tags, traceback))
 
     def _put(self, run: PlannedRun, write: Callable[[MlflowRuns], None]) -> None:
         self._jobs.put(Job(write, run.keys.evaluation))
 
     def close(self, complete: bool, patience: float = MAX_IDLE_SECONDS) -> bool:
-        """Waits until all is written; not for longer than `patience` seconds in which nothing is.
+        """Waits until everything is written; gives up after `patience` seconds without a successful write.
 
         Returns:
-            Whether it is: False where MLflow stayed out of reach, or another driver of this sweep writes.
+            Whether everything is written. False if MLflow stayed unreachable or another driver of this sweep writes.
         """
         self._jobs.put(Job(lambda records: records.close(complete)))
         self._jobs.put(None)
@@ -118,18 +130,18 @@ class Tracker:
         self._closing.set()
         while self._thread.is_alive() and not self._give_up.is_set():
             self._thread.join(0.2)
-            if time.monotonic() - max(self._moved, closing) > (PATIENCE_WITH_LOCKS if self._locked else patience):
-                self._give_up.set()  # the thread may hang in a call that MLflow does not answer: not waited for
+            if time.monotonic() - max(self._moved, closing) > (MAX_LOCKED_SECONDS if self._locked else patience):
+                self._give_up.set()  # not joined: the thread may hang in a call to MLflow
         if self._give_up.is_set() and not self._all_written:
             warnings.warn(
-                f"MLflow ({shown(tracking_uri(self._root))}) could not be brought up to date. Results are safe in the "
-                "store; the same command fills MLflow in when it can be reached.",
+                f"MLflow ({shown(tracking_uri(self._root))}) could not be updated. Results are safe in the "
+                "store; run the same command again when MLflow is reachable.",
                 stacklevel=2,
             )
         return self._all_written
 
     def _work(self) -> None:
-        """The thread."""
+        """Writes the queued jobs; the body of the thread."""
         try:
             if self._records is None and not (self._become_writer() and self._keep_trying(self._open)):
                 if not self._others_write:
@@ -160,11 +172,11 @@ class Tracker:
         self._keep_trying(lambda: job.write(records), again)
 
     def _become_writer(self) -> bool:
-        """Waits for as long as another driver of this sweep writes; it sees the same results in the store."""
+        """Waits while another driver of this sweep is the writer; it records the same results from the store."""
         while not self._try_to_become_writer():
             if self._closing.is_set():
                 return False
-            self._closing.wait(RETRY_SECONDS)  # when it is over, one last try
+            self._closing.wait(RETRY_SECONDS)  # one last try when the sweep is over
         return True
 
     def _try_to_become_writer(self) -> bool:
@@ -174,12 +186,12 @@ class Tracker:
             self._others_write = True
             return False
         except OSError:
-            pass  # a folder without locks: the writing itself is safe
+            pass  # a file system without locks: concurrent writing is still safe
         self._others_write = False
         return True
 
     def _keep_trying(self, first: Callable[[], None], again: Callable[[], None] | None = None) -> bool:
-        """Until it succeeds, or fails although MLflow takes other things, or it is time to give up."""
+        """Retries until a write succeeds, fails repeatedly although MLflow accepts other writes, or it must give up."""
         action, pause, refusals = first, SHORTEST_PAUSE, 0
         while not self._give_up.is_set():
             try:
@@ -188,7 +200,7 @@ class Tracker:
                 self._locked = is_locked(error)
                 if self._is_at_fault(error):
                     refusals += 1
-                    if refusals == TRIES_WHEN_ANSWERING:
+                    if refusals == MAX_REJECTIONS:
                         self._moved = time.monotonic()
                         self._warn(error)
                         return False
@@ -201,8 +213,8 @@ class Tracker:
         return False
 
     def _is_at_fault(self, error: Exception) -> bool:
-        """Whether what failed would fail with an MLflow that is well, too; asks it to write, since reading may still
-        work where the database is locked or the disk full."""
+        """Whether the write itself is at fault rather than MLflow. Tests this by another write, since reads may work
+        even if the database is locked or the disk full."""
         if is_busy(error):
             return False
         if self._client is None:
@@ -218,10 +230,10 @@ class Tracker:
 
     def _warn(self, error: Exception) -> None:
         if not self._warned:
-            warnings.warn(f"MLflow refused a record ({in_a_line(error)}); the others go on.", stacklevel=2)
+            warnings.warn(f"MLflow rejected a write ({in_a_line(error)}); other writes continue.", stacklevel=2)
             self._warned = True
 
 
 def now() -> int:
-    """In ms, as MLflow counts."""
+    """Returns the time in ms since 1970, as MLflow uses it."""
     return int(time.time() * 1000)

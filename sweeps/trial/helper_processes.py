@@ -1,14 +1,14 @@
-"""A trial on several GPUs: a process for each, all on its node, that train and evaluate together.
+"""The processes of a trial on several GPUs: one per GPU, all on the trial's node, training and evaluating together.
 
-The trial's own process, of rank 0, decides everything. Helpers do what it does: it tells them every act, as a line of
-JSON on their standard input, before it begins the act itself, so that all of them meet in the same collectives.
+The trial's own process has rank 0 and makes all decisions. Before it starts an operation, it sends the operation to
+its helpers as a line of JSON on their standard input, so that all processes enter the same collectives:
 
-    ["train", REQUEST]          make the trainer, with the checkpoint that rank 0 chooses
+    ["train", REQUEST]          create the trainer, from the checkpoint that rank 0 chooses
     ["advance"]                 train up to the next record
-    ["evaluate", REQUEST, KEY]  carry this evaluation of the request out
+    ["evaluate", REQUEST, KEY]  run this evaluation of the request
 
-A helper has nothing that is worth saving. So whatever an act fails with, in whichever process, ends the helpers, and
-the next act begins with new ones.
+Helpers have no state worth saving. If an operation fails in any process, the helpers are killed, and the next
+operation starts new ones.
 """
 
 import json
@@ -34,28 +34,28 @@ from ear.training.trainer import Trainer
 from sweeps.trial.log import output_to, say
 from sweeps.trial.messages import TaskRequest
 
-READY = "ready"  # a helper's only answer: it has imported everything
-POLL_SECONDS = 1.0  # at whether the helpers live
-CHECKS_BEFORE_EXIT = 10  # before a trial ends that does not notice
-SECONDS_TO_DIE = 1.0  # between a process's connections and itself
+READY = "ready"  # a helper's only output on stdout: its imports are done
+POLL_SECONDS = 1.0  # between two checks that the helpers live
+CHECKS_BEFORE_EXIT = 10  # checks that find a helper dead before the trial kills itself
+EXIT_SECONDS = 1.0  # from the loss of a process's connections to its exit
 
 
 class TrialProcesses:
-    """The processes as rank 0 sees them: itself and its helpers, which live as long as it does."""
+    """Rank 0's view of a trial's processes: itself and its helpers, which it starts, commands and kills."""
 
     def __init__(self, count: int) -> None:
         self.own = Processes(0, count)
         self._helpers: list[subprocess.Popen[str]] = []
         self._connection = ExitStack()
         self._acting = False
-        self._over = Event()  # the helpers are ended
+        self._over = Event()  # set when the helpers are killed
 
     @contextmanager
     def act(self, *words: str) -> Iterator[None]:
-        """What this process does within, the helpers do as well.
+        """Makes the helpers run the operation `words` while this process runs it in the context.
 
         Raises:
-            RuntimeError: a helper is gone.
+            RuntimeError: a helper died.
         """
         if self.own.count == 1:
             yield
@@ -65,7 +65,7 @@ class TrialProcesses:
             self._tell(words)
             yield
         except BaseException as error:
-            lost = self._lost(SECONDS_TO_DIE) if isinstance(error, RuntimeError | OSError) else None
+            lost = self._lost(EXIT_SECONDS) if isinstance(error, RuntimeError | OSError) else None
             self.end()
             if lost is not None:
                 raise RuntimeError(lost) from error
@@ -74,7 +74,7 @@ class TrialProcesses:
             self._acting = False
 
     def _tell(self, words: tuple[str, ...]) -> None:
-        if words[0] != "advance" and self._lost() is not None:  # between two tasks: nothing is lost with it
+        if words[0] != "advance" and self._lost() is not None:  # died between two tasks: new helpers take over
             self.end()
         if not self._helpers:
             self._start()
@@ -83,7 +83,7 @@ class TrialProcesses:
             print(json.dumps(words), file=helper.stdin, flush=True)
 
     def _start(self) -> None:
-        # A file, not a port: any user of the machine could connect to that, and no token would stop him.
+        # A file, not a port: any user of the machine could connect to a port, and no token protects it.
         folder = self._connection.enter_context(temporary_folder())
         meeting = {"WORLD_SIZE": str(self.own.count), MEETING_FILE: str(folder / "meeting")}
         for rank in range(1, self.own.count):
@@ -106,51 +106,51 @@ class TrialProcesses:
         say(f"{self.own.count} processes: {os.getpid()}, helped by {[helper.pid for helper in self._helpers]}")
 
     def _lost(self, patience: float = 0.0) -> str | None:
-        """What became of the first helper that is gone within so many seconds; None where all live."""
+        """How the first helper died that is found dead within `patience` seconds; None if all live."""
         deadline = time.monotonic() + patience
         while True:
             for rank, helper in enumerate(self._helpers, 1):
                 if (code := helper.poll()) is not None:
                     how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
-                    return f"The trial's process {rank + 1} of {self.own.count} {how}; its last words are in the log."
+                    return f"The trial's process {rank + 1} of {self.own.count} {how}; see the end of its log."
             if time.monotonic() >= deadline:
                 return None
             time.sleep(0.05)
 
     def _watch(self, over: Event) -> None:
-        """Ends this very process when a helper is gone and an act goes on all the same.
+        """Kills this process if a helper is dead and the operation hangs.
 
-        On CPUs a collective fails at once when a process is gone; on GPUs it waits for ever. The driver hears from Ray
-        that this process died, and tries the task again in a new one.
+        On CPUs a collective fails at once when a process is gone; on GPUs it waits forever. Ray tells the driver that
+        this process died, and the driver tries the task again in a new one.
         """
-        looks = 0
+        checks = 0
         while not over.wait(POLL_SECONDS):
             lost = self._lost() if self._acting else None
-            looks = looks + 1 if lost is not None else 0
-            if looks == CHECKS_BEFORE_EXIT:
-                say(f"{lost} This one can't go on without it, and ends too.")
+            checks = checks + 1 if lost is not None else 0
+            if checks == CHECKS_BEFORE_EXIT:
+                say(f"{lost} This process can't continue without it and exits too.")
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def end(self) -> None:
-        """Ends the helpers, whatever they are doing."""
+        """Kills the helpers, whatever they are doing."""
         self._over.set()
         for helper in self._helpers:
             helper.kill()
         for helper in self._helpers:
-            helper.communicate()  # waits for its end, and closes its pipes
+            helper.communicate()  # waits for its exit and closes its pipes
         self._helpers = []
         if dist.group.WORLD is not None:
-            dist.group.WORLD.abort()  # to leave it in good order would wait for the others
+            dist.group.WORLD.abort()  # a clean shutdown would wait for the others
         self._connection.close()
 
 
 def help_out(requests: Iterable[str], processes: Processes) -> None:
-    """Does what a helper is told, to the end of its input."""
+    """Runs the requested operations in a helper, until the end of its input."""
     trainer: Trainer | None = None
     for line in requests:
         words = json.loads(line)
         if words[0] != "advance":
-            trainer = None  # before anything else, since it may fill a GPU
+            trainer = None  # freed first, since it may fill a GPU
             request = TaskRequest.loads(words[1])
             store = Store(request.root)
         with output_to(request.log):
@@ -159,21 +159,21 @@ def help_out(requests: Iterable[str], processes: Processes) -> None:
                 match words:
                     case ["train", _]:
                         trainer = Run(request.training, store, processes=processes).trainer()
-                        say(f"process {processes.rank + 1} trains along, at step {trainer.step}")
+                        say(f"process {processes.rank + 1} joins the training at step {trainer.step}")
                     case ["advance"]:
                         assert trainer is not None
                         trainer.advance()
                     case ["evaluate", _, key]:
-                        say(f"process {processes.rank + 1} evaluates along")
+                        say(f"process {processes.rank + 1} joins the evaluation")
                         Run(request.evaluations[key], store, processes=processes).evaluate()
             except Exception:
                 print_exc()
                 sys.stdout.flush()
-                os._exit(1)  # to leave the others in good order would wait for them
+                os._exit(1)  # a clean exit would wait for the others
 
 
 def main(parent: int) -> None:
-    """A helper's life, from its start by the process with this id."""
+    """Runs a helper; `parent` is the id of the process that started it, with which it exits."""
     end_with_parent()
     if os.getppid() != parent:
         return

@@ -1,4 +1,4 @@
-"""A trial's output, its libraries' and its native code's included, goes to a file of its own."""
+"""Redirects a trial's output, including that of libraries and native code, to the trial's log file."""
 
 import os
 import socket
@@ -11,11 +11,11 @@ from pathlib import Path
 
 @contextmanager
 def output_to(path: Path) -> Iterator[None]:
-    """Appends stdout and stderr to the file, at the level of file descriptors; puts up with a disk that is full."""
+    """Appends stdout and stderr to the file, at the level of file descriptors; tolerates a full disk."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    except OSError:  # a log is worth no training
+    except OSError:  # a missing log must not stop a training
         log = os.open(os.devnull, os.O_WRONLY)
     kept = {number: os.dup(number) for number in (1, 2)}
     try:
@@ -35,11 +35,11 @@ def output_to(path: Path) -> Iterator[None]:
 
 
 def say(what: str) -> None:
-    """A line in the trial's log, written at once: several processes may write there."""
+    """Prints a time-stamped line in one write, since several processes may share the log."""
     print(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {what}\n", end="", flush=True)
 
 
 def this_node() -> str:
-    """The node, and the GPUs that this process may use, for a log."""
+    """Returns the node's name and the GPUs that this process may use, for a log."""
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
     return (os.environ.get("SLURMD_NODENAME") or socket.gethostname()) + (f", GPU {gpus}" if gpus else "")

@@ -1,4 +1,4 @@
-"""What a driver and its trials tell each other: a task, and how far it is. As JSON values, since Ray carries them."""
+"""The messages between a driver and its trials: task requests and progress reports, as JSON values for Ray."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -10,25 +10,26 @@ from ear.training.history import TrainingRecord
 from sweeps.spec.intermediate import IntermediateConfig
 
 Fault = Literal["task", "input", "storage", "code"]
-"""Whose it is: the task's, which may try again; the input's, which always fails; or that of the place where results are
-kept, or of a process that runs other code than the driver: there every other task would fail as well."""
+"""The cause of a failure. `task`: another try may succeed. `input`: every try fails. `storage` (results can't be
+written) and `code` (the process runs other code than the driver): every other task would fail as well."""
 
 
 @dataclass(frozen=True)
 class TaskRequest:
-    """A task, as a trial gets it."""
+    """A task as a trial gets it."""
 
-    code: str  # digest of the driver's, which names the results
-    root: Path  # of outputs
-    log: Path  # file that the trial's output goes to
-    stop: Path  # a file that appears when everything is to stop
-    processes: int  # that work on it together
-    training: RunConfig  # whose stage is to be trained
-    stage: int | None  # None where nothing is to be trained
-    evaluations: dict[str, RunConfig]  # by key
+    code: str  # digest of the driver's code, which is part of the results' keys
+    root: Path  # output root
+    log: Path  # file for the trial's output
+    stop: Path  # file that appears when the driver is stopping
+    processes: int  # number of processes that run the task together
+    training: RunConfig  # configuration whose stage is trained
+    stage: int | None  # stage to train, counted from 0; None if the task only evaluates
+    evaluations: dict[str, RunConfig]  # by evaluation key
     intermediate: IntermediateConfig | None
 
     def dumps(self) -> str:
+        """Returns the request as JSON."""
         return json.dumps(
             {
                 "code": self.code,
@@ -45,6 +46,7 @@ class TaskRequest:
 
     @classmethod
     def loads(cls, text: str) -> "TaskRequest":
+        """Reads a request from JSON."""
         values = json.loads(text)
         return cls(
             code=values["code"],
@@ -61,23 +63,24 @@ class TaskRequest:
 
 @dataclass(frozen=True)
 class Report:
-    """How far a task is. The results themselves are in the store."""
+    """The progress of a task. The results themselves are in the store."""
 
     state: Literal["training", "evaluating", "finished", "stopped", "failed"]
-    step: int | None = None  # of training done, counted from its start
-    records: list[TrainingRecord] = field(default_factory=list)  # new points of the curve
+    step: int | None = None  # training steps done, counted from the start of the run
+    records: list[TrainingRecord] = field(default_factory=list)  # new points of the training curve
     intermediate: list[tuple[int, float]] = field(default_factory=list)  # (step, value)
-    traceback: str = ""  # of a fault
-    evaluation: str | None = None  # the key of the evaluation that it happened in
+    traceback: str = ""  # of a failure
+    evaluation: str | None = None  # key of the evaluation that failed; None if the training did
     fault: Fault = "task"
 
     def as_result(self) -> dict[str, Any]:
-        """As Tune wants a trial's result."""
+        """Returns the report as a result for Tune."""
         over = self.state in ("finished", "stopped", "failed")
         return {**asdict(self), "done": over}
 
     @classmethod
     def from_result(cls, result: dict[str, Any]) -> "Report":
+        """Reads a report from a Tune result."""
         return cls(
             state=result["state"],
             step=result["step"],

@@ -1,4 +1,4 @@
-"""What a trial does inside its Ray worker: trains one stage, then evaluates what is pending on it."""
+"""Tune's trainable: trains one stage in a Ray worker, then runs its evaluations."""
 
 import errno
 import re
@@ -22,27 +22,29 @@ from sweeps.trial.helper_processes import TrialProcesses
 from sweeps.trial.log import output_to, say, this_node
 from sweeps.trial.messages import Fault, Report, TaskRequest
 
-REPORT_SECONDS = 1.0  # of training between two reports
-PLACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # which the next trial would meet too
+REPORT_SECONDS = 1.0  # training time between two reports
+STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the next trial would fail with these too
 
 
 class StopRequestedError(Exception):
-    """The driver wants to end: a training is saved, an evaluation given up."""
+    """Raised when the driver is stopping: a training has been saved, an evaluation is discarded."""
 
 
 class StageTrial(Trainable):
-    """Tune's trial. Its results are in the store; what it reports is progress only.
+    """Tune's trial. It puts its results into the store and reports only progress.
 
-    The actor is reused for the next task, which saves the seconds that a new process needs to import torch.
+    Tune reuses the actor for the next task, which saves the seconds that a new process needs to import torch.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        code_digest()  # of the sources that were just imported, whatever they become while this process lives
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
+        """Starts the actor with its first task; `config` has the task's request as JSON."""
+        code_digest()  # cached now: the sources may change on disk while this process lives
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver handles it
         self._processes = TrialProcesses(TaskRequest.loads(config["request"]).processes)
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Starts the next task in the same actor."""
         self._begin(new_config)
         return True
 
@@ -50,11 +52,11 @@ class StageTrial(Trainable):
         self._request = TaskRequest.loads(config["request"])
         self._store: Store | None = None
         self._trainer: Trainer | None = None
-        self._run: Run | None = None  # the one that is trained
+        self._run: Run | None = None  # the run that is being trained
         self._evaluating: str | None = None
 
     def step(self) -> dict[str, Any]:
-        """About a second of training, or one evaluation; a fault is reported with its traceback, as a result."""
+        """Trains for about a second or runs one evaluation. An exception becomes a report with its traceback."""
         with output_to(self._request.log):
             try:
                 report = self._advance()
@@ -63,7 +65,7 @@ class StageTrial(Trainable):
             except Exception as error:
                 self._trainer = None
                 print(format_exc())
-                report = Report("failed", traceback=format_exc(), evaluation=self._evaluating, fault=whose(error))
+                report = Report("failed", traceback=format_exc(), evaluation=self._evaluating, fault=fault_of(error))
         return report.as_result()
 
     def _advance(self) -> Report:
@@ -109,7 +111,7 @@ class StageTrial(Trainable):
         return Report("training", trainer.step, records, intermediate)
 
     def _intermediate(self, run: Run, trainer: Trainer, before: int) -> list[tuple[int, float]]:
-        """What early stopping is to see of the steps since `before`, with the step."""
+        """The intermediate value for early stopping, with its step, if one is due since step `before`."""
         settings = self._request.intermediate
         if settings is None or trainer.finished or trainer.step // settings.every == before // settings.every:
             return []
@@ -137,30 +139,30 @@ class StageTrial(Trainable):
         return Report("evaluating", outcome.step)
 
     def _check_stop(self, _images: float = 0) -> None:
-        """Called as often as something is done, or waited for."""
+        """Saves and raises if the driver is stopping; called regularly during all work and waiting."""
         if is_there(self._request.stop):
             self._save()
             raise StopRequestedError
 
     def cleanup(self) -> None:
-        """Called by Tune when it ends the process."""
+        """Saves the training and kills the helpers; Tune calls it before it ends the process."""
         self._save()
         self._processes.end()
 
     def _save(self) -> None:
-        """Keeps what was trained since the last checkpoint."""
+        """Saves what was trained since the last checkpoint."""
         if self._trainer is not None and not self._trainer.finished and self._run is not None:
             self._run.save_unfinished(self._trainer)
         self._trainer = None
 
 
-def whose(error: BaseException | None) -> Fault:
-    """Whose fault it is."""
+def fault_of(error: BaseException | None) -> Fault:
+    """Returns the cause of an exception, found in its chain of causes."""
     while error is not None:
-        # safetensors has errors of its own, which quote the system's number.
+        # safetensors raises its own errors, which quote the system's error number.
         quoted = re.search(r"\(os error (\d+)\)", str(error))
         number = error.errno if isinstance(error, OSError) else int(quoted[1]) if quoted else None
-        if number in PLACE_ERRORS:
+        if number in STORAGE_ERRORS:
             return "storage"
         if isinstance(error, OtherCodeError):
             return "code"

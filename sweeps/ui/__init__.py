@@ -1,1 +1,1 @@
-"""`ear ui`: MLflow's and Optuna's web pages, open to whoever has the link that it prints."""
+"""`ear ui`: serves MLflow's and Optuna's web pages to whoever has the link that it prints."""

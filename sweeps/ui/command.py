@@ -1,4 +1,4 @@
-"""ear ui: MLflow's pages on the runs, and Optuna's on the studies."""
+"""The `ear ui` command: serves MLflow's pages on runs and Optuna's pages on a study."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterable
 
-SECONDS_TO_END = 10.0  # for a server that is asked to
-# Every request is checked; one process that answers several at a time; no socket by which it is told what to do.
+TERMINATE_SECONDS = 10.0  # before a server that was asked to exit is killed
+# Every request is checked (page_access); one process with several threads; no control socket.
 GUNICORN = [
     "--config",
     "python:sweeps.ui.page_access",
@@ -27,24 +27,24 @@ GUNICORN = [
 
 @dataclass(frozen=True)
 class Server:
-    """A program that serves pages."""
+    """A web server to start: its command and additional environment."""
 
     command: list[str]
-    environment: dict[str, str] = field(default_factory=dict)  # beside what this process has; nobody else can read it
+    environment: dict[str, str] = field(default_factory=dict)  # other users can't read it, unlike the command
 
 
 def ui(
     port: Annotated[
-        int, typer.Option(min=1, max=65534, help="Port on 127.0.0.1; Optuna's pages take the next.")
+        int, typer.Option(min=1, max=65534, help="Port on 127.0.0.1; Optuna's pages use the next one.")
     ] = 5000,
     study: Annotated[
-        str | None, typer.Option(metavar="SWEEP", help="The search to show; the newest one by default.")
+        str | None, typer.Option(metavar="SWEEP", help="The search to show; by default the newest one.")
     ] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Open MLflow's pages on the sweeps of an output root, and Optuna's on a search, for you on this machine only.
+    """Serve MLflow's pages on the sweeps of an output root, and Optuna's pages on a search, on this machine only.
 
-    The links that it prints have a token, which keeps other users of the machine out. From another machine, first
+    The printed links contain a token, which keeps out other users of the machine. From another machine, first run
     ssh -L 5000:127.0.0.1:5000 -L 5001:127.0.0.1:5001 MACHINE.
 
     \b
@@ -59,7 +59,7 @@ def ui(
     from sweeps.ui.page_access import TOKEN
 
     journal = find_study(root, study)
-    client = open_client(root, reading=True)  # whose database may be a copy that goes with it
+    client = open_client(root, reading=True)  # kept alive: its database may be a copy that is deleted with it
     token = secrets.token_urlsafe(24)
     servers: dict[str, Server] = {}
     if is_server(tracking_uri(root)):
@@ -69,7 +69,7 @@ def ui(
     if journal is not None:
         from sweeps.search.study import open_journal  # imports Optuna
 
-        open_journal(journal)  # what can't be read is said here, not by a server that ends
+        open_journal(journal)  # raises here if unreadable, not later in the server
         servers[f"Optuna's dashboard of {journal.parent.name} on {link(port + 1, token)}"] = study_server(
             journal, port + 1
         )
@@ -80,11 +80,12 @@ def ui(
 
 
 def link(port: int, token: str) -> str:
+    """Returns the link to the pages on a port."""
     return f"http://127.0.0.1:{port}/?token={token}"
 
 
 def find_study(root: Path, name: str | None) -> Path | None:
-    """The journal of a search, the newest one where none is named; None where there is none.
+    """Returns the journal of a search, by default of the newest one; None if there is no search.
 
     Raises:
         UserError: there is no search of that name.
@@ -98,11 +99,11 @@ def find_study(root: Path, name: str | None) -> Path | None:
         if journal.parent.name == name:
             return journal
     known = ", ".join(journal.parent.name for journal in journals) or "none"
-    raise UserError(f"There is no search {name!r} under {root}; there is {known}.")
+    raise UserError(f"There is no search {name!r} under {root}; known: {known}.")
 
 
 def mlflow_server(tracking_uri: str, port: int) -> Server:
-    """By MLflow's command, behind gunicorn, whose settings can have a hook; its own checks let more in than ours."""
+    """Returns MLflow's server. It runs under gunicorn, whose hook adds our access check, stricter than MLflow's."""
     import os
     import shlex
     import sys
@@ -112,16 +113,18 @@ def mlflow_server(tracking_uri: str, port: int) -> Server:
     return Server(
         command,
         {
-            "MLFLOW_BACKEND_STORE_URI": anywhere(tracking_uri),  # which may hold a password
-            "MLFLOW_ARTIFACTS_DESTINATION": anywhere(os.environ.get("MLFLOW_ARTIFACTS_DESTINATION") or "mlartifacts"),
+            "MLFLOW_BACKEND_STORE_URI": absolute_address(tracking_uri),  # may contain a password
+            "MLFLOW_ARTIFACTS_DESTINATION": absolute_address(
+                os.environ.get("MLFLOW_ARTIFACTS_DESTINATION") or "mlartifacts"
+            ),
             "MLFLOW_SERVER_ALLOWED_HOSTS": "127.0.0.1,127.0.0.1:*,localhost,localhost:*",
             "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
         },
     )
 
 
-def anywhere(address: str) -> str:
-    """A database's or a folder's address that means the same in every working directory."""
+def absolute_address(address: str) -> str:
+    """Returns the address of a database or folder with an absolute path, independent of the working directory."""
     from sweeps.tracking.mlflow_database import sqlite_file
 
     if (file := sqlite_file(address)) is not None and not file.name.startswith("file:"):
@@ -132,6 +135,7 @@ def anywhere(address: str) -> str:
 
 
 def study_server(journal: Path, port: int) -> Server:
+    """Returns the server of Optuna's dashboard on a study."""
     import sys
 
     pages = f"sweeps.ui.study_pages:study_pages({str(journal.resolve())!r})"
@@ -139,12 +143,12 @@ def study_server(journal: Path, port: int) -> Server:
 
 
 def serve(servers: dict[str, Server]) -> None:
-    """Runs them until Ctrl-C; when one of them ends, so do the others.
+    """Runs servers until Ctrl-C or until one of them exits.
 
-    They run in an empty folder: gunicorn looks for every module in the working directory first, with `-P` too.
+    They run in an empty folder, because gunicorn looks for modules in the working directory first, even with `-P`.
 
     Raises:
-        Exit: one ended by itself.
+        Exit: a server exited by itself.
     """
     import os
     import subprocess
@@ -164,7 +168,7 @@ def serve(servers: dict[str, Server]) -> None:
 
     with temporary_folder() as empty, on_interrupt(stop):
         try:
-            # In groups of their own: Ctrl-C reaches this process alone, which then ends them with all they started.
+            # In sessions of their own: Ctrl-C reaches only this process, which then ends them and their children.
             for name, server in servers.items():
                 environment = {**os.environ, **code_environment(), **server.environment}
                 processes[name] = subprocess.Popen(server.command, env=environment, cwd=empty, start_new_session=True)
@@ -177,26 +181,25 @@ def serve(servers: dict[str, Server]) -> None:
     if ended and not stopped:
         code = processes[ended[0]].returncode
         typer.echo(
-            f"{ended[0]} ended by itself with exit code {code}: what it said stands above. "
-            "If its port is taken, try another --port.",
+            f"{ended[0]} exited with code {code}; see its output above. If its port is in use, try another --port.",
             err=True,
         )
         raise typer.Exit(1)
 
 
 def end(processes: "Iterable[subprocess.Popen[bytes]]") -> None:
-    """Ends them and what they have started; what does not end when asked is killed."""
+    """Terminates server processes and their children; kills those that do not exit in time."""
     import os
     import signal
     import subprocess
     from contextlib import suppress
 
     for process in processes:
-        process.terminate()  # first alone: a server ends its workers in order
+        process.terminate()  # not the whole group: a server shuts down its own workers
     try:
         for process in processes:
             with suppress(subprocess.TimeoutExpired):
-                process.wait(SECONDS_TO_END)
+                process.wait(TERMINATE_SECONDS)
     finally:  # Ctrl-C again
         for process in processes:
             with suppress(ProcessLookupError):

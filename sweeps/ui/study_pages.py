@@ -1,4 +1,4 @@
-"""Optuna's dashboard on a search's study, for a WSGI server."""
+"""Optuna's dashboard on a study, as a WSGI application."""
 
 from typing import TYPE_CHECKING
 
@@ -7,6 +7,7 @@ if TYPE_CHECKING:
 
 
 def study_pages(journal: str) -> "Application":
+    """Returns the dashboard's WSGI application for a study's journal file."""
     from pathlib import Path
 
     import optuna_dashboard

@@ -1,4 +1,4 @@
-"""A plan, for people and for programs."""
+"""Prints a plan, for people or as JSON."""
 
 import json
 from typing import Any
@@ -26,7 +26,7 @@ VALUES_SHOWN = 8
 
 
 def state(run: PlannedRun, store: Store) -> str:
-    """evaluated, diverged, trained (but not evaluated), or to do."""
+    """Returns a run's state: evaluated, diverged, trained (but not evaluated), or to do."""
     result = result_of(run, store)
     if result is not None:
         return result.state
@@ -34,7 +34,7 @@ def state(run: PlannedRun, store: Store) -> str:
 
 
 def show_plan(plan: Plan, store: Store, as_json: bool) -> None:
-    """Prints it. A sweep can be priced before its data is there."""
+    """Prints the plan. If the dataset is missing, prints the cost but not what is done already."""
     missing: UserError | None = None
     try:
         base = plan.configurations.base
@@ -49,16 +49,16 @@ def show_plan(plan: Plan, store: Store, as_json: bool) -> None:
     pace = Pace.of(plan.configurations.base, gpus, store)
     forecast = Forecast.of(nodes, evaluations, slots(plan), pace)
     if as_json:
-        runs = [] if missing else run_list(plan, store)  # a search does not know its runs yet
+        runs = [] if missing else run_list(plan, store)  # empty for a search, whose runs are not known yet
         print(json.dumps({**plan_json(plan, tree, forecast), "run_list": runs}, indent=2))
         return
     print_plan(plan, tree, done, forecast, gpus > 0)
     if missing:
-        terminal().print(f"What is done already can't be told: {missing}", soft_wrap=True)
+        terminal().print(f"Finished work can't be determined: {missing}", soft_wrap=True)
 
 
 def stage_tree(plan: Plan) -> StageTree:
-    """A grid's own; of a search, one like it will have."""
+    """Returns a grid's stage tree; for a search, that of a hypothetical one."""
     if plan.sweep.search is None:
         return plan.tree
     from sweeps.search.outcome import drawn_runs  # imports Optuna
@@ -67,7 +67,7 @@ def stage_tree(plan: Plan) -> StageTree:
 
 
 def slots(plan: Plan) -> int:
-    """Trials at a time; a sweep may be planned where it could not run."""
+    """Returns the trials at a time; `concurrency`, or 1, on a machine where the sweep can't run."""
     try:
         return trials_at_a_time(plan.sweep)
     except UserError:
@@ -75,7 +75,7 @@ def slots(plan: Plan) -> int:
 
 
 def plan_json(plan: Plan, tree: StageTree, forecast: Forecast) -> dict[str, Any]:
-    """Counts, as JSON values. Steps are of training."""
+    """Returns the plan's counts and forecast as JSON values. Steps are training steps."""
     steps = Steps.of(tree)
     return {
         "name": plan.sweep.name,
@@ -95,7 +95,7 @@ def plan_json(plan: Plan, tree: StageTree, forecast: Forecast) -> dict[str, Any]
 
 
 def run_list(plan: Plan, store: Store) -> list[dict[str, Any]]:
-    """Every run with its keys and where it stands."""
+    """Returns every run of a grid with its keys and state, as JSON values."""
     return [
         {
             "parameters": run.parameters,
@@ -109,7 +109,7 @@ def run_list(plan: Plan, store: Store) -> list[dict[str, Any]]:
 
 
 def print_plan(plan: Plan, tree: StageTree, done: set[str], forecast: Forecast, gpus: bool) -> None:
-    """The tree and what it comes to; `done` are keys of results that are there."""
+    """Prints the stage tree and the totals; `done` are the keys of results in the store."""
     console = terminal()
     console.print(render_space(plan) if plan.sweep.search else render_tree(plan, tree, done))
     steps = Steps.of(tree)
@@ -120,10 +120,10 @@ def print_plan(plan: Plan, tree: StageTree, done: set[str], forecast: Forecast, 
         "",
         f"{plan.sweep.name}: {configurations} configurations, {len(tree.runs)} runs; "
         f"{len(tree.nodes)} training stages, {len(tree.runs)} evaluations"
-        + (", if nothing is stopped early." if plan.sweep.search else "."),
+        + (", without early stopping." if plan.sweep.search else "."),
         f"Training steps: {steps.full_sharing:,}; {steps.evaluation_sharing_only:,} if only runs that differ in "
-        f"evaluation shared their training ({ratio(steps.evaluation_sharing_only, steps.full_sharing)}), "
-        f"{steps.without_sharing:,} if none did ({ratio(steps.without_sharing, steps.full_sharing)}).",
+        f"evaluation shared a training ({ratio(steps.evaluation_sharing_only, steps.full_sharing)}); "
+        f"{steps.without_sharing:,} without sharing ({ratio(steps.without_sharing, steps.full_sharing)}).",
         f"To do: {len(to_train)} stages ({sum(node.steps for node in to_train):,} steps), {to_evaluate} evaluations: "
         f"{hours(forecast.training_hours)} of training and {hours(forecast.evaluation_hours)} of sampling "
         f"on {'GPUs' if gpus else 'CPUs'}, {hours(forecast.wall_hours)} of wall time, {size(forecast.disk_bytes)}, "
@@ -134,7 +134,7 @@ def print_plan(plan: Plan, tree: StageTree, done: set[str], forecast: Forecast, 
 
 
 def render_space(plan: Plan) -> Tree:
-    """What a search draws from, and how."""
+    """Returns a search's settings and its space as a tree."""
     search = plan.sweep.search
     assert search is not None
     extras = f", {search.evaluations} more evaluations of each model" if search.evaluations else ""
@@ -153,7 +153,7 @@ def render_space(plan: Plan) -> Tree:
 
 
 def render_tree(plan: Plan, tree: StageTree, done: set[str]) -> Tree:
-    """Stages with what sets each apart from its siblings; as many as fit a few screens."""
+    """Returns the stage tree with what distinguishes each stage from its siblings, at most `NODES_SHOWN` nodes."""
     reaches = {parameter: parameter_reach(parameter, plan.configurations.base) for parameter in plan.sweep.space}
     root = Tree(plan.sweep.name)
     left = NODES_SHOWN
@@ -163,7 +163,7 @@ def render_tree(plan: Plan, tree: StageTree, done: set[str]) -> Tree:
         left -= 1
         apart = [p for p, r in reaches.items() if r.needs_training and r.stage == node.stage]
         run = next(iter(node.evaluations.values()), None) or next(run for run in runs_of(tree, node))
-        words = [said(run, parameter) for parameter in apart]
+        words = [format_parameter(run, parameter) for parameter in apart]
         if node.stage == 0 and len(plan.sweep.seeds) > 1:
             words.append(f"seed {run.seed}")
         stages = len(node.config.training.stages)
@@ -187,17 +187,18 @@ def render_tree(plan: Plan, tree: StageTree, done: set[str]) -> Tree:
 
 
 def runs_of(tree: StageTree, node: TrainingNode) -> list[PlannedRun]:
+    """Returns the runs that need this stage."""
     return tree.runs_below(node.key)
 
 
 def evaluations_line(node: TrainingNode, parameters: list[str], done: set[str]) -> Text:
-    """How many evaluations, of which values, and how many of them are there."""
+    """Returns a line on a node's evaluations: how many, with which values, and how many are done."""
     count = len(node.evaluations)
     finished = sum(key in done for key in node.evaluations)
     if not parameters:
         return Text("evaluated", "green") if finished else Text("1 evaluation")
     values = [
-        ", ".join(said(run, parameter) for parameter in parameters)
+        ", ".join(format_parameter(run, parameter) for parameter in parameters)
         for run in list(node.evaluations.values())[:VALUES_SHOWN]
     ]
     more = f"; and {count - VALUES_SHOWN} more" if count > VALUES_SHOWN else ""
@@ -205,17 +206,18 @@ def evaluations_line(node: TrainingNode, parameters: list[str], done: set[str]) 
     return Text(f"{count} evaluation{'s' if count > 1 else ''}: {'; '.join(values)}{more}").append(there, "green")
 
 
-def said(run: PlannedRun, parameter: str) -> str:
-    """`train_temperature 0.99`"""
+def format_parameter(run: PlannedRun, parameter: str) -> str:
+    """Formats a parameter of a run: `train_temperature 0.99`."""
     return f"{run.names[parameter]} {shown(run.parameters[parameter])}"
 
 
 def ratio(more: float, less: float) -> str:
+    """Formats a ratio: `2.5 times as many`."""
     return "as many" if more == less else f"{more / less:.2g} times as many"
 
 
 def hours(value: float) -> str:
-    """A duration in the unit that fits it."""
+    """Formats a duration in hours with a fitting unit: `40 s`, `15 min`, `3.5 h`."""
     if value * 3600 < 100:
         return f"{value * 3600:.0f} s"
     if value < 3:
@@ -224,4 +226,5 @@ def hours(value: float) -> str:
 
 
 def quantity(value: float) -> str:
+    """Formats a number with two digits, or as a whole number from 10 on."""
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"

@@ -1,4 +1,4 @@
-"""Where a sweep stands, as another process than its drivers sees it."""
+"""Prints the status of a sweep, read from its folder and the store by a process other than its drivers."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -22,7 +22,7 @@ FAILURES_SHOWN = 20
 
 @dataclass(frozen=True)
 class Spent:
-    """What the sweep's results took to make, by whichever sweep or command made them."""
+    """The time that a sweep's results took, whichever sweep or command computed them."""
 
     training_seconds: float
     evaluation_seconds: float
@@ -30,10 +30,11 @@ class Spent:
 
 
 def spent(tree: StageTree, store: Store) -> Spent:
+    """Sums the time of the results of a tree's runs in the store."""
     training, trainings, evaluating = 0.0, 0, 0.0
     for node in tree.nodes.values():
         if node.key in store:
-            seconds = store.entry(node.key).details["seconds"]  # since its training began
+            seconds = store.entry(node.key).details["seconds"]  # includes the parent stages
             if node.parent is not None:
                 seconds -= store.entry(node.parent).details["seconds"]
             training += seconds
@@ -45,7 +46,7 @@ def spent(tree: StageTree, store: Store) -> Spent:
 
 
 def known_tree(plan: Plan, folder: SweepFolder) -> StageTree:
-    """A grid's runs, or those that a search has proposed so far."""
+    """Returns a grid's stage tree, or that of the runs that a search has proposed so far."""
     if plan.sweep.search is None:
         return plan.tree
     from sweeps.search.outcome import studied_runs  # imports Optuna
@@ -54,7 +55,7 @@ def known_tree(plan: Plan, folder: SweepFolder) -> StageTree:
 
 
 def known_ends(plan: Plan, folder: SweepFolder) -> dict[str, str]:
-    """By evaluation key, how runs of a search ended that left nothing in the store."""
+    """Returns, by evaluation key, how those runs of a search ended that have no result in the store."""
     if plan.sweep.search is None:
         return {}
     from sweeps.search.outcome import ends_without_result
@@ -63,7 +64,7 @@ def known_ends(plan: Plan, folder: SweepFolder) -> dict[str, str]:
 
 
 def show_status(plan: Plan, root: Path, as_json: bool) -> None:
-    """Prints it.
+    """Prints a sweep's runs by state, the time spent, the running drivers and the failures.
 
     Raises:
         UserError: the sweep was never run here.
@@ -73,7 +74,7 @@ def show_status(plan: Plan, root: Path, as_json: bool) -> None:
     store = Store(root, reading=True)
     drivers = folder.running()
     tree = known_tree(plan, folder)
-    # Another sweep that had this name left its own.
+    # Another sweep of this name may have left its own failures.
     failures = [each for each in folder.failures() if not each.runs or any(key in tree.runs for key in each.runs)]
     ends = {**known_ends(plan, folder), **{key: "failed" for failure in failures for key in failure.runs}}
     counts: dict[str, int] = {}
@@ -117,6 +118,7 @@ def show_status(plan: Plan, root: Path, as_json: bool) -> None:
 
 
 def show_driver(console: Console, driver: DriverState) -> None:
+    """Prints a driver's running tasks and its summary."""
     at_work = [row for row in driver.rows if row.state in ("starting", "training", "evaluating")]
     title = f"\n{driver.host}, process {driver.pid}, since {driver.started}"
     console.print(rows_table(at_work, title))

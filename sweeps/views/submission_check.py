@@ -1,4 +1,4 @@
-"""What can be known on a login node to go wrong with a sweep's job: said before it queues, not hours later."""
+"""Checks a sweep on a login node, to report errors before the job queues instead of hours later."""
 
 import warnings
 from pathlib import Path
@@ -10,11 +10,12 @@ from sweeps.spec.plan import Plan
 
 
 def check_submission(plan: Plan, profile_name: str, root: Path) -> None:
-    """Writes nothing. Data and checkpoints may lie where only the nodes see them, so nothing is asked of them.
+    """Checks that a sweep can run under a profile. Writes nothing, and reads neither data nor checkpoints, which may
+    be on the nodes only.
 
     Raises:
-        UserError: no trial fits the profile's nodes, two axes lead to the same run, the store is of a newer version, or
-            another search was begun under the sweep's name.
+        UserError: no trial fits the profile's nodes, two points of the grid are the same run, the store has a newer
+            version, or the study of the sweep's name belongs to another search.
     """
     check_resources(plan, load_profile(profile_name), profile_name)
     plan.refuse_twins()
@@ -25,24 +26,26 @@ def check_submission(plan: Plan, profile_name: str, root: Path) -> None:
 
 
 def check_resources(plan: Plan, profile: Profile, name: str) -> None:
-    """
+    """Checks that a trial fits a node of the profile.
+
     Raises:
-        UserError: no trial fits a node.
+        UserError: no trial fits.
     """
     if profile.exclusive:
-        return  # a node has what it has
+        return  # the job gets the whole node, whose size is unknown here
     wanted, gpus = plan.sweep.resources.gpus, profile.gpus
     if wanted and not gpus:
-        # Some clusters have GPUs that SLURM does not count.
-        warnings.warn(f"The profile {name} asks for no GPUs, but a trial is to have {wanted:g}.", stacklevel=2)
+        # On some clusters SLURM does not track the GPUs.
+        warnings.warn(f"The profile {name} requests no GPUs, but a trial needs {wanted:g}.", stacklevel=2)
         gpus = max(1, round(wanted))
     trials_that_fit(plan.sweep, profile.cpus_per_node, gpus, f"a node of the profile {name}")
 
 
 def check_study(plan: Plan, folder: Path) -> None:
-    """
+    """Checks that the study in the sweep's folder, if any, belongs to this search.
+
     Raises:
-        UserError: it is another search's.
+        UserError: it belongs to another search.
     """
     from sweeps.search.outcome import load_study  # imports Optuna
     from sweeps.search.search import search_identity

@@ -11,12 +11,13 @@ import pytest
 from analysis.comparison import by_seed, compare, differences, holm, neighbours, not_worse
 from analysis.findings import findings
 from analysis.results import METRICS
-from analysis.statistics import half_width, p_value, seed_range, summarise
+from analysis.statistics import p_value, seed_range, summarise
+from sweeps.spec.confidence import half_width
 
 CFG, STEPS = "sampling.cfg", "sampling.steps"
 AXES = [CFG, STEPS]
 UNKNOWN_TO_THE_PAPER = "The paper's summary gives no numbers for this ablation. "
-FEW = " With so few seeds only what differs by nearly the same in each is told apart."
+FEW = " With so few seeds, only a difference that is nearly equal in every seed is significant."
 GRID = [(cfg, steps) for cfg in (1.0, 2.0, 3.0) for steps in (4, 8, 16)]
 # Of seeds 0, 1, 2: luck that all configurations share, and small deviations from it. Student's p of two degrees of
 # freedom is 1 - t / sqrt(2 + t²), which `two_degrees` computes.
@@ -250,12 +251,12 @@ def test_one_common_seed_says_nothing() -> None:
     frame = line(first, second, [None, None, 90.0])
     assert words(frame, [CFG]) == (
         "Paired by seed over 3 seeds, FID tells 1.0 and 2.0 apart (95% confidence). "
-        "Nothing can be said of 2.0 and 3.0: too few finished seeds in common."
+        "Nothing can be said about 2.0 and 3.0: too few finished seeds in common."
     )
     winner, *others = rows_of(frame, [CFG])
     assert [row[CFG] for row in not_worse(winner, others, by_seed(frame, [CFG], "fid"))] == [3.0]
     assert words(line([10.0, 20.0, None], [None, 30.0, 40.0]), [CFG]) == (
-        "No two neighbouring configurations have two finished seeds in common, so none can be told apart."
+        "No two neighbouring configurations share two finished seeds, so none can be told apart."
     )
 
 
@@ -263,7 +264,7 @@ def test_many_pairs_without_common_seeds_are_counted() -> None:
     fid: dict[tuple[object, ...], list[float | None]] = {(float(cfg),): [None, None, 5.0] for cfg in range(3, 10)}
     fid |= {(1.0,): [10.0, 20.0, 30.0], (2.0,): [11.0, 21.1, 31.2]}
     assert words(runs(fid, [CFG]), [CFG]).endswith(
-        "Nothing can be said of 7 more pairs: too few finished seeds in common."
+        "Nothing can be said about 7 more pairs: too few finished seeds in common."
     )
 
 

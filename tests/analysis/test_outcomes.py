@@ -17,8 +17,8 @@ from analysis.samples import first_seeds, note
 from ear.errors import UserError
 from ear.store import Store
 from ear.store.uses import recorded_uses
+from sweeps.spec.tags import DIGEST, KEY, OUTCOME, PARAMETERS, PARENT, SEED
 from sweeps.tracking.mlflow_client import open_client
-from sweeps.tracking.tags import DIGEST, KEY, OUTCOME, PARAMETERS, PARENT, SEED
 
 ALPHA = "scoring.alpha"
 # alpha -> each seed's outcome and the run's status in MLflow.
@@ -110,7 +110,7 @@ def test_the_caption_counts_the_seeds_that_the_numbers_rest_on(report: Report) -
 def test_the_sample_sheet_says_whose_numbers_it_shows(root: Path) -> None:
     results = load_results("ends", root)
     assert first_seeds(results)["fid"].tolist() == [10.0, 12.5, 20.0]  # not the means
-    words = "A row a class; the last row without a class label; samples, FID and recall of the first finished seed"
+    words = "One row per class, the last one without class label; samples, FID and recall of the first finished seed"
     assert note(results) == f"{words}."
     rows = pd.DataFrame({ALPHA: np.linspace(1, 2, 21), "outcome": "finished", "seed": 0})
     many = replace(results, frame=rows)

@@ -17,8 +17,9 @@ from analysis.notation import figure_symbol, latex_symbol
 from analysis.paper import PaperAblation, paper_ablation
 from analysis.report import grid_findings
 from analysis.results import METRICS, SweepResults
-from analysis.statistics import half_width, summarise
+from analysis.statistics import summarise
 from analysis.tables import display_table, latex, markdown
+from sweeps.spec.confidence import half_width
 
 ALPHA = "scoring.alpha"
 PAPER_FACTS = {
@@ -68,6 +69,7 @@ def test_half_width_is_students() -> None:
     assert half_width([3.0]) is None
     # t(0.975, 2) = 4.302653 (any table); the standard deviation of 1, 2, 3 is 1.
     assert half_width([1.0, 2.0, 3.0]) == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
+    assert math.isnan(half_width([1.0, math.nan]) or 0)  # as of a confirmation, one of whose runs has no finite metric
 
 
 def test_interval_covers_the_mean_as_often_as_it_says() -> None:

@@ -155,7 +155,7 @@ def test_without_common_seeds_no_order_is_claimed(paper: PaperAblation) -> None:
     frame = runs({1.0: [17.0, "failed"], 1.25: ["failed", 20.0], 1.5: [21.0, "failed"]})
     assert sentence("The means are", frame, paper) == (
         "The means are in the paper's order at 3 of its 5 values; no step of it has two finished seeds in common, so "
-        "nothing shows it."
+        "it can't be tested."
     )
 
 

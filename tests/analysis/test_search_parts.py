@@ -99,8 +99,8 @@ def test_what_is_on_the_front_no_more_is_not_named() -> None:
         "7 configurations, 6 with a value, 1 outside the constraints; 3 on the Pareto front of fid and recall, "
         "above. Trial 0 had fid 21.00 and recall 0.500 in the search; over 2 fresh seeds and 400 images each it has "
         "fid 25.50 ± 6.35 and recall 0.300 ± 0.000. Trial 5 had fid 40.00 and recall 0.600 in the search; none of "
-        "its 1 fresh seeds finished. What a search chose looks better than it is, since luck helped to choose it: "
-        "print what fresh seeds gave."
+        "its 1 fresh seeds finished. The best value in a search is partly luck and thus too good: report the "
+        "values with fresh seeds."
     )
 
 

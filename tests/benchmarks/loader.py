@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ear.data.latent_files import Encoding, shard_path, write_index, write_shard
+from ear.data.latent_files import Encoding, shard_path
+from ear.data.latent_writing import write_index, write_shard
 from ear.data.latents import LatentCache
 
 MOMENTS = (32, 16, 16)

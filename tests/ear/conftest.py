@@ -1,20 +1,12 @@
-"""An image folder and its cache, for whoever encodes or reads one; an empty store."""
+"""An image folder and its cache, for whoever encodes or reads one; stores; networks that judge images."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from encoding_parts import encode, write_images
+from made_once import made_once
 
-from ear.store import Store
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _own_memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Hashes of files are remembered there and not in the home of whoever tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("memory")))
-        yield
+from ear.store import Store, reference_keys
 
 
 @pytest.fixture(scope="module")
@@ -41,3 +33,37 @@ def cache_folder(source: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "root")
+
+
+@pytest.fixture(scope="session")
+def digits_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `store` folder that holds the digits' classifier and the real images' features in it. Not to be changed."""
+
+    from ear.config import load_config  # which most tests need none of
+    from ear.data import load_dataset
+    from ear.evaluation.extractors import load_extractor
+    from ear.evaluation.reference import load_reference
+
+    def measure(root: Path) -> None:
+        config, store = load_config("digits"), Store(root)
+        dataset = load_dataset(config.data)
+        extractor, reference = reference_keys(config, dataset)
+        load_reference(config, reference, dataset, load_extractor(config.evaluation, extractor, dataset, store), store)
+
+    return made_once("digits", measure, tmp_path_factory) / "store"
+
+
+@pytest.fixture(scope="session")
+def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """torch-fidelity's Inception with random weights. Not to be changed."""
+    from inception import write_random_inception
+
+    return made_once("inception", lambda folder: write_random_inception(folder / "x.pth"), tmp_path_factory) / "x.pth"
+
+
+@pytest.fixture(scope="session")
+def kl16_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A KL-16 checkpoint in LDM's layout, 266 MB. Not to be changed."""
+    from kl16 import write_rule_filled_kl16
+
+    return made_once("kl16", lambda folder: write_rule_filled_kl16(folder / "x.ckpt"), tmp_path_factory) / "x.ckpt"

@@ -1,14 +1,14 @@
 """Folders of small images, and their encoding by an autoencoder in closed form."""
 
-import subprocess
-import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from processes import SERVER
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -58,11 +58,11 @@ def encode(source: Path, folder: Path, seconds: float = 0.0, **settings: Any) ->
     return encode_folder(list_images(source), folder, **settings)
 
 
-def encode_elsewhere(source: Path, folder: Path, **settings: Any) -> subprocess.Popen[bytes]:
+def encode_elsewhere(source: Path, folder: Path, **settings: Any) -> BaseProcess:
     """The same in a process of its own."""
-    arguments = f"Path({str(source)!r}), Path({str(folder)!r}), **{settings!r}"
-    code = f"from pathlib import Path\nfrom encoding_parts import encode\nencode({arguments})"
-    return subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent)
+    process = SERVER.Process(target=encode, args=(source, folder), kwargs=settings)
+    process.start()
+    return process
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -1,5 +1,8 @@
-"""The command line as users start it: alone or under torchrun, and killed."""
+"""The command line in processes: of a server that has imported torch already; or as users start it, alone or under
+torchrun, and killed."""
 
+import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -7,6 +10,36 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+SERVER = multiprocessing.get_context("forkserver")
+"""Its processes begin with everything imported, where a new Python takes seconds, and with nothing else of ours."""
+SERVER.set_forkserver_preload(["ear.cli", "ear.run", "ear.evaluation.evaluate", "ear.data.encode", "sklearn.datasets"])
+
+
+def together(count: int, *arguments: str, code: int = 0) -> str:
+    """What the main one of several processes prints, connected as torchrun's are; on stderr where all are to fail."""
+    with TemporaryDirectory() as folder:
+        group = [SERVER.Process(target=take_part, args=(rank, count, Path(folder), arguments)) for rank in range(count)]
+        try:
+            for process in group:
+                process.start()
+            for process in group:
+                process.join(900)
+        finally:
+            for process in group:
+                process.kill()
+        answers = [json.loads((Path(folder) / str(rank)).read_text()) for rank in range(count)]
+    assert [given["code"] for given in answers] == [code] * count, answers
+    return str(answers[0]["stderr" if code else "stdout"])
+
+
+def take_part(rank: int, count: int, folder: Path, arguments: tuple[str, ...]) -> None:
+    from in_process import answer
+
+    own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "EAR_MEETING_FILE": folder / "meeting"}
+    os.environ |= {name: str(value) for name, value in own.items()}
+    (folder / str(rank)).write_text(json.dumps(vars(answer(*arguments))))
 
 
 def command(processes: int, *arguments: str) -> list[str]:

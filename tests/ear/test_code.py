@@ -34,7 +34,9 @@ def test_any_source_that_changes_is_other_code(checkout: Path) -> None:
         (checkout / "slurm" / f"{change}.py").touch()
         code_digest.cache_clear()
         digests.add(code_digest())
-        with pytest.raises(OtherCodeError, match=f"The code in {checkout} is not what this sweep was begun with"):
+        with pytest.raises(
+            OtherCodeError, match=f"The code in {checkout} is not the code that this sweep was started with"
+        ):
             require_same_code(known)
     assert len(digests) == 3
     (checkout / "notes.py").touch()

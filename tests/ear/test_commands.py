@@ -1,6 +1,12 @@
-"""`ear train`, `ear sample` and `ear evaluate` as a researcher types them, on one short training."""
+"""`ear train`, `ear sample` and `ear evaluate` as a researcher types them, on one short training.
 
+In this process, but for one of each command that begins with nothing imported (evaluate's: test_imagenet_path.py).
+"""
+
+import io
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process import answer, ear
 from matplotlib.image import imread
+from processes import run
 
 from ear.cli.sample import parse_classes, require_a_grid
 from ear.errors import UserError
@@ -19,16 +27,12 @@ SHORT = ["training.stages.0.steps=20", "training.stages.1.steps=10", "execution.
 FEW = ["--set", "evaluation.images=100", "--set", "evaluation.null_images=100"]
 
 
-def ear(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([EAR, *map(str, arguments)], capture_output=True, text=True)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
-
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs")
+def root(digits_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its store has the classifier already."""
+    root = tmp_path_factory.mktemp("runs")
+    shutil.copytree(digits_store, root / "store")
+    return root
 
 
 @pytest.fixture(scope="module")
@@ -41,26 +45,51 @@ def checkpoint(root: Path) -> Path:
     return Path(first["checkpoint"]).parent
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_an_interrupted_training_says_how_to_go_on_and_loses_nothing(tmp_path: Path, number: signal.Signals) -> None:
+def test_an_interrupted_training_says_how_to_go_on_and_loses_nothing(tmp_path: Path) -> None:
     arguments = [EAR, "train", "digits", "--root", str(tmp_path), "--set", "execution.log_every=10"]
     training = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
     assert training.stderr is not None
     for line in training.stderr:  # the bar's first line comes with the first steps
         if "training" in line:
             break
-    training.send_signal(number)
+    training.send_signal(signal.SIGINT)
     said = training.stderr.read()
     assert training.wait(30) == 130
-    assert f"Go on with:  ear train digits --root {tmp_path} --set execution.log_every=10" in said
-    (saved,) = (tmp_path / "store" / ".work").glob("*/checkpoint.safetensors")
+    require_saved(tmp_path, said)
+
+
+class Signalling(io.StringIO):
+    """Sends this process a signal when a training's bar has its first line."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__()
+        self.number: signal.Signals | None = number
+
+    def write(self, text: str) -> int:
+        if "training" in text and self.number is not None:
+            number, self.number = self.number, None
+            os.kill(os.getpid(), number)
+        return super().write(text)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_other_signals_interrupt_as_ctrl_c_does(tmp_path: Path, number: signal.Signals) -> None:
+    arguments = ["train", "digits", "--root", tmp_path, "--set", "execution.log_every=10"]
+    given = answer(*arguments, stderr=Signalling(number))
+    assert given.code == 130
+    require_saved(tmp_path, given.stderr)
+
+
+def require_saved(root: Path, said: str) -> None:
+    assert f"Resume with:  ear train digits --root {root} --set execution.log_every=10" in said
+    (saved,) = (root / "store" / ".work").glob("*/checkpoint.safetensors")
     assert 0 < load_header(saved).step < 1200
 
 
 def test_sample_draws_a_grid_with_a_row_a_class(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "new folder" / "grid.png"
-    done = ear("sample", checkpoint, "--classes", "3,8", "--num", "4", "--out", out, "--set", "sampling.cfg=1.5")
-    assert "8 images in" in done.stdout
+    arguments = ["--classes", "3,8", "--num", "4", "--out", str(out), "--set", "sampling.cfg=1.5"]
+    assert "8 images in" in run(1, "sample", str(checkpoint), *arguments)
     # 4 columns and 2 rows of 8 pixels, each 4 wide, with borders of 4.
     assert imread(out).shape == (2 * 36 + 4, 4 * 36 + 4, 3)
 
@@ -89,7 +118,7 @@ def test_sample_refuses(arguments: list[str], message: str, checkpoint: Path) ->
 
 def test_a_grid_has_a_bound() -> None:
     require_a_grid([0] * 1000, 100)
-    with pytest.raises(UserError, match="100,100 images are more than the 100,000 of one grid"):
+    with pytest.raises(UserError, match="100,100 images exceed the limit of 100,000 for one grid"):
         require_a_grid([0] * 1001, 100)
 
 
@@ -97,7 +126,7 @@ def test_classes_are_numbers_with_commas_null_or_all() -> None:
     assert parse_classes("3,8", 10) == [3, 8]
     assert parse_classes(None, 3) == [0, 1, 2]
     assert parse_classes("null", 3) is None
-    with pytest.raises(UserError, match="numbers with commas"):
+    with pytest.raises(UserError, match="comma-separated numbers"):
         parse_classes("three", 10)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from in_process import ear
 from processes import run
 from test_kl_tokenizer import as_ldm, small_autoencoder
 from torch import Tensor
@@ -101,7 +102,7 @@ def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
 
 def test_the_official_file_comes_back_key_by_key(tmp_path: Path) -> None:
     run(1, "convert", str(TINY), "--output", str(tmp_path / "ours"))
-    run(1, "convert", str(tmp_path / "ours"), "--output", str(tmp_path / "again.pth"))
+    ear("convert", tmp_path / "ours", "--output", tmp_path / "again.pth")
     first, again = official_file(TINY), official_file(tmp_path / "again.pth")
     for part in ("model", "model_ema"):
         one, other = first[part], again[part]
@@ -171,7 +172,7 @@ def test_a_converted_model_samples_and_fine_tunes(tmp_path: Path) -> None:
     autoencoder = f"tokenizer.checkpoint={tmp_path / 'vae.ckpt'}"
     grid = tmp_path / "grid.png"
     arguments = ["--classes", "2,7", "--num", "3", "--set", autoencoder, "--set", "sampling.steps=4"]
-    assert "6 images" in run(1, "sample", str(checkpoint.parent), *arguments, "--out", str(grid))
+    assert "6 images" in ear("sample", checkpoint.parent, *arguments, "--out", grid).stdout
     assert grid.stat().st_size > 0
 
     config = load_header(checkpoint).config
@@ -237,24 +238,14 @@ def test_a_wrong_file_is_one_sentence(tmp_path: Path, damage: str, message: str)
 def test_models_that_the_official_project_lacks_are_refused(tmp_path: Path) -> None:
     path = tmp_path / CHECKPOINT
     save_checkpoint(path, CheckpointHeader(load_config("digits"), 0, ""), {"model": {}, "ema": {}})
-    with pytest.raises(UserError, match="energy-scored models of autoencoder latents only"):
+    with pytest.raises(UserError, match="only models of autoencoder latents with the energy score"):
         to_official(path, tmp_path / "x.pth")
     with pytest.raises(UserError, match=r"ends in \.pth"):
         to_official(path, tmp_path / "folder")
 
 
-@pytest.mark.parametrize(
-    ("name", "parameters", "head"),
-    [("base", 205_608_720, 34_469_904), ("large", 474_755_088, 70_302_736), ("huge", 937_314_576, 148_500_496)],
-)
-def test_the_papers_models_have_the_official_sizes(name: str, parameters: int, head: int) -> None:
-    counted = cost(load_config(f"imagenet256_{name}"))
-    assert (counted.parameters, counted.head_parameters) == (parameters, head)
-    assert (counted.tokens, counted.token_dim) == (256, 16)
-
-
-def test_info_prints_them() -> None:
-    printed = run(1, "info", "imagenet256_base")
+def test_info_prints_the_papers_model() -> None:
+    printed = run(1, "info", "imagenet256_base", "--set", "sampling.steps=1")  # FLOPs of 64 take long to count
     assert "205,608,720 (trunk 171,138,816, head 34,469,904)" in printed
     assert "500,455 steps of 2048 images = 800.0 epochs of 1,281,167" in printed
 

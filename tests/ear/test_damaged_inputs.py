@@ -73,7 +73,7 @@ def test_a_checkpoint_with_a_weight_that_is_not_finite_is_named(
     name: str, value: float, untrained: Path, tmp_path: Path
 ) -> None:
     damaged = changed(untrained, tmp_path, poison(name, value))
-    with pytest.raises(UserError, match=f"{damaged}, .* holds weights that are NaN or infinite: {name.split('/')[1]}"):
+    with pytest.raises(UserError, match=f"{damaged}, .* has weights that are NaN or infinite: {name.split('/')[1]}"):
         Sampler.load(damaged)
 
 
@@ -108,12 +108,14 @@ def test_an_autoencoder_with_one_nan_is_named(tmp_path: Path) -> None:
     tokenizer.require_decoder()
     with torch.inference_mode():
         assert decoded_images(tokenizer, torch.zeros(1, tokenizer.tokens, 3)).shape == (1, 3, 16, 16)
-        with pytest.raises(OverflowingSamplesError, match=r"whole makes images that are NaN or infinite"):
+        with pytest.raises(
+            OverflowingSamplesError, match=r"whole decodes finite tokens to images that are NaN or infinite"
+        ):
             decoded_images(tokenizer, torch.full((1, tokenizer.tokens, 3), 3e38))
     torch.nn.init.constant_(autoencoder.decoder.conv_out.bias[:1], float("nan"))
     autoencoder.save_pretrained(tmp_path / "damaged")
     damaged = build_tokenizer(kl_config(tmp_path / "damaged"))
-    with pytest.raises(UserError, match=r"tokenizer\.checkpoint: .*damaged holds weights .*decoder\.conv_out\.bias"):
+    with pytest.raises(UserError, match=r"tokenizer\.checkpoint: .*damaged has weights .*decoder\.conv_out\.bias"):
         damaged.require_decoder()
 
 
@@ -174,7 +176,7 @@ def test_a_damaged_cache_trains_nothing(cache: Path, tmp_path: Path) -> None:
     LatentCache.open(cache).require_intact()
     put_nan(cache)
     run = Run(on_latents(cache), Store(tmp_path / "runs"))
-    with pytest.raises(UserError, match=r"1 of 5 shards are not what was written \(shard-00002\.npy"):
+    with pytest.raises(UserError, match=r"1 of 5 shards have changed since they were written \(shard-00002\.npy"):
         run.train()
     assert not run.store.published()
 
@@ -184,12 +186,12 @@ def test_a_cache_that_is_damaged_in_the_meantime_records_no_divergence(cache: Pa
     assert isinstance(run.dataset, FolderDataset)
     trainer = run.trainer()
     put_nan(cache)
-    with pytest.raises(UserError, match=r"no divergence is recorded.*shard-00002\.npy: its content is not what"):
+    with pytest.raises(UserError, match=r"no divergence is recorded.*shard-00002\.npy: its content has changed"):
         finish(trainer)
     assert not run.store.published()
     (cache / "shard-00002.npy").unlink()
     assert encode(tmp_path / "images", cache)
-    assert "it was replaced while it was read" in run.dataset.cache.verify()[0]  # this process still reads the old one
+    assert "it was replaced while in use" in run.dataset.cache.verify()[0]  # this process still reads the old one
     # The intact cache is served nothing of it, and trains to its end.
     outcome = Run(run.config, run.store).train()
     assert outcome is not None
@@ -216,7 +218,9 @@ def test_a_damaged_unfinished_checkpoint_records_no_divergence(tmp_path: Path) -
     run.save_unfinished(trainer)
     unfinished = run.store.workspace(run.keys.stages[0])
     changed(unfinished / CHECKPOINT, unfinished, poison("model/trunk.class_embedding.weight"))
-    with pytest.warns(UserWarning, match=f"{unfinished / CHECKPOINT}, model, holds weights that are NaN.*begins anew"):
+    with pytest.warns(
+        UserWarning, match=f"{unfinished / CHECKPOINT}, model, has weights that are NaN.*restarts from its beginning"
+    ):
         outcome = Run(run.config, run.store).train()
     assert outcome is not None
     assert (outcome.step, outcome.diverged_at) == (8, None)
@@ -230,10 +234,10 @@ def test_nothing_rests_on_a_stage_that_is_not_what_was_published(tmp_path: Path)
         trainer.advance()
     first = run.store.path(run.keys.stages[0])
     changed(first / CHECKPOINT, first, poison("model/trunk.class_embedding.weight", 0.5))
-    with pytest.raises(UserError, match=f"{first / CHECKPOINT} is damaged: it is not what was published"):
+    with pytest.raises(UserError, match=f"{first / CHECKPOINT} is damaged: its SHA-256 is not the published one"):
         Run(run.config, run.store).train()
     keys = checkpoint_keys(run.config, run.dataset, first / CHECKPOINT, run.store)
-    with pytest.raises(UserError, match=f"{first / CHECKPOINT} is damaged: it is not what was published"):
+    with pytest.raises(UserError, match=f"{first / CHECKPOINT} is damaged: its SHA-256 is not the published one"):
         evaluate(first / CHECKPOINT, run.config, keys, run.dataset, run.store)
     assert run.store.published() == {run.keys.stages[0]}
 
@@ -245,7 +249,7 @@ def test_nothing_is_compared_with_features_that_are_not_what_was_published(tmp_p
     load_reference(config, "key", dataset, extractor, store)
     features = load_file(store.path("key") / "features.safetensors")
     save_file({**features, "mean": features["mean"] + 1}, store.path("key") / "features.safetensors")
-    with pytest.raises(UserError, match=r"features\.safetensors is damaged: it is not what was published"):
+    with pytest.raises(UserError, match=r"features\.safetensors is damaged: its SHA-256 is not the published one"):
         load_reference(config, "key", dataset, extractor, store)
 
 

@@ -89,7 +89,7 @@ def test_grey_in_16_bits_is_as_bright_as_colours_in_16_bits() -> None:
 @pytest.mark.parametrize("kind", [np.float32, np.int32, np.int16])
 def test_pixels_without_a_known_white_are_refused(kind: type[np.generic]) -> None:
     with pytest.raises(
-        ValueError, match=r"pixels \(Pillow's mode [FI]\), and nothing says what is white: save it with 8"
+        ValueError, match=r"pixels \(Pillow's mode [FI]\) do not define which value is white: save it with 8"
     ):
         decode(saved(Image.fromarray(RAMP.astype(kind)), "TIFF"), SIZE)
 
@@ -174,7 +174,7 @@ def test_damaged_exif_data_makes_no_damaged_image() -> None:
 
 def test_no_other_program_draws_an_image() -> None:
     # Pillow would hand PostScript to Ghostscript, whatever the file is called.
-    with pytest.raises(ValueError, match=r"^no image in a format that Pillow decodes$"):
+    with pytest.raises(ValueError, match=r"^not an image in a format that Pillow decodes$"):
         decode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\n%%EndComments\nshowpage\n", SIZE)
 
 

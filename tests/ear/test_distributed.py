@@ -7,7 +7,7 @@ import pickle
 import re
 import shutil
 import socket
-import subprocess
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ import pytest
 import torch
 import torch.distributed as dist
 from closeness import assert_close
-from processes import command, run
+from in_process import ear
+from processes import together
 from torch import Tensor
 
 from ear.errors import UserError
 from ear.process import distributed
-from ear.process.distributed import ALONE, MEETING_FILE, TIMEOUT, Processes, joined_processes
+from ear.process.distributed import ALONE, INTERFACES, MEETING_FILE, TIMEOUT, Processes, joined_processes
 from ear.training.checkpoint import load_part
 
 SETTINGS = [
@@ -37,9 +38,26 @@ def settings(*more: str) -> list[str]:
     return [part for setting in (*SETTINGS, *more) for part in ("--set", setting)]
 
 
-def train(processes: int, root: Path, *more: str) -> dict[str, Tensor]:
-    outcome = json.loads(run(processes, "train", "digits", *settings(*more), "--root", str(root), "--json"))
-    return load_part(Path(outcome["checkpoint"]), "model")
+def model_of(printed: str) -> dict[str, Tensor]:
+    return load_part(Path(json.loads(printed)["checkpoint"]), "model")
+
+
+def in_two_processes(act: Callable[..., None], folder: Path, *arguments: Any, seconds: int = 120) -> list[Any]:
+    """What two of them write: `act(rank, answer, *arguments)`, JSON into the file `answer`."""
+    fork = multiprocessing.get_context("fork")  # since to import torch anew takes seconds
+    answers = [folder / "answer of 0", folder / "answer of 1"]
+    pair = [fork.Process(target=act, args=(rank, answers[rank], *arguments), daemon=True) for rank in (0, 1)]
+    for process in pair:
+        process.start()
+    for process in pair:
+        process.join(seconds)
+        process.kill()
+    assert all(answer.exists() for answer in answers)
+    return [json.loads(answer.read_text()) for answer in answers]
+
+
+def meeting_in(file: Path) -> dict[str, str]:
+    return {MEETING_FILE: str(file), "WORLD_SIZE": "2"}
 
 
 def free_port() -> int:
@@ -64,7 +82,7 @@ def test_alone_everything_is_the_identity() -> None:
     assert ALONE.is_main
 
 
-def exchange(rank: int, meeting: dict[str, str], answer: Path) -> None:
+def exchange(rank: int, answer: Path, meeting: dict[str, str]) -> None:
     """What each of two processes does in the next test; without pickles, which nobody is to need."""
     os.environ |= {**meeting, "WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
     with joined_processes("cpu") as processes, pytest.MonkeyPatch.context() as patch:
@@ -86,45 +104,26 @@ def test_what_two_processes_exchange_is_no_pickle_and_no_port_is_open_to_all(by_
     else:
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "GLOO_SOCKET_IFNAME": "lo"}
         meeting["LOCAL_WORLD_SIZE"] = "2"
-    fork = multiprocessing.get_context("fork")  # since to import torch anew takes seconds
-    answers = [tmp_path / "0", tmp_path / "1"]
-    pair = [fork.Process(target=exchange, args=(rank, meeting, answers[rank])) for rank in (0, 1)]
-    for process in pair:
-        process.start()
-    for process, answer in zip(pair, answers, strict=True):
-        process.join(120)
-        process.kill()
-        rows, dtype, shared, listening = json.loads(answer.read_text())
+    for rows, dtype, shared, listening in in_two_processes(exchange, tmp_path, meeting):
         assert rows == [[0, 1], [10, 11], [12, 13]]
         assert dtype == "torch.float64"
         assert shared == ["kl\u00e9", True, None]
         assert set(listening) == {"127.0.0.1"}
 
 
-def meet(rank: int, address: str, port: int, answer: Path) -> None:
+def meet(rank: int, answer: Path, addresses: tuple[str, str], port: int) -> None:
     """What each of two processes of two machines does in the next test, with little patience."""
     distributed.TIMEOUT = timedelta(seconds=20)
-    os.environ |= {"MASTER_ADDR": address, "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
+    os.environ |= {"MASTER_ADDR": addresses[rank], "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
     os.environ |= {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
     with joined_processes("cpu") as processes:
-        answer.write_text(str(processes.any(rank == 1)))
+        answer.write_text(json.dumps(processes.any(rank == 1)))
 
 
 @pytest.mark.parametrize("own", ["127.0.0.1", "localhost"])
 def test_a_first_node_that_knows_only_its_loopback_is_reached_by_another_address(own: str, tmp_path: Path) -> None:
     """127.0.0.2 stands for what the other node calls it; Debian has a machine call itself 127.0.1.1."""
-    fork, port, answers = multiprocessing.get_context("fork"), free_port(), [tmp_path / "0", tmp_path / "1"]
-    pair = [
-        fork.Process(target=meet, args=(rank, address, port, answer), daemon=True)
-        for rank, (address, answer) in enumerate(zip((own, "127.0.0.2"), answers, strict=True))
-    ]
-    for process in pair:
-        process.start()
-    for process, answer in zip(pair, answers, strict=True):
-        process.join(40)
-        process.kill()
-        assert answer.exists()
-        assert answer.read_text() == "True"
+    assert in_two_processes(meet, tmp_path, (own, "127.0.0.2"), free_port(), seconds=40) == [True, True]
 
 
 @pytest.mark.parametrize(
@@ -188,43 +187,43 @@ def test_the_store_waits_as_long_as_a_collective(tmp_path: Path, monkeypatch: py
     assert distributed._store(0, 2).timeout == TIMEOUT
 
 
+def join_twice(rank: int, answer: Path, meetings: tuple[Path, Path], before: str | None) -> None:
+    """What each of two processes does in the next test."""
+    os.environ |= {} if before is None else dict.fromkeys(INTERFACES, before)
+    seen: list[Any] = []
+    for meeting in meetings:
+        os.environ |= {**meeting_in(meeting), "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        with joined_processes("cpu") as processes:
+            seen.append([os.environ["GLOO_SOCKET_IFNAME"], processes.any(rank == 1)])
+        seen.append([os.environ.get(name) for name in INTERFACES])
+    answer.write_text(json.dumps(seen))
+
+
 @pytest.mark.parametrize("before", [None, "eth0"])
 def test_the_interface_of_one_connection_is_not_the_next_one_s(
     before: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray uses a trial's process again."""
-    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-        monkeypatch.setenv(name, "eth0")
-        if before is None:
-            monkeypatch.delenv(name)
-    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", MEETING_FILE: str(tmp_path / "m")}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    during = []
-    monkeypatch.setattr(dist, "init_process_group", lambda *_, **__: during.append(os.environ["GLOO_SOCKET_IFNAME"]))
-    for name, value in (("get_rank", 0), ("get_world_size", 2), ("destroy_process_group", None)):
-        monkeypatch.setattr(dist, name, lambda value=value: value)
-    with joined_processes("cpu"):
-        assert during == [distributed.LOOPBACK]
-    assert os.environ.get("GLOO_SOCKET_IFNAME") == before
-    assert os.environ.get("NCCL_SOCKET_IFNAME") == before
+    for name in (*INTERFACES, "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    expected = [[distributed.LOOPBACK, True], [before, before]] * 2
+    assert in_two_processes(join_twice, tmp_path, (tmp_path / "one", tmp_path / "other"), before) == [expected] * 2
 
 
-def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
+def test_two_processes_train_as_one_does(digits_store: Path, tmp_path: Path) -> None:
     """Batch 64 over two processes, in accumulated parts of 20, against one process; then an evaluation of both."""
-    one = train(1, tmp_path / "one")
-    two = train(2, tmp_path / "two", "execution.micro_batch=20")
-    assert_close(two, one)
+    training = ("train", "digits", "--json", *settings())
+    shutil.copytree(digits_store, tmp_path / "one" / "store")
+    one = model_of(ear(*training, "--root", tmp_path / "one").stdout)
+    parts = ("--set", "execution.micro_batch=20")
+    assert_close(model_of(together(2, *training, *parts, "--root", str(tmp_path / "two"))), one)
 
     more = ("evaluation.images=101", "evaluation.null_images=100")
     again = ("train", "digits", *settings(*more), "--evaluate", "--json", "--root")
-    alone = json.loads(run(1, *again, str(tmp_path / "one")).splitlines()[-1])
-    # The same store without that evaluation, so that neither model nor classifier need be trained again.
-    shutil.copytree(tmp_path / "one", tmp_path / "shared")
-    for evaluation in (tmp_path / "shared").glob("store/*/evaluation.json"):
-        shutil.rmtree(evaluation.parent)
-    training, evaluation_of_two = map(json.loads, run(2, *again, str(tmp_path / "shared")).splitlines())
-    assert training["reused"]
+    shutil.copytree(tmp_path / "one", tmp_path / "shared")  # so that the model need not be trained again
+    alone = json.loads(ear(*again, tmp_path / "one").stdout.splitlines()[-1])
+    training_of_two, evaluation_of_two = map(json.loads, together(2, *again, str(tmp_path / "shared")).splitlines())
+    assert training_of_two["reused"]
     assert evaluation_of_two["metrics"].keys() == alone["metrics"].keys()
     for name, value in alone["metrics"].items():
         assert evaluation_of_two["metrics"][name] == pytest.approx(value, rel=1e-3, abs=0.011), name
@@ -232,30 +231,38 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
 
 def test_more_processes_than_images_in_a_step_are_refused(tmp_path: Path) -> None:
     few = settings("training.batch_size=1", "execution.micro_batch=1")
-    messages = run(2, "train", "digits", *few, "--root", str(tmp_path), code=1)  # of torchrun, for our 2
-    assert "2 processes are more than the 1 images of a step (training.batch_size): start fewer." in messages
+    messages = together(2, "train", "digits", *few, "--root", str(tmp_path), code=2)
+    assert "2 processes exceed the 1 images of a step (training.batch_size): start fewer processes." in messages
 
 
-@pytest.mark.parametrize(("device", "backend"), [("auto", "nccl"), ("cuda", "nccl"), ("cpu", "gloo")])
-def test_processes_are_connected_where_they_compute(device: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine with GPUs, which is pretended here: what computes on CPUs all the same has nothing for NCCL."""
-    connected = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
-    monkeypatch.setattr(dist, "init_process_group", lambda backend, **_: connected.append(backend))
-    for name, value in (("get_rank", 1), ("get_world_size", 2), ("destroy_process_group", None)):
-        monkeypatch.setattr(dist, name, lambda value=value: value)
-    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.setenv(name, "1")
+@pytest.mark.parametrize(
+    ("device", "gpus", "backend"),
+    [("auto", True, "nccl"), ("cuda", True, "nccl"), ("cpu", True, "gloo"), ("auto", False, "gloo")],
+)
+def test_gpus_are_connected_by_nccl(device: str, gpus: bool, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus)
+    assert distributed._backend(device) == backend
+
+
+def connect_cpus(rank: int, answer: Path, meeting: Path) -> None:
+    """What each of two processes does in the next test."""
+    os.environ |= {**meeting_in(meeting), "RANK": str(rank), "LOCAL_RANK": str(rank)}
+    torch.cuda.is_available = lambda: True
+    with joined_processes("cpu") as processes:
+        total = processes.sum_(torch.tensor(float(rank + 1)))
+        answer.write_text(json.dumps([processes.rank, processes.count, dist.get_backend(), total.item()]))
+
+
+def test_what_computes_on_cpus_is_connected_without_gpus_where_there_are_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine with GPUs, which is pretended here."""
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    assert in_two_processes(connect_cpus, tmp_path, tmp_path / "meeting") == [[0, 2, "gloo", 3.0], [1, 2, "gloo", 3.0]]
+
+
+def test_a_launcher_without_a_meeting_point_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")  # torchrun's
-    with joined_processes(device) as processes:
-        assert processes == Processes(1, 2)
-    assert connected == [backend]
-
-
-def test_a_launcher_without_a_meeting_point_is_named() -> None:
-    environment = os.environ | {"WORLD_SIZE": "2"}
-    done = subprocess.run(command(1, "train", "digits"), capture_output=True, text=True, env=environment, timeout=60)
-    assert done.returncode == 2
-    assert re.search("MASTER_ADDR.*torchrun --nproc-per-node", done.stderr)
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", MEETING_FILE):
+        monkeypatch.delenv(name, raising=False)
+    assert re.search("MASTER_ADDR.*torchrun --nproc-per-node", ear("train", "digits", code=2).stderr)

@@ -13,11 +13,11 @@ from encoding_parts import SIZE, contents, cut, encode, encode_elsewhere, noise_
 from PIL import Image
 from torch import Tensor
 
-from ear.cli.encode import announce, check_places, inspect_cache, label_line
+from ear.cli.encode import announce, check_folders, inspect_cache, label_line
 from ear.config.schema import ImageFolderData
 from ear.data.decode import center_crop
 from ear.data.image_folder import list_images
-from ear.data.latent_files import to_half, write_shard
+from ear.data.latent_writing import to_half, write_shard
 from ear.data.latents import LatentCache
 from ear.errors import UserError
 
@@ -58,7 +58,7 @@ def test_half_precision_clamps_log_variances_and_refuses_what_it_cannot_hold() -
     assert to_half(moments).flatten().tolist() == [1.5, -30]
     assert to_half(-moments).flatten().tolist() == [-1.5, 20]
     for wrong in ([70000.0, 0.0], [0.0, torch.inf], [0.0, torch.nan], [torch.nan, 0.0]):
-        with pytest.raises(ValueError, match="not finite or beyond float16"):
+        with pytest.raises(ValueError, match="not finite or exceed float16"):
             to_half(torch.tensor(wrong)[None, :, None, None])
 
 
@@ -81,7 +81,7 @@ def test_an_encoding_stops_between_batches_and_goes_on(source: Path, whole: Path
     assert not encode(source, tmp_path, stop=lambda: next(asked), on_images=lambda *counts: calls.append(counts))
     assert calls == [(0, 24), (2, 24), (4, 24), (5, 24), (7, 24), (9, 24)]
     assert set(contents(tmp_path)) == {"encoding.json", "shard-00000.npy", "shard-00000.json"}
-    with pytest.raises(UserError, match="is unfinished: 1 of 5 shards are there; the same `ear encode` goes on"):
+    with pytest.raises(UserError, match="is unfinished: 1 of 5 shards are done; run the same `ear encode` again"):
         LatentCache.open(tmp_path)
     calls.clear()
     assert encode(source, tmp_path, on_images=lambda *counts: calls.append(counts))
@@ -92,10 +92,10 @@ def test_an_encoding_stops_between_batches_and_goes_on(source: Path, whole: Path
 def test_a_killed_encoding_goes_on_to_the_same_bytes(source: Path, whole: Path, tmp_path: Path) -> None:
     killed = encode_elsewhere(source, tmp_path, seconds=0.1)
     while not (tmp_path / "shard-00001.json").exists():
-        assert killed.poll() is None
+        assert killed.is_alive()
         time.sleep(0.01)
     killed.kill()
-    killed.wait()
+    killed.join()
     assert "index.json" not in contents(tmp_path)
     # What kills at worse moments leave.
     (tmp_path / ".shard-00003.npy.k1ll3d").write_bytes(b"half")
@@ -110,7 +110,9 @@ def test_a_killed_encoding_goes_on_to_the_same_bytes(source: Path, whole: Path, 
 def test_two_processes_share_the_shards(source: Path, whole: Path, tmp_path: Path) -> None:
     # The main one is done first and has to wait.
     processes = [encode_elsewhere(source, tmp_path, rank=rank, world=2, seconds=0.2 * rank) for rank in (0, 1)]
-    assert [process.wait(60) for process in processes] == [0, 0]
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
     assert contents(tmp_path) == contents(whole)
 
 
@@ -138,7 +140,7 @@ def test_a_cache_of_other_settings_is_not_gone_on_with(
     with pytest.raises(UserError) as refused:
         encode(source, whole, **settings)
     assert message in str(refused.value)
-    assert "encode into another folder by --set data.latents=FOLDER" in str(refused.value)
+    assert "encode into another folder with --set data.latents=FOLDER" in str(refused.value)
 
 
 def test_a_cache_of_other_images_is_not_gone_on_with(tmp_path: Path) -> None:
@@ -184,8 +186,8 @@ def test_many_are_an_error_until_they_are_mended(damaged_source: Path, tmp_path:
         with pytest.raises(UserError) as refused:
             encode(damaged_source, tmp_path / "cache", max_skipped=0.1)
         message = str(refused.value)
-        assert "2 of the 12 images do not decode, more than the share of 0.1" in message
-        assert f"All of them so far: {tmp_path / 'cache' / 'skipped.txt'}" in message
+        assert "2 of the 12 images can't be decoded, more than the allowed fraction of 0.1" in message
+        assert f"{tmp_path / 'cache' / 'skipped.txt'} lists all of them so far" in message
         assert "\n  class-0/05.png: " in message
     assert "class-1/01.png" in (tmp_path / "cache" / "skipped.txt").read_text()
     noise_image(16, 16, 0).save(damaged_source / "class-0" / "05.png")
@@ -217,7 +219,7 @@ def test_a_class_of_which_nothing_decodes_is_an_error_until_it_is_mended(tmp_pat
     # Neither of two processes sees all of its shards.
     assert encode(source, tmp_path / "cache", max_skipped=0.5, rank=1, world=2)
     with pytest.raises(
-        UserError, match=r"No image of the class 'class-1' decodes \(class-1/00.JPEG: no image in a form"
+        UserError, match=r"No image of the class 'class-1' can be decoded \(class-1/00.JPEG: not an image in a form"
     ):
         encode(source, tmp_path / "cache", max_skipped=0.5, world=2)
     assert "class-1/07.png" in (tmp_path / "cache" / "skipped.txt").read_text()
@@ -247,9 +249,9 @@ def test_remarks_are_counted_and_kept(odd_source: Path, tmp_path: Path) -> None:
     for _ in range(2):  # the second time, nothing is encoded
         assert encode(odd_source, tmp_path / "cache", shard_size=3)
         assert LatentCache.open(tmp_path / "cache").remarks().sentences() == [
-            "images with an EXIF orientation stay as stored, as ADM has them; "
-            "--set data.exif_orientation=true turns them (images: 1, the first 'class-0/00.JPEG').",
-            "of grey in 16 bits the upper eight are used (images: 2, the first 'class-1/00.png').",
+            "images with an EXIF orientation are used as stored, as in ADM; "
+            "--set data.exif_orientation=true rotates them (images: 1, the first 'class-0/00.JPEG').",
+            "only the upper 8 bits of 16-bit grayscale values are used (images: 2, the first 'class-1/00.png').",
         ]
     assert encode(odd_source, tmp_path / "turned", exif_orientation=True)
     ignored, turned = LatentCache.open(tmp_path / "cache"), LatentCache.open(tmp_path / "turned")
@@ -295,7 +297,8 @@ def test_the_command_says_which_label_is_which_class_and_what_is_left_out(
     with pytest.warns(UserWarning, match=r"left out images beside the class folders \(1: 'top.png'\)"):
         announce(list_images(source))
     labels = "0 is '1', 1 is '10', 2 is '11', 3 is '2', 4 is 'class-0'"
-    assert f"5 images under {source}. Labels, in the order of the names as text: {labels}." in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"5 images under {source}. Labels, in alphabetical order of the class names: {labels}." in said
     assert label_line([f"{number:03d}" for number in range(100)]).endswith(" 10 is '010', ..., 99 is '099'.")
 
 
@@ -303,9 +306,9 @@ def test_the_command_says_which_label_is_which_class_and_what_is_left_out(
 def test_a_cache_is_no_class_of_its_images(place: str, tmp_path: Path) -> None:
     (tmp_path / "images" / "class-0").mkdir(parents=True)
     data = ImageFolderData(path=str(tmp_path / "images"), classes=1, images=1)
-    with pytest.raises(UserError, match=r"data\.latents .* lies in the image folder .*: name another place"):
-        check_places(data, tmp_path / place)
-    check_places(data, tmp_path / "images-cache")
+    with pytest.raises(UserError, match=r"data\.latents .* is inside the image folder .*: choose another folder"):
+        check_folders(data, tmp_path / place)
+    check_folders(data, tmp_path / "images-cache")
 
 
 def test_no_scale_is_measured_of_no_images(tmp_path: Path) -> None:
@@ -314,5 +317,5 @@ def test_no_scale_is_measured_of_no_images(tmp_path: Path) -> None:
     index = json.loads((tmp_path / "cache" / "index.json").read_text())  # as earlier versions ended where none decodes
     index |= {"images": 0, "class_images": {"class-0": 0}}
     (tmp_path / "cache" / "index.json").write_text(json.dumps(index))
-    with pytest.raises(UserError, match="holds no images to measure the scale of"):
+    with pytest.raises(UserError, match="has no images to measure the scale of"):
         inspect_cache(tmp_path / "cache", verify=False, measure_scale=True)

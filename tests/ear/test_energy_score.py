@@ -17,7 +17,7 @@ def test_literal_values() -> None:
     target = torch.tensor([[3.0, 0.0]])
     assert fair_energy_score(samples, target, alpha=1.0).item() == pytest.approx((3 + 4) / 2 - 5 / 2)
     assert fair_energy_score(samples, target, alpha=2.0).item() == pytest.approx((9 + 16) / 2 - 25 / 2)
-    assert fair_energy_score(samples, target, alpha=1.0, temperature=0.9).item() == pytest.approx(3.5 - 0.45 * 5)
+    assert fair_energy_score(samples, target, alpha=1.0, train_temperature=0.9).item() == pytest.approx(3.5 - 0.45 * 5)
 
 
 def test_paper_loss_is_twice_the_fair_score_at_two_samples() -> None:
@@ -25,7 +25,7 @@ def test_paper_loss_is_twice_the_fair_score_at_two_samples() -> None:
     x1, x2, y = torch.randn(3, 100, 4, generator=generator, dtype=torch.float64)
     for alpha in ALPHAS:
         loss = (x1 - y).norm(dim=1) ** alpha + (x2 - y).norm(dim=1) ** alpha - 0.99 * (x1 - x2).norm(dim=1) ** alpha
-        score = fair_energy_score(torch.stack([x1, x2]), y, alpha=alpha, temperature=0.99)
+        score = fair_energy_score(torch.stack([x1, x2]), y, alpha=alpha, train_temperature=0.99)
         torch.testing.assert_close(2 * score, loss)
 
 
@@ -81,7 +81,7 @@ def test_gradient_against_finite_differences(alpha: float) -> None:
     target = torch.randn(4, 2, generator=generator, dtype=torch.float64)
 
     def score(x: Tensor) -> Tensor:
-        return fair_energy_score(x, target, alpha=alpha, temperature=0.9)
+        return fair_energy_score(x, target, alpha=alpha, train_temperature=0.9)
 
     assert torch.autograd.gradcheck(score, (samples,))
 
@@ -114,6 +114,6 @@ def test_four_samples_are_the_mean_over_all_pairings_of_the_official_pairs() -> 
         return accuracy - 0.99 * (x[one] - x[other]).norm(dim=1)
 
     pairings = [(pair(0, 1) + pair(2, 3)) / 2, (pair(0, 2) + pair(1, 3)) / 2, (pair(0, 3) + pair(1, 2)) / 2]
-    ours = 2 * fair_energy_score(x, y, alpha=1.0, temperature=0.99)
+    ours = 2 * fair_energy_score(x, y, alpha=1.0, train_temperature=0.99)
     torch.testing.assert_close(ours, torch.stack(pairings).mean(dim=0))
     assert ours.var() < 0.95 * pairings[0].var()

@@ -1,6 +1,7 @@
 """References of real images and torch-fidelity's networks: what is read, and what a user can get wrong."""
 
 import hashlib
+import shutil
 from contextlib import nullcontext
 from fractions import Fraction
 from functools import partial
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from inception import write_random_inception
+from store_parts import copy_result
 from torch import Tensor, nn
 
 from ear.config import load_config
@@ -75,11 +76,13 @@ def test_statistics_and_images_of_a_file(tmp_path: Path) -> None:
     assert reference_of(without, tmp_path).features is None
 
 
-def test_features_of_a_dataset_are_those_of_its_images(tmp_path: Path) -> None:
-    config = load_config("digits", ["execution.batch_size=400"])
+def test_features_of_a_dataset_are_those_of_its_images(digits_store: Path, tmp_path: Path) -> None:
+    config, store = load_config("digits", ["execution.batch_size=400"]), Store(tmp_path)
     dataset = load_dataset(config.data)
-    classifier = load_extractor(config.evaluation, "extractor", dataset, Store(tmp_path))
-    reference = load_reference(config, reference_keys(config, dataset)[1], dataset, classifier, Store(tmp_path))
+    extractor_key, reference_key = reference_keys(config, dataset)
+    copy_result(extractor_key, digits_store, store)
+    classifier = load_extractor(config.evaluation, extractor_key, dataset, store)
+    reference = load_reference(config, reference_key, dataset, classifier, store)
     assert not isinstance(dataset, FolderDataset)
     features = classifier.extract(dataset.train.images).features
     torch.testing.assert_close(reference.features, features)
@@ -94,16 +97,16 @@ def test_features_of_a_dataset_are_those_of_its_images(tmp_path: Path) -> None:
         ({"mu": np.zeros(5)}, r"has mu and no sigma; it needs"),
         ({"sigma": np.eye(5), "arr_0": np.zeros((9, 8, 8, 3), np.uint8)}, r"has sigma and no mu"),
         ({"mean": np.zeros(5)}, r"has neither mu and sigma nor arr_0; it needs"),
-        ({"mu": np.full(5, np.nan), "sigma": np.eye(5)}, r"mu of .*x\.npz holds NaN"),
-        ({"mu": np.zeros(5), "sigma": np.diag([1, 1, np.inf, 1, 1])}, r"sigma of .*x\.npz holds NaN or infinite"),
-        ({"mu": np.zeros(5), "sigma": np.triu(np.ones((5, 5)))}, r"sigma of .* is no covariance"),
-        ({"mu": np.zeros(5), "sigma": -np.eye(5)}, r"sigma of .* is no covariance"),
-        ({"mu": np.zeros(2), "sigma": np.array([[1, 2], [2, 1]])}, r"sigma of .* is no covariance"),
-        ({"mu": np.array(["a"] * 5), "sigma": np.eye(5)}, r"mu of .* is of <U1, not of real numbers"),
-        ({"arr_0": np.zeros((0, 8, 8, 3), np.uint8)}, r"arr_0 of .* is \(0, 8, 8, 3\): two images or more"),
-        ({"arr_0": np.zeros((1, 8, 8, 3), np.uint8)}, r"arr_0 of .* is \(1, 8, 8, 3\): two images or more"),
+        ({"mu": np.full(5, np.nan), "sigma": np.eye(5)}, r"mu of .*x\.npz has NaN"),
+        ({"mu": np.zeros(5), "sigma": np.diag([1, 1, np.inf, 1, 1])}, r"sigma of .*x\.npz has NaN or infinite"),
+        ({"mu": np.zeros(5), "sigma": np.triu(np.ones((5, 5)))}, r"sigma of .* is not a covariance"),
+        ({"mu": np.zeros(5), "sigma": -np.eye(5)}, r"sigma of .* is not a covariance"),
+        ({"mu": np.zeros(2), "sigma": np.array([[1, 2], [2, 1]])}, r"sigma of .* is not a covariance"),
+        ({"mu": np.array(["a"] * 5), "sigma": np.eye(5)}, r"mu of .* has type <U1, not real numbers"),
+        ({"arr_0": np.zeros((0, 8, 8, 3), np.uint8)}, r"arr_0 of .* is \(0, 8, 8, 3\): at least two images"),
+        ({"arr_0": np.zeros((1, 8, 8, 3), np.uint8)}, r"arr_0 of .* is \(1, 8, 8, 3\): at least two images"),
         ({"arr_0": np.zeros((9, 8, 8), np.uint8)}, r"not uint8 \[N, H, W, 3\]"),
-        ({"mu": np.zeros(2048), "sigma": np.eye(2048)}, r"mean \(2048,\).*colour-moments has 5 features"),
+        ({"mu": np.zeros(64), "sigma": np.eye(64)}, r"mean \(64,\).*colour-moments has 5 features"),
         ({"mu": np.zeros(5), "sigma": np.eye(4)}, r"covariance \(4, 4\)"),
         ({"mu": np.zeros(5), "sigma": np.eye(5), "arr_0": np.zeros((2, 3, 8, 8))}, r"not uint8 \[N, H, W, 3\]"),
     ],
@@ -164,10 +167,10 @@ def test_statistics_for_an_extractor_of_grey_images(tmp_path: Path) -> None:
     mean, covariance = np.arange(64.0), np.eye(64)
     assert read("fitting.npz", mu=mean, sigma=covariance).statistics.mean[5] == 5
     assert read("grey.npz", arr_0=images(9, 0)[:, :1].permute(0, 2, 3, 1).numpy()).images == 9
-    with pytest.raises(UserError, match=r"8x8 pixels in 3 channels, but digits-classifier takes .* in 1 channel:"):
+    with pytest.raises(UserError, match=r"8x8 pixels in 3 channels, but digits-classifier needs .* in 1 channel:"):
         read("colour.npz", mu=mean, sigma=covariance, arr_0=images(9, 0).permute(0, 2, 3, 1).numpy())
     with pytest.raises(UserError, match="digits-classifier has 64 features"):
-        read("inception.npz", mu=np.zeros(2048), sigma=np.eye(2048))
+        read("another.npz", mu=np.zeros(65), sigma=np.eye(65))
 
 
 @pytest.mark.parametrize(
@@ -190,14 +193,15 @@ def test_there_are_more_images_than_neighbours(overrides: list[str], real: int |
         require_enough_images(config, reference)
 
 
-def test_what_an_evaluation_is_given_is_looked_at_before_anything_is_sampled(tmp_path: Path) -> None:
-    write_random_inception(tmp_path / "inception.pth")
+def test_what_an_evaluation_is_given_is_looked_at_before_anything_is_sampled(
+    inception_file: Path, tmp_path: Path
+) -> None:
     covariance = np.eye(2048)
     covariance[3, 3] = np.nan
     statistics = statistics_file(tmp_path / "nan.npz", mu=np.zeros(2048), sigma=covariance)
     settings = {
         "extractor": "inception-v3-compat",
-        "extractor_weights": tmp_path / "inception.pth",
+        "extractor_weights": inception_file,
         "statistics": statistics,
     }
     config = load_config("digits", [f"evaluation.{name}={value}" for name, value in settings.items()])
@@ -206,7 +210,7 @@ def test_what_an_evaluation_is_given_is_looked_at_before_anything_is_sampled(tmp
     dataset = load_dataset(config.data)
     keys = checkpoint_keys(config, dataset, checkpoint, Store(tmp_path))
     sampled: list[float] = []
-    with pytest.raises(UserError, match=r"sigma of .* holds NaN"):
+    with pytest.raises(UserError, match=r"sigma of .* has NaN"):
         evaluate(checkpoint, config, keys, dataset, Store(tmp_path), on_images=sampled.append)
     assert sampled == []
 
@@ -222,10 +226,10 @@ def test_kept_images_are_of_one_evaluation(tmp_path: Path) -> None:
         ImageFiles(kept).write(images(2, 0), torch.tensor([3, 4]), 0)
         ImageFiles(kept).write(images(1, 0), None, 0)
     assert len(list(kept.glob("*.png"))) == 3
-    with pytest.raises(UserError, match=r"holds other images already \(000000-0003\.png, 3 in all\)"):
+    with pytest.raises(UserError, match=r"already contains other images \(000000-0003\.png, 3 in all\)"):
         begin_folder(kept, "two")
     (kept / "mine.jpg").touch()
-    with pytest.raises(UserError, match=r"holds other images already \(mine\.jpg, 1 in all\)"):
+    with pytest.raises(UserError, match=r"already contains other images \(mine\.jpg, 1 in all\)"):
         begin_folder(kept, "one")
     assert len(list(kept.glob("*.png"))) == 3
 
@@ -234,10 +238,11 @@ def inception(weights: Path) -> EvaluationConfig:
     return EvaluationConfig(extractor="inception-v3-compat", extractor_weights=str(weights))
 
 
-def test_inception_gives_pooled_features_and_logits_of_grey_and_colour_images(tmp_path: Path) -> None:
-    write_random_inception(tmp_path / "inception.pth")
+def test_inception_gives_pooled_features_and_logits_of_grey_and_colour_images(
+    inception_file: Path, tmp_path: Path
+) -> None:
     dataset = load_dataset(load_config("digits").data)
-    extractor = load_extractor(inception(tmp_path / "inception.pth"), "key", dataset, Store(tmp_path))
+    extractor = load_extractor(inception(inception_file), "key", dataset, Store(tmp_path))
     found = extractor.extract(images(2, 1))
     assert found.logits is not None
     assert (found.features.shape, found.logits.shape) == ((2, 2048), (2, 1008))
@@ -252,7 +257,7 @@ def test_inception_gives_pooled_features_and_logits_of_grey_and_colour_images(tm
         (None, "There is no file"),
         (b"junk", "is a text file that begins with 'junk'"),
         ({"conv.weight": torch.zeros(2)}, "are not the weights of inception-v3-compat"),
-        ({"weights": Fraction(1, 2)}, r"holds fractions\.Fraction where weights"),
+        ({"weights": Fraction(1, 2)}, r"has fractions\.Fraction where weights"),
     ],
 )
 def test_wrong_extractor_weights_are_one_sentence(tmp_path: Path, content: object, message: str) -> None:
@@ -270,7 +275,7 @@ def test_weights_that_cannot_be_downloaded_say_what_to_fetch(tmp_path: Path, mon
     for name in ("https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(UserError, match=r"weights-inception-2015-12-05.*put the file into.*checkpoints"):
+    with pytest.raises(UserError, match=r"weights-inception-2015-12-05.*copy the file to.*checkpoints"):
         load_extractor(
             EvaluationConfig(extractor="inception-v3-compat"),
             "key",
@@ -281,7 +286,7 @@ def test_weights_that_cannot_be_downloaded_say_what_to_fetch(tmp_path: Path, mon
 
 def test_an_image_folder_needs_a_named_network(tmp_path: Path) -> None:
     config = load_config("imagenet256_base", ["evaluation.extractor=classifier"])
-    with pytest.raises(UserError, match="not for image_folder; name one of torch-fidelity's"):
+    with pytest.raises(UserError, match="not for image_folder; use one of torch-fidelity's"):
         load_extractor(config.evaluation, "key", load_dataset(config.data), Store(tmp_path))
 
 
@@ -289,7 +294,7 @@ def test_an_image_folder_needs_a_named_network(tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("evaluation.reference=test", "an image folder has no test split"),
-        ("data.latents=gone", "holds no cached latents"),
+        ("data.latents=gone", "has no cached latents"),
         ("seed=0", r"data\.latents is not set"),
     ],
 )
@@ -301,8 +306,9 @@ def test_an_image_folder_says_what_it_lacks(override: str, message: str) -> None
         ask()
 
 
-def test_reconstruction_of_patches(tmp_path: Path) -> None:
+def test_reconstruction_of_patches(digits_store: Path, tmp_path: Path) -> None:
     """All pixels of digits come back: the FID of a set from itself. Two components of four do not."""
+    shutil.copytree(digits_store, tmp_path / "store")
     dataset = load_dataset(load_config("digits").data)
     results = []
     for overrides in ([], ["tokenizer.components=2"]):

@@ -68,11 +68,11 @@ def images_file(folder: Path) -> Path:
 
 FAULTS = {
     "missing": (images_file, lambda _: None, "is missing"),
-    "short header": (labels_file, lambda content: content[:6], "truncated: 6 bytes, where the header alone has 8"),
+    "short header": (labels_file, lambda content: content[:6], "truncated: 6 bytes, but the header alone needs 8"),
     "short values": (
         labels_file,
         lambda content: content[:-1],
-        "truncated: 29 bytes of values, where 30 are announced",
+        "truncated: 29 bytes of values, but its header says 30",
     ),
     "surplus values": (labels_file, lambda content: content + b"x", "too long: 31 bytes"),
     "magic": (labels_file, lambda content: b"\0\0\x0d\1" + content[4:], "magic number is 00000d01, not 00000801"),
@@ -108,7 +108,7 @@ def test_faulty_files_are_named_with_fault_and_remedy(folder: Path, fault: str) 
 
 def test_another_number_of_images_is_refused(folder: Path) -> None:
     """An epoch's length follows from the configuration's 60,000."""
-    with pytest.raises(UserError, match="holds 30 images, not Fashion-MNIST's 60000"):
+    with pytest.raises(UserError, match="has 30 images, not Fashion-MNIST's 60000"):
         load_dataset(FashionMnistData(path=str(folder)))
 
 
@@ -223,7 +223,7 @@ def test_constant_directions_are_only_centred() -> None:
 
 
 def test_more_components_than_values_are_refused() -> None:
-    with pytest.raises(UserError, match=r"tokenizer.components: 33 are more than the 32 values of a patch"):
+    with pytest.raises(UserError, match=r"tokenizer.components: 33 exceeds the 32 values of a patch"):
         PatchTokenizer(SHAPE, 4, 33)
 
 
@@ -280,7 +280,7 @@ def test_classifier_below_its_bound_is_not_kept(
 
 
 def test_no_classifier_for_other_datasets(bars: ImageDataset, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="digits and fashion_mnist, not for bars; name one of torch-fidelity's"):
+    with pytest.raises(UserError, match="digits and fashion_mnist, not for bars; use one of torch-fidelity's"):
         load_extractor(EvaluationConfig(), "extractor", bars, Store(tmp_path))
 
 

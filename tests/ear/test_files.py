@@ -1,8 +1,10 @@
 """Files appear whole, outlive a power cut, and where they can't be written is known before."""
 
+import errno
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,11 +13,15 @@ import pytest
 
 from ear.errors import UserError
 from ear.files.writing import (
+    exists,
+    flush_to_disk,
     is_on_own_disk,
     is_there,
     may_write,
     require_file_place,
+    require_regular,
     require_writable,
+    time_in,
     write_atomically,
     write_json,
     write_text,
@@ -96,6 +102,68 @@ def opening_no_folders(path: Path, flags: int, mode: int = 0o777) -> int:
     if Path(path).is_dir():
         raise PermissionError
     return _open(path, flags, mode)
+
+
+def test_a_folder_is_flushed_with_all_that_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "file").touch()
+    (tmp_path / "file").touch()
+    flushed = []
+    opened = Path("/proc/self/fd")
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append((opened / str(descriptor)).readlink()))
+    flush_to_disk(tmp_path)
+    assert sorted(flushed) == sorted([tmp_path, *tmp_path.rglob("*")])
+
+
+def test_a_file_that_can_not_be_flushed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        flush_to_disk(tmp_path)
+
+
+def test_only_a_file_is_opened(tmp_path: Path) -> None:
+    """A pipe would keep whoever opens it waiting."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_text("four")
+    assert require_regular(tmp_path / "file").st_size == 4
+    with pytest.raises(FileNotFoundError):
+        require_regular(tmp_path / "none")
+    with pytest.raises(IsADirectoryError) as folder:
+        require_regular(tmp_path)
+    assert (folder.value.errno, folder.value.filename) == (errno.EISDIR, str(tmp_path))
+    with pytest.raises(OSError, match="pipe, a socket or a device") as pipe:
+        require_regular(tmp_path / "pipe")
+    assert (pipe.value.errno, pipe.value.filename) == (errno.EINVAL, str(tmp_path / "pipe"))
+
+
+def test_a_name_that_is_too_long_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert exists(tmp_path) is True
+    assert exists(tmp_path / "none") is False
+    assert exists(tmp_path / ("x" * 300)) is False
+
+    def fail(_: Path) -> bool:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "exists", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        exists(tmp_path)
+
+
+def test_the_time_by_which_files_are_dated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.utime(tmp_path, (0, 0))
+    assert abs(time_in(tmp_path) - time.time()) < 3600
+
+    def fail(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", fail)
+    os.utime(tmp_path, (0, 0))
+    assert abs(time_in(tmp_path) - time.time()) < 3600  # by the folder's own, which a full disk lets change
 
 
 def test_a_file_system_that_can_not_flush_folders_takes_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +256,7 @@ def test_a_place_for_a_file(tmp_path: Path) -> None:
     require_file_place(tmp_path / "new" / "file", "--out")
     (tmp_path / "new" / "file").touch()
     require_file_place(tmp_path / "new" / "file", "--out")  # to be replaced
-    with pytest.raises(UserError, match=r"--out .*new is a folder: name a file in it"):
+    with pytest.raises(UserError, match=r"--out .*new is a folder: give a file in it"):
         require_file_place(tmp_path / "new", "--out")
     with pytest.raises(UserError, match=r"can't be written .*give another with --out"):
         require_file_place(tmp_path / "new" / "file" / "below", "--out")

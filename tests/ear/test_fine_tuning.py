@@ -46,17 +46,19 @@ def weights(config: RunConfig) -> dict[str, Tensor]:
 @pytest.mark.parametrize("classes", [3, 25])
 def test_another_number_of_classes_starts_new_embeddings_and_says_so(checkpoint: Path, classes: int) -> None:
     config, before = tuning(checkpoint, data__classes=classes, seed=5), load_part(checkpoint, "ema")
-    said = rf"has 10 classes and the data {classes}: the class embeddings \(trunk\.class_embedding\.weight\) start anew"
-    with pytest.warns(UserWarning, match=rf"{said}, from normal\(0, 0\.02\) by seed 5"):
+    said = (
+        rf"has 10 classes, the data {classes}: the class embeddings \(trunk\.class_embedding\.weight\) are drawn from"
+    )
+    with pytest.warns(UserWarning, match=rf"{said} normal\(0, 0\.02\) with seed 5"):
         found = weights(config)
     tokens = RandomTokens(config)
     fresh = build_model(config, tokens.tokenizer.tokens, tokens.tokenizer.token_dim, classes).state_dict()
     assert torch.equal(found[CLASSES], fresh[CLASSES])
     assert found[CLASSES].std() == pytest.approx(0.02, rel=0.2)
     assert all(torch.equal(found[name], before[name]) for name in before if name != CLASSES)
-    with pytest.warns(UserWarning, match="by seed 6"):
+    with pytest.warns(UserWarning, match="with seed 6"):
         assert not torch.equal(weights(tuning(checkpoint, data__classes=classes, seed=6))[CLASSES], found[CLASSES])
-    with pytest.warns(UserWarning, match="start anew"):
+    with pytest.warns(UserWarning, match="are drawn from"):
         trainer = Trainer(config, RandomTokens(config))
     trainer.advance()
     assert trainer.finished
@@ -92,7 +94,7 @@ def test_other_differences_are_named(checkpoint: Path) -> None:
 
 
 def test_other_tokens_are_a_warning(checkpoint: Path) -> None:
-    with pytest.warns(UserWarning, match=r"trained on other tokens than these: tokenizer\.scale 0\.2325 \(here 0\.5\)"):
+    with pytest.warns(UserWarning, match=r"trained on other tokens: tokenizer\.scale 0\.2325 \(here 0\.5\)"):
         weights(tuning(checkpoint, tokenizer__scale=0.5))
     header = load_header(checkpoint)
     parts = {part: load_part(checkpoint, part) for part in ("model", "ema")}
@@ -100,7 +102,7 @@ def test_other_tokens_are_a_warning(checkpoint: Path) -> None:
     config = tuning(checkpoint)
     tokens = RandomTokens(config)
     tokens.tokenizer_hash = "other"
-    with pytest.warns(UserWarning, match="trained on other tokens than these: another autoencoder's latents"):
+    with pytest.warns(UserWarning, match="trained on other tokens: another autoencoder's latents"):
         Trainer(config, tokens)
 
 
@@ -108,7 +110,7 @@ def test_other_tokens_are_a_warning(checkpoint: Path) -> None:
     ("wrong", "message"),
     [
         (lambda _: TINY, r"is a file of torch\.save, .* `ear convert"),
-        (lambda path: path.parent, r"is a folder: name the file in it"),
+        (lambda path: path.parent, r"is a folder: give the file in it"),
     ],
 )
 def test_what_is_no_checkpoint_of_ours_is_named(checkpoint: Path, wrong: object, message: str) -> None:
@@ -121,5 +123,5 @@ def test_weights_that_are_not_finite_are_refused_and_not_a_divergence(checkpoint
     parts = {part: load_part(checkpoint, part) for part in ("model", "ema")}
     parts["ema"]["rule.generator.output.bias"][1] = float("nan")
     save_checkpoint(checkpoint, load_header(checkpoint), parts)
-    with pytest.raises(UserError, match=r"ema, holds weights that are NaN or infinite: rule\.generator\.output\.bias"):
+    with pytest.raises(UserError, match=r"ema, has weights that are NaN or infinite: rule\.generator\.output\.bias"):
         weights(tuning(checkpoint))

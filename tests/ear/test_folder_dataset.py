@@ -39,8 +39,8 @@ def test_images_that_do_not_decode_are_left_out_with_a_word(images: Path, worker
     assert torch.equal(torch.cat(batches), torch.stack(decoded))
     assert [str(warning.message) for warning in warned] == [
         f"{images}: left out images beside the class folders (1: 'top.png').",
-        f"{images}: 3 of 8 images do not decode and are left out "
-        "(the first: class-0/02.JPEG: no image in a format that Pillow decodes).",
+        f"{images}: 3 of 8 images can't be decoded and are skipped "
+        "(the first: class-0/02.JPEG: not an image in a format that Pillow decodes).",
     ]
 
 
@@ -48,7 +48,7 @@ def test_none_that_decodes_is_an_error(images: Path) -> None:
     for file in images.glob("*/*"):
         file.write_bytes(b"")
     with pytest.raises(
-        UserError, match=r"None of 8 images of .* decodes \(class-0/00.JPEG: no image .*check data.path"
+        UserError, match=r"None of 8 images of .* can be decoded \(class-0/00.JPEG: not an image .*check data.path"
     ):
         list(dataset(images).image_batches("train", 3, 0))
 
@@ -58,9 +58,9 @@ def test_the_exif_orientation_is_the_same_in_evaluations(images: Path) -> None:
     exif[274] = 3
     noise_image(SIZE, SIZE, 5).save(images / "class-1" / "01.png", exif=exif)
     stored, turned = dataset(images), dataset(images, exif_orientation=True)
-    with pytest.warns(UserWarning, match=r"an EXIF orientation stay as stored, .* \(images: 1, the first 'class-1"):
+    with pytest.warns(UserWarning, match=r"an EXIF orientation are used as stored, .* \(images: 1, the first 'class-1"):
         (as_stored,) = stored.image_batches("train", 8, 0)
-    with pytest.warns(UserWarning, match="images were turned"):
+    with pytest.warns(UserWarning, match="images were rotated"):
         (as_turned,) = turned.image_batches("train", 8, 0)
     assert torch.equal(as_turned[5], as_stored[5].rot90(2, (1, 2)))
     assert torch.equal(as_turned[:5], as_stored[:5])
@@ -89,5 +89,5 @@ def test_a_cache_without_images_of_a_class_is_warned_of(images: Path, tmp_path: 
         assert cache.cache
     index = json.loads((tmp_path / "cache" / "index.json").read_text())  # as earlier versions wrote it
     (tmp_path / "cache" / "index.json").write_text(json.dumps(index | {"class_images": {"class-0": 8, "class-1": 0}}))
-    with pytest.warns(UserWarning, match=r"no image of 1 of its classes \(the first: 'class-1'\)"):
+    with pytest.warns(UserWarning, match=r"no images of 1 of its classes \(the first: 'class-1'\)"):
         assert dataset(images, latents=str(tmp_path / "cache")).cache

@@ -248,7 +248,7 @@ def test_a_pointer_in_an_autoencoder_s_folder_is_named(tmp_path: Path) -> None:
         tokenizer_of(tmp_path).content_hash()
     (tmp_path / "diffusion_pytorch_model.safetensors").unlink()
     torch.save({"encoder.conv_in.weight": Callback()}, tmp_path / "diffusion_pytorch_model.bin")
-    with pytest.raises(UserError, match=r"model\.bin holds test_foreign_checkpoints\.Callback"):
+    with pytest.raises(UserError, match=r"model\.bin has test_foreign_checkpoints\.Callback"):
         tokenizer_of(tmp_path).content_hash()
 
 
@@ -264,7 +264,7 @@ def test_files_that_are_not_loaded_do_not_matter(name: str, tmp_path: Path) -> N
 def test_archives_folders_and_unreadable_files_are_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "kl-f16.zip", "w") as archive:
         archive.writestr("model.ckpt", b"")
-    with pytest.raises(UserError, match=r"is a zip archive that holds model\.ckpt: unpack it"):
+    with pytest.raises(UserError, match=r"is a zip archive that contains model\.ckpt: unpack it"):
         read_torch_file(tmp_path / "kl-f16.zip")
     torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), tmp_path / "x.pt")
     with pytest.raises(UserError, match="is a TorchScript program"):
@@ -330,7 +330,7 @@ def test_an_autoencoder_s_weight_that_is_not_finite_is_refused(tmp_path: Path, l
 def test_lists_of_weights_are_no_mapping(tmp_path: Path) -> None:
     for weights in ([torch.zeros(1)], {"a": 1.0}, None, collections.Counter(a=1)):
         path = official(tmp_path / "x.pth", lambda checkpoint, weights=weights: checkpoint.update(model_ema=weights))
-        with pytest.raises(UserError, match=r"x\.pth is no checkpoint of the official EAR project"):
+        with pytest.raises(UserError, match=r"x\.pth is not a checkpoint of the official EAR project"):
             load_official(path)
 
 
@@ -354,5 +354,7 @@ def test_a_file_that_can_t_be_read_is_not_called_damaged(tmp_path: Path, monkeyp
 def test_an_arg_of_an_impossible_value_is_named(tmp_path: Path, name: str, value: object) -> None:
     path = official(tmp_path / "x.pth", lambda checkpoint: vars(checkpoint["args"]).update({name: value}))
     field = {"num_iter": "steps"}.get(name, name)
-    with pytest.raises(UserError, match=rf"x\.pth: its args give SamplingConfig\.{field} .* \(given: {value!r}\)"):
+    with pytest.raises(
+        UserError, match=rf"x\.pth: its args have an invalid value for SamplingConfig\.{field}: .* \(given: {value!r}\)"
+    ):
         load_official(path)

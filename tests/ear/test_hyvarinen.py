@@ -115,7 +115,7 @@ def test_temperature_scales_the_noise_of_the_steps() -> None:
         def sample(noise: Tensor) -> Tensor:
             kept = torch.zeros_like(noise)
             kept[:, used] = noise[:, used]
-            return rule.sample(torch.zeros(len(noise), 1, dtype=torch.float64), kept, temperature=temperature)
+            return rule.sample(torch.zeros(len(noise), 1, dtype=torch.float64), kept, infer_temperature=temperature)
 
         return moments_of_affine(sample, 5)[1]
 
@@ -239,7 +239,7 @@ def test_steps_that_were_not_trained_are_refused(steps: int) -> None:
 def test_train_temperature_is_refused() -> None:
     rule = make_rule()
     with pytest.raises(AssertionError):
-        rule.loss(torch.zeros(1, 4), torch.zeros(1, 3), rule.training_noise(1, seeded(0)), temperature=0.9)
+        rule.loss(torch.zeros(1, 4), torch.zeros(1, 3), rule.training_noise(1, seeded(0)), train_temperature=0.9)
 
 
 def test_loss_is_the_mean_over_noise_levels() -> None:
@@ -284,7 +284,7 @@ def test_temperature_zero_depends_on_the_start_only() -> None:
     z = torch.randn(5, 4, generator=seeded(30))
     noise, other = torch.randn(2, 5, 9, 3, generator=seeded(31))
     other[:, 0] = noise[:, 0]
-    assert torch.equal(rule.sample(z, noise, temperature=0.0), rule.sample(z, other, temperature=0.0))
+    assert torch.equal(rule.sample(z, noise, infer_temperature=0.0), rule.sample(z, other, infer_temperature=0.0))
     assert not torch.equal(rule.sample(z, noise), rule.sample(z, other))
 
 

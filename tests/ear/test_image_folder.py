@@ -36,9 +36,9 @@ def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:
     assert [sentence.removeprefix(f"{tmp_path}: left out ") for sentence in images.left_out] == [
         "folders of cached latents (1: 'cache').",
         "images beside the class folders (1: 'top.png').",
-        "files in sub-folders of class folders (2: 'a/more/1.png', 'a/more/yet/2.png').",
+        "files in subfolders of class folders (2: 'a/more/1.png', 'a/more/yet/2.png').",
         "hidden images (1: 'b/.hidden.png').",
-        "files that are no images by their names, 3 .txt, 1 without suffix, 1 .eps, 1 .svg "
+        "files without an image suffix, 3 .txt, 1 without suffix, 1 .eps, 1 .svg "
         "(6: 'README', 'a/0.txt', 'b/0.eps' and 3 more).",
     ]
 
@@ -58,11 +58,11 @@ def touch(folder: Path, files: list[str]) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (None, "can't be read (No such file or directory): check data.path. It should hold one folder a class"),
-        (["x.png"], "holds no class folders; it should hold one folder a class"),
-        (["a/x.txt"], "holds no images; it should hold one folder a class"),
-        (["train/a/x.png", "val/a/x.png"], "holds no images"),
-        (["a/x.png", "b/x.txt"], "holds class folders without images ('b')"),
+        (None, "can't be read (No such file or directory): check data.path. It should have one folder per class"),
+        (["x.png"], "has no class folders; it should have one folder per class"),
+        (["a/x.txt"], "has no images; it should have one folder per class"),
+        (["train/a/x.png", "val/a/x.png"], "has no images"),
+        (["a/x.png", "b/x.txt"], "has class folders without images ('b')"),
         (["a/x\x85.png"], r"rename the files with control or undecodable characters in their names ('a/x\x85.png')"),
         (["a/x\udcff.png"], r"characters in their names ('a/x\udcff.png')"),
         (["a/x\n.png"], r"rename the files with control or undecodable characters in their names ('a/x\n.png')"),

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from inception import write_random_inception
-from kl16 import write_rule_filled_kl16
+from in_process import ear
 from PIL import Image
-from processes import kill_when, run
+from processes import kill_when, run, together
 
 from ear.config import load_config
 from ear.data import load_dataset
@@ -26,12 +25,10 @@ CLASSES, IMAGES_A_CLASS = 3, 8
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(kl16_file: Path, inception_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images, autoencoder, Inception and the configuration of a narrow EAR."""
     root = tmp_path_factory.mktemp("imagenet")
     write_images(root / "images")
-    write_rule_filled_kl16(root / "kl16.ckpt")
-    write_random_inception(root / "inception.pth")
     config = {
         "data": {
             "name": "image_folder",
@@ -41,23 +38,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "classes": CLASSES,
             "images": CLASSES * IMAGES_A_CLASS,
         },
-        "tokenizer": {"name": "kl", "checkpoint": str(root / "kl16.ckpt")},
+        "tokenizer": {"name": "kl", "checkpoint": str(kl16_file)},
         "model": {"width": 32, "depth": 2, "heads": 2, "buffer_tokens": 4},
         "scoring": {"name": "energy", "generator": {"width": 32, "depth": 2, "noise_channels": 8}},
         "training": {
             "batch_size": 8,
             "mask_group": 4,
-            "stages": [{"epochs": 100, "learning_rate_per_256": 0.03}],
+            "stages": [{"epochs": 50, "learning_rate_per_256": 0.03}],
         },
         "sampling": {"steps": 3, "cfg": 3.0, "infer_temperature": 0.7},
         "evaluation": {
             "extractor": "inception-v3-compat",
-            "extractor_weights": str(root / "inception.pth"),
+            "extractor_weights": str(inception_file),
             "reference": "train",
             "images": 21,
             "null_images": 20,
         },
-        "execution": {"batch_size": 16, "log_every": 5, "checkpoint_every": 0.01, "workers": 2},
+        "execution": {"batch_size": 16, "log_every": 5, "checkpoint_every": 0.001, "workers": 2},
     }
     (root / "narrow.yaml").write_text(yaml.safe_dump(config))
     return root
@@ -79,18 +76,18 @@ def write_images(folder: Path) -> None:
 
 def test_from_image_files_to_metrics(folder: Path) -> None:
     config, root = str(folder / "narrow.yaml"), str(folder / "runs")
-    encoded = run(2, "encode", config, "--max-skipped", "0.1", "--measure-scale")
+    encoded = together(2, "encode", config, "--max-skipped", "0.1", "--measure-scale")
     assert f"{CLASSES * IMAGES_A_CLASS} images of {CLASSES} classes" in encoded
-    assert "1 files did not decode" in encoded
+    assert "1 files could not be decoded" in encoded
     assert "broken.png" in (folder / "latents" / "skipped.txt").read_text()
-    assert "Every shard is whole" in run(1, "encode", config, "--verify")
+    assert "Every shard is complete and unchanged" in run(1, "encode", config, "--verify")
 
     arguments = ("train", config, "--root", root)
     unfinished = folder / "runs" / "store" / ".work"
     kill_when(lambda: bool(list(unfinished.glob("*/checkpoint.safetensors"))), 2, *arguments)
-    resumed = json.loads(run(2, *arguments, "--json"))
-    undisturbed = json.loads(run(2, "train", config, "--root", str(folder / "undisturbed"), "--json"))
-    assert resumed["step"] == undisturbed["step"] == 300
+    resumed = json.loads(together(2, *arguments, "--json"))
+    undisturbed = json.loads(together(2, "train", config, "--root", str(folder / "undisturbed"), "--json"))
+    assert resumed["step"] == undisturbed["step"] == 150
     weights = [load_part(Path(outcome["checkpoint"]), "ema") for outcome in (resumed, undisturbed)]
     assert all(torch.equal(weights[0][name], value) for name, value in weights[1].items())
 
@@ -109,9 +106,9 @@ def test_from_image_files_to_metrics(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("encode", "--set", "data.classes=5"), "data.classes is 5, but .* holds 3 class folders"),
+        (("encode", "--set", "data.classes=5"), "data.classes is 5, but .* has 3 class folders"),
         (("encode", "--set", "data.size=48", "--max-skipped", "0.1"), "another crop size: data.size=32 then, 48 now"),
-        (("train", "--set", "data.images=1000"), "data.images is 1000, but .* holds 24"),
+        (("train", "--set", "data.images=1000"), "data.images is 1000, but .* has 24"),
         (("train", "--set", "data.size=48"), "were cropped to 32 pixels"),
     ],
 )
@@ -119,7 +116,7 @@ def test_wrong_input_is_one_sentence(folder: Path, arguments: tuple[str, ...], m
     """After the first test, whose cache these ask for otherwise."""
     name, *settings = arguments
     root = () if name == "encode" else ("--root", str(folder / "wrong"))
-    said = run(1, name, str(folder / "narrow.yaml"), *settings, *root, code=2)
+    said = ear(name, folder / "narrow.yaml", *settings, *root, code=2).stderr
     assert re.search(f"error: .*{message}", said.replace("\n", " "))
 
 
@@ -132,10 +129,10 @@ def test_few_images_of_a_folder_are_of_all_classes(folder: Path) -> None:
     assert few.float().mean(dim=(2, 3)).argmax(dim=1).tolist() == [0, 0, 1, 2]
 
 
-def test_another_autoencoder_than_the_trained_one_is_refused(folder: Path) -> None:
+def test_another_autoencoder_than_the_trained_one_is_refused(folder: Path, kl16_file: Path) -> None:
     """After the first test, whose checkpoint this one decodes with weights that differ in one number."""
     checkpoint = next((folder / "runs").glob("store/*/checkpoint.safetensors"))
-    autoencoder = torch.load(folder / "kl16.ckpt", weights_only=True)
+    autoencoder = torch.load(kl16_file, weights_only=True)
     autoencoder["model"]["decoder.conv_out.bias"][0] += 0.1
     torch.save(autoencoder, folder / "other.ckpt")
     header = load_header(checkpoint)

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from kl16 import write_rule_filled_kl16
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -78,24 +77,33 @@ def tokenizer_of(path: Path, image_shape: tuple[int, int, int] = (3, 16, 16), **
 
 
 @torch.inference_mode()
-def test_kl16_is_the_official_one(tmp_path: Path) -> None:
-    """In float64, since these weights amplify rounding; from all layouts."""
+def test_kl16_is_the_official_one(kl16_file: Path) -> None:
+    """In float64, since these weights amplify rounding."""
     golden = {name: torch.from_numpy(array).double() for name, array in np.load(GOLDEN).items()}
-    hashes = set()
-    for layout in ("model", "state_dict", "folder"):
-        path = tmp_path / layout
-        if layout != "folder":
-            write_rule_filled_kl16(path, key=layout)
-        tokenizer = KLTokenizer(KLTokenizerConfig(checkpoint=str(path)), IMAGE_SHAPE).double()
-        assert sum(weight.numel() for weight in tokenizer.autoencoder.parameters()) == 66_456_019
-        torch.testing.assert_close(tokenizer.moments(golden["image"]), golden["moments"], rtol=0, atol=1e-6)
-        decoded = tokenizer.decode(patchify(golden["latent"], 1))
-        torch.testing.assert_close(decoded, golden["decoded"], rtol=0, atol=1e-6)
+    tokenizer = KLTokenizer(KLTokenizerConfig(checkpoint=str(kl16_file)), IMAGE_SHAPE).double()
+    assert sum(weight.numel() for weight in tokenizer.autoencoder.parameters()) == 66_456_019
+    torch.testing.assert_close(tokenizer.moments(golden["image"]), golden["moments"], rtol=0, atol=1e-6)
+    decoded = tokenizer.decode(patchify(golden["latent"], 1))
+    torch.testing.assert_close(decoded, golden["decoded"], rtol=0, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_kl16_is_the_same_from_all_layouts(kl16_file: Path, tmp_path: Path) -> None:
+    """The same weights, and of a smaller image than the golden ones the same bits."""
+    torch.save({"state_dict": torch.load(kl16_file, weights_only=True)["model"]}, tmp_path / "state_dict")
+    image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    hashes, results = set(), []
+    for path in (kl16_file, tmp_path / "state_dict", tmp_path / "folder"):
+        tokenizer = KLTokenizer(KLTokenizerConfig(checkpoint=str(path)), (3, 32, 32))
+        moments = tokenizer.moments(image)
+        results.append((moments, tokenizer.decode(tokenizer.tokens_from_moments(moments, None))))
         hashes.add(tokenizer.content_hash())
-        if layout == "state_dict":
-            cast(AutoencoderKL, tokenizer.autoencoder).float().save_pretrained(tmp_path / "folder")
-        shutil.rmtree(path) if path.is_dir() else path.unlink()  # 266 MB each
+        if path.name == "state_dict":
+            cast(AutoencoderKL, tokenizer.autoencoder).save_pretrained(tmp_path / "folder")
+    for path in tmp_path.iterdir():  # 266 MB each
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert len(hashes) == 1
+    assert all(torch.equal(one, other) for result in results[1:] for one, other in zip(results[0], result, strict=True))
 
 
 @pytest.mark.parametrize(("channels", "latents", "layers"), [((32,), 4, 1), ((32, 64, 64), 3, 2), ((64, 32), 2, 1)])
@@ -208,12 +216,12 @@ def test_latents_that_do_not_vary_have_no_scale() -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("missing", "there is no"),
+        ("missing", "does not exist"),
         ("truncated", "is damaged"),
-        ("foreign", "no autoencoder in LDM's layout: it has no encoder.down.N"),
+        ("foreign", "not an autoencoder in LDM's layout: it has no encoder.down.N"),
         ("renamed", r"missing decoder\.conv_in\.bias; unexpected decoder\.conv_inn\.bias"),
         ("misshapen", r"encoder\.conv_out\.bias is \(7,\), not \(6,\)"),
-        ("pickled object", r"holds fractions\.Fraction where weights"),
+        ("pickled object", r"has fractions\.Fraction where weights"),
         ("empty folder", "no autoencoder in diffusers' format"),
     ],
 )
@@ -272,8 +280,8 @@ def test_a_folder_must_be_whole(tmp_path: Path, damage: Callable[[dict[str, Tens
     ("name", "shape", "message"),
     [
         ("encoder.mid.attn_1.q.weight", (64, 64, 3, 3), r"to_q\.weight is \(64, 64, 3, 3\), not \(64, 64\)"),
-        ("encoder.down.0.block.0.conv2.weight", (33, 33, 3, 3), "no autoencoder in LDM's layout .num_channels"),
-        ("encoder.conv_in.weight", (), "no autoencoder in LDM's layout"),
+        ("encoder.down.0.block.0.conv2.weight", (33, 33, 3, 3), "not an autoencoder in LDM's layout .num_channels"),
+        ("encoder.conv_in.weight", (), "not an autoencoder in LDM's layout"),
     ],
 )
 def test_shapes_of_no_autoencoder_are_refused(tmp_path: Path, name: str, shape: tuple[int, ...], message: str) -> None:
@@ -375,11 +383,13 @@ def test_a_scale_of_the_autoencoder_s_own_that_differs_is_a_warning(tmp_path: Pa
 @pytest.mark.parametrize("place", [beside_a_file, in_a_folder, in_metadata])
 def test_a_shift_of_the_autoencoder_s_own_is_a_warning(tmp_path: Path, place: Callable[..., Path]) -> None:
     path = place(tmp_path, scaling_factor=0.5, shift_factor=0.1159)
-    with pytest.warns(UserWarning, match=r"states shift_factor 0\.1159, which is not applied here"):
+    with pytest.warns(UserWarning, match=r"states shift_factor 0\.1159, which is not applied"):
         tokenizer_of(path).content_hash()
 
 
 def test_an_autoencoder_of_grey_images_is_refused(tmp_path: Path) -> None:
     AutoencoderKL(in_channels=1, out_channels=1, latent_channels=3).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="takes images of 1 channels and gives such of 1; one for RGB images is needed"):
+    with pytest.raises(
+        UserError, match="has 1 input channels and 1 output channels; an autoencoder for RGB images is needed"
+    ):
         tokenizer_of(tmp_path, (3, 4, 4), stride=1).content_hash()

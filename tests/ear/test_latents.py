@@ -71,12 +71,12 @@ def edit(folder: Path, name: str, change: Callable[[dict[str, Any]], object]) ->
 @pytest.mark.parametrize(
     ("damage", "faults"),
     [
-        (flip_a_byte, ["shard-00002.npy: its content is not what was written"]),
+        (flip_a_byte, ["shard-00002.npy: its content has changed since it was written"]),
         (lambda folder: (folder / "shard-00001.json").unlink(), ["shard-00001.json can't be read"]),
         (lambda folder: (folder / "shard-00001.json").write_text("{"), ["shard-00001.json is damaged"]),
         (
             lambda folder: edit(folder, "shard-00001.json", lambda shard: shard["labels"].__setitem__(0, 7)),
-            ["shard-00001.npy: its labels are not those of the index"],
+            ["shard-00001.npy: its labels do not match the index"],
         ),
         (
             lambda folder: edit(folder, "shard-00001.json", lambda shard: shard["files"].pop()),
@@ -84,15 +84,15 @@ def edit(folder: Path, name: str, change: Callable[[dict[str, Any]], object]) ->
         ),
         (
             lambda folder: edit(folder, "shard-00001.json", lambda shard: shard.update(sha256="0")),
-            ["shard-00001.npy: its record is of another encoding than the index"],
+            ["shard-00001.npy: its record does not match the index"],
         ),
         (
             lambda folder: edit(folder, "index.json", lambda index: index.update(images=25)),
-            ["index.json: its counts of images differ"],
+            ["index.json: its image counts differ"],
         ),
         (
             lambda folder: edit(folder, "index.json", lambda index: index.update(tokenizer_hash="c")),
-            ["index.json: its content hash is not that of its content"],
+            ["index.json: its content does not match its content hash"],
         ),
     ],
 )
@@ -123,7 +123,7 @@ def cut_shard(folder: Path) -> None:
         (cut_shard, "1 of 5 shards are missing or truncated (shard-00003.npy is truncated). Run the same `ear encode`"),
         (lambda folder: (folder / "shard-00000.npy").unlink(), "(shard-00000.npy is missing)"),
         (lambda folder: cut(folder / "index.json"), "index.json is damaged"),
-        (lambda folder: (folder / "index.json").unlink(), "is unfinished: 5 of 5 shards are there"),
+        (lambda folder: (folder / "index.json").unlink(), "is unfinished: 5 of 5 shards are done"),
     ],
 )
 def test_what_opening_finds_is_mended_by_the_same_command(
@@ -139,7 +139,7 @@ def test_what_opening_finds_is_mended_by_the_same_command(
 
 def test_there_is_no_cache(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(UserError, match=r"holds no cached latents: check data.latents, .* `ear encode CONFIG"):
+        with pytest.raises(UserError, match=r"has no cached latents: check data.latents, .* `ear encode CONFIG"):
             LatentCache.open(folder)
 
 
@@ -147,7 +147,7 @@ def test_another_format_is_refused(cache_folder: Path, source: Path) -> None:
     for name in ("index.json", "encoding.json"):
         edit(cache_folder, name, lambda value: value.update(format="ear-latents-9", new_field=1))
     with pytest.raises(
-        UserError, match="has the format 'ear-latents-9', and this version of ear reads 'ear-latents-1'"
+        UserError, match="has the format 'ear-latents-9', but this version of ear reads 'ear-latents-1'"
     ):
         LatentCache.open(cache_folder)
     with pytest.raises(UserError, match="has the format 'ear-latents-9'"):
@@ -157,9 +157,9 @@ def test_another_format_is_refused(cache_folder: Path, source: Path) -> None:
 @pytest.mark.parametrize(
     ("different", "message"),
     [
-        ({"classes": 1000}, "data.classes is 1000, but .* holds 3 classes: --set data.classes=3 if the cache is right"),
+        ({"classes": 1000}, "data.classes is 1000, but .* has 3 classes: --set data.classes=3 if the cache is right"),
         ({"size": 256}, "data.size is 256, but .* cropped to 16 pixels: --set data.size=16 if the cache is right"),
-        ({"tokenizer_hash": "b" * 64}, r"another autoencoder \(aaaaaaaaaaaa\) than the configured \(bbbbbbbbbbbb\)"),
+        ({"tokenizer_hash": "b" * 64}, r"autoencoder \(aaaaaaaaaaaa\) than the configured one \(bbbbbbbbbbbb\)"),
     ],
 )
 def test_a_cache_that_does_not_fit_says_how_to_mend_it(different: dict[str, Any], message: str, whole: Path) -> None:

@@ -7,14 +7,14 @@ settings nobody recorded, and an unfinished training of another seed.
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from in_process import ear
+from processes import run
 from safetensors import safe_open
 
 from ear.config import RunConfig, load_config
@@ -29,14 +29,13 @@ from ear.store.uses import recorded_uses
 from ear.store.verify import verify
 from ear.training.checkpoint import CHECKPOINT, load_header
 
-EAR = str(Path(sys.executable).parent / "ear")
 ARCHIVE = Path(__file__).parent / "golden" / "store_1.tar.gz"
 FIRST, LAST, UNFINISHED = (
     "7b9f0a593c580923fcd8040bb25dd3c4",
     "bb0453d1d015bc2942953dda6e25c0de",
     "097c5e039ac1a42dae5292ddb6b47d6d",
 )
-NOWHERE = "its settings are recorded nowhere, or the autoencoder that they name is gone"
+NOWHERE = "no config.yaml has its settings, or their autoencoder no longer exists"
 EVALUATED, GUIDED, UNRECORDED = (
     "95c958353feb1e42153f58c44c1e0f89",
     "033e43cb2a6a0856393e07e70b73a196",
@@ -133,14 +132,12 @@ def test_settings_may_lie_elsewhere(root: Path, tmp_path_factory: pytest.TempPat
 def test_an_earlier_store_is_not_passed_over_in_silence(root: Path) -> None:
     with pytest.raises(UserError, match=r"ear store migrate --root"):
         Store(root)
-    trained = subprocess.run([EAR, "train", "digits", "--root", str(root)], capture_output=True, text=True)
-    assert trained.returncode == 2
-    assert f"ear store migrate --root {root}" in trained.stderr
-    said = subprocess.run([EAR, "store", "migrate", "--root", str(root)], capture_output=True, text=True, check=True)
-    assert "Carried over: 2 training stages, 2 evaluations and 1 unfinished stages." in said.stdout
-    assert f"Not carried over: evaluation eb07f3b7bcd0: {NOWHERE}." in said.stdout
-    again = subprocess.run([EAR, "store", "migrate", "--root", str(root)], capture_output=True, text=True, check=True)
-    assert "Carried over: 0 training stages, 0 evaluations and 0 unfinished stages." in again.stdout
+    assert f"ear store migrate --root {root}" in ear("train", "digits", "--root", root, code=2).stderr
+    said = run(1, "store", "migrate", "--root", str(root))
+    assert "Migrated: 2 training stages, 2 evaluations and 1 unfinished stages." in said
+    assert f"Not migrated: evaluation eb07f3b7bcd0: {NOWHERE}." in said
+    again = ear("store", "migrate", "--root", root)
+    assert "Migrated: 0 training stages, 0 evaluations and 0 unfinished stages." in again.stdout
 
 
 def test_an_empty_one_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -174,7 +171,7 @@ def test_stages_of_different_precisions_are_left(root: Path) -> None:
     on_a_gpu(root, LAST)
     done = migrate(root)
     assert "different precisions" in done.left[LAST]
-    assert "can't be carried over" in done.left[EVALUATED]
+    assert "can't be migrated" in done.left[EVALUATED]
     assert list(done.carried) == [FIRST]
 
 
@@ -278,7 +275,7 @@ def test_an_evaluation_against_a_folder_s_images_is_left(root: Path) -> None:
     """Format 1 did not know these by their content, and neither does the key that it would get."""
     path = root / "store" / EVALUATED / "evaluation.json"
     write_json(path, {**json.loads(path.read_text()), "reference": "image_folder/train"})
-    assert "not known by their content: evaluate anew" in migrate(root).left[EVALUATED]
+    assert "not identified by content: evaluate again" in migrate(root).left[EVALUATED]
 
 
 def test_odd_files_are_passed_over(root: Path) -> None:
@@ -301,7 +298,7 @@ def test_a_clock_that_is_ahead_makes_no_lease_a_lost_machine_s(root: Path, monke
         assert lease.acquire()
         ahead = time.time() + 600
         monkeypatch.setattr(time, "time", lambda: ahead)
-        with pytest.raises(UserError, match="Somebody works on"):
+        with pytest.raises(UserError, match="A process is using"):
             migrate(root)
 
 

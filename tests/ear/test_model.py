@@ -152,9 +152,9 @@ def test_temperature_one_and_guidance_one_change_nothing(model: ImageModel) -> N
     z, z_null = torch.randn(2, 5, 48, generator=generator)
     noise = model.rule.sampling_noise(5, generator, SamplingConfig())
     plain = model.rule.sample(z, noise)
-    assert torch.equal(model.rule.sample(z, noise, temperature=1.0), plain)
+    assert torch.equal(model.rule.sample(z, noise, infer_temperature=1.0), plain)
     torch.testing.assert_close(model.rule.sample(z, noise, z_null=z_null, cfg=1.0), plain)
-    assert not torch.allclose(model.rule.sample(z, noise, temperature=0.5), plain)
+    assert not torch.allclose(model.rule.sample(z, noise, infer_temperature=0.5), plain)
     assert not torch.allclose(model.rule.sample(z, noise, z_null=z_null, cfg=2.0), plain)
 
 

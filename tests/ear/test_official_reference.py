@@ -64,7 +64,7 @@ def test_trunk(official: OfficialCheckpoint, arrays: dict[str, Tensor]) -> None:
 def test_generator(
     official: OfficialCheckpoint, arrays: dict[str, Tensor], noise: str, temperature: float, expected: str
 ) -> None:
-    tokens = official.model.rule.sample(arrays["z"].flatten(0, 1), arrays[noise], temperature=temperature)
+    tokens = official.model.rule.sample(arrays["z"].flatten(0, 1), arrays[noise], infer_temperature=temperature)
     assert_agrees(tokens, arrays[expected])
 
 
@@ -73,7 +73,7 @@ def test_generator(
 def test_loss(arrays: dict[str, Tensor], alpha: float, temperature: float) -> None:
     samples = torch.stack([arrays["sample1"], arrays["sample2"]])
     target = arrays["tokens"].flatten(0, 1)
-    score = fair_energy_score(samples, target, alpha=alpha, temperature=temperature)
+    score = fair_energy_score(samples, target, alpha=alpha, train_temperature=temperature)
     loss = 2 * score[arrays["mask"].bool().flatten()].mean()
     assert_agrees(loss.reshape(1), arrays[f"loss_alpha{alpha}_tau{temperature}"])
 
@@ -151,5 +151,5 @@ def test_every_missing_or_unexpected_weight_is_named(official: OfficialCheckpoin
 def test_a_checkpoint_with_foreign_objects_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "evil.pth"
     torch.save({"args": Fraction(1, 2), "model_ema": {}}, path)
-    with pytest.raises(UserError, match=r"holds fractions\.Fraction where weights or plain values are needed"):
+    with pytest.raises(UserError, match=r"has fractions\.Fraction where weights or plain values are needed"):
         load_official(path)

@@ -19,8 +19,8 @@ GONE = Path("gone.safetensors")  # whoever gets as far as this one has not looke
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("folder", "folder is a folder: name a file in it"),
-        ("x.jpg", r"--out .*x\.jpg: the grid is a PNG file: give a name that ends in \.png"),
+        ("folder", "folder is a folder: give a file in it"),
+        ("x.jpg", r"--out .*x\.jpg: the grid is a PNG file; use a name that ends in \.png"),
         ("new", r"a name that ends in \.png"),
         ("file/x.png", "can't be written"),
     ],
@@ -54,10 +54,10 @@ def a_file(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        (a_file, "file is a file: name a folder"),
-        (in_the_store, "in a store, which holds results under their keys: name another folder"),
-        (new_in_the_store, "in a store, which holds results under their keys: name another folder"),
-        (lambda folder: folder / "x.pth", r"x\.pth: .* goes into a folder: name a folder"),
+        (a_file, "file is a file: give a folder"),
+        (in_the_store, "inside a store, which names results by key: give another folder"),
+        (new_in_the_store, "inside a store, which names results by key: give another folder"),
+        (lambda folder: folder / "x.pth", r"x\.pth: .* is written to a folder: give a folder"),
         (lambda folder: a_file(folder) / "below", "can't be written"),
     ],
 )
@@ -68,7 +68,7 @@ def test_convert_looks_at_its_output_first(tmp_path: Path, output: Callable[[Pat
 
 def test_an_official_file_is_not_written_over_a_folder(tmp_path: Path) -> None:
     (tmp_path / "x.pth").mkdir()
-    with pytest.raises(UserError, match=r"x\.pth is a folder: name a file"):
+    with pytest.raises(UserError, match=r"x\.pth is a folder: give a file"):
         to_official(GONE, tmp_path / "x.pth")
 
 
@@ -93,6 +93,6 @@ def test_weights_of_ours_that_are_not_finite_are_not_given_to_others(tmp_path: P
     sizes = {"size": 64, "stride": 16, "patch": 1, "channels": 4, "classes": 10}
     model = {"width": 32, "depth": 2, "heads": 4, "buffer": 4, "head": 24, "head_depth": 1, "noise": 8}
     save_checkpoint(path, CheckpointHeader(config_of(**sizes, **model), 1, ""), parts)
-    with pytest.raises(UserError, match=rf"{part}, holds weights that are NaN or infinite: trunk\.mask_token \(1 of"):
+    with pytest.raises(UserError, match=rf"{part}, has weights that are NaN or infinite: trunk\.mask_token \(1 of"):
         to_official(path, tmp_path / "x.pth")
     assert not (tmp_path / "x.pth").exists()

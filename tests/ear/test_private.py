@@ -65,7 +65,7 @@ def test_a_folder_that_others_may_read_is_made_where_that_does_no_harm(tmp_path:
 @pytest.mark.parametrize("strict", [True, False])
 def test_a_folder_that_cannot_be_made_is_refused_with_the_reason(strict: bool, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"job can't be .* \(Not a directory\): name another root with --root\."):
+    with pytest.raises(UserError, match=r"job can't be .* \(Not a directory\): give another root with --root\."):
         keep_private(tmp_path / "file" / "job", "root with --root", strict=strict)
 
 
@@ -89,7 +89,7 @@ def test_a_new_folder_on_a_file_system_without_owners_is_warned_of(
 
 def test_a_link_is_no_private_folder(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
-    with pytest.raises(UserError, match=r"link can't be .* \(it is lrwxrwxrwx.*name another root with --root\."):
+    with pytest.raises(UserError, match=r"link can't be .* \(it is lrwxrwxrwx.*give another root with --root\."):
         keep_private(tmp_path / "link", "root with --root")
 
 
@@ -119,7 +119,7 @@ def test_a_file_system_without_modes_is_warned_of_or_refused(
 def test_a_secret_is_not_written_where_files_have_no_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.open
     monkeypatch.setattr(os, "open", lambda path, flags, _: real(path, flags, 0o644))
-    with pytest.raises(UserError, match=r"token can't be kept from others \(it is -rw-r--r--"):
+    with pytest.raises(UserError, match=r"token can't be made private \(its mode is always -rw-r--r--"):
         write_secret(tmp_path / "token", "secret")
     assert not (tmp_path / "token").exists()
 

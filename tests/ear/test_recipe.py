@@ -7,7 +7,7 @@ import pytest
 
 from ear.config import RunConfig, load_config
 from ear.config.schema import EnergyConfig
-from ear.cost import cost
+from ear.cost import Cost, cost
 from ear.training.schedule import learning_rate
 
 MODELS = {
@@ -92,11 +92,26 @@ def test_the_three_differ_in_size_alone() -> None:
     assert rest[0] == rest[1] == rest[2]
 
 
+def cost_of(size: str) -> Cost:
+    """Counted once for all tests, but for sampling, whose 64 steps take longest to count."""
+    return cost(load_config(f"imagenet256_{size}", ["sampling.steps=1"]))
+
+
+@pytest.mark.parametrize(
+    ("size", "parameters", "head"),
+    [("base", 205_608_720, 34_469_904), ("large", 474_755_088, 70_302_736), ("huge", 937_314_576, 148_500_496)],
+)
+def test_the_models_have_the_official_sizes(size: str, parameters: int, head: int) -> None:
+    counted = cost_of(size)
+    assert (counted.parameters, counted.head_parameters) == (parameters, head)
+    assert (counted.tokens, counted.token_dim) == (256, 16)
+
+
 def test_the_documentation_has_the_costs_counted() -> None:
     """The table of docs/imagenet.md, row by row."""
     text = (Path(__file__).parents[2] / "docs" / "imagenet.md").read_text()
     for size in MODELS:
-        counted = cost(config_of(size))
+        counted = cost_of(size)
         (row,) = [line for line in text.splitlines() if line.startswith(f"| `imagenet256_{size}` |")]
         assert f"{counted.parameters:,} ({counted.head_parameters:,})" in row
         assert f"{counted.training_hours():,.0f}" in row

@@ -40,13 +40,13 @@ BOMBS: dict[str, tuple[int, dict[str, bytes], str]] = {
     "images of zeros": (
         100 * 256 * 256 * 3,
         {"arr_0": header((100, 256, 256, 3), "|u1")},
-        r"and would fill 19,660,800 in memory, more than 100 times as many",
+        r"but would need 19,660,800 in memory, more than 100 times as many",
     ),
     "another shape": (2**24, {"arr_0": header((2**24,), "|u1")}, r"arr_0 of .* is uint8 \(16777216,\), not uint8"),
     "another kind": (2**24, {"arr_0": header((2, 1024, 1024, 1), "<f8")}, "is float64 .2, 1024, 1024, 1., not uint8"),
-    "more announced than there": (0, {"arr_0": header((2**20, 2**20, 2**10, 3), "|u1")}, "and has 0 bytes for it"),
-    "no rectangle": (2**24, {"sigma": header((2**21,), "<f8"), "mu": header((0,), "<f8")}, "which do not belong"),
-    "objects": (8, {"arr_0": header((1,), "|O")}, r"arr_0.npy announces object \(1,\)"),
+    "more announced than there": (0, {"arr_0": header((2**20, 2**20, 2**10, 3), "|u1")}, "but has 0 bytes"),
+    "no rectangle": (2**24, {"sigma": header((2**21,), "<f8"), "mu": header((0,), "<f8")}, "which do not match"),
+    "objects": (8, {"arr_0": header((1,), "|O")}, r"arr_0.npy declares object \(1,\)"),
     "a format of named fields": (0, {"arr_0": b"\x93NUMPY\x03\x00" + bytes(100)}, r"an array of format \(3, 0\)"),
 }
 
@@ -73,7 +73,7 @@ def test_a_file_that_would_fill_the_memory_costs_none(
 def test_a_covariance_of_more_features_than_any_network_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez(tmp_path / "x.npz", mu=np.zeros(50), sigma=np.eye(50))
     monkeypatch.setattr(statistics_file, "MOST_FEATURES", 49)
-    with pytest.raises(UserError, match="of 50 features, and at most 49 are read"):
+    with pytest.raises(UserError, match="has 50 features, more than the limit of 49"):
         read_statistics_file(tmp_path / "x.npz")
 
 

@@ -1,5 +1,6 @@
 """The store publishes once; metrics have their direction; a run goes through both."""
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch_fidelity
+from store_parts import copy_result
 from torch import Tensor
 
 from ear.config import load_config
@@ -24,7 +25,7 @@ from ear.evaluation.metrics import (
 )
 from ear.evaluation.reference import Reference
 from ear.run import Run
-from ear.store import Store, run_keys
+from ear.store import Store, reference_keys, run_keys
 
 TINY = [
     "training.stages.0.steps=30",
@@ -129,7 +130,8 @@ def test_keys_share_exactly_what_is_shared() -> None:
     assert not set(keys("scoring.alpha=1.5")) & set(base)
 
 
-def test_run_trains_and_evaluates_once(tmp_path: Path) -> None:
+def test_run_trains_and_evaluates_once(digits_store: Path, tmp_path: Path) -> None:
+    shutil.copytree(digits_store, tmp_path / "store")
     run = Run(load_config("digits", TINY), Store(tmp_path))
     outcome = run.train()
     assert outcome is not None
@@ -250,11 +252,15 @@ def test_reference_images_are_spread_over_all() -> None:
     assert evenly_spaced(10, 4).tolist() == [0, 2, 5, 7]
 
 
-def test_agreement_with_torch_fidelity_end_to_end(tmp_path: Path) -> None:
+def test_agreement_with_torch_fidelity_end_to_end(digits_store: Path, tmp_path: Path) -> None:
     """Our route, features -> statistics -> metric, against torch-fidelity's own command with our extractor."""
+    import torch_fidelity  # 7 seconds, which each worker would take that only collects this test
+
     config = load_config("digits")
     dataset = load_dataset(config.data)
-    extractor = load_extractor(config.evaluation, "extractor", dataset, Store(tmp_path))
+    key, store = reference_keys(config, dataset)[0], Store(tmp_path)
+    copy_result(key, digits_store, store)
+    extractor = load_extractor(config.evaluation, key, dataset, store)
     assert isinstance(dataset, ImageDataset)
 
     class Registered(torch_fidelity.FeatureExtractorBase):  # type: ignore[misc]

@@ -15,7 +15,9 @@ from ear.store.verify import require_as_published, verify
 def test_a_changed_metric_is_not_served(store: Store) -> None:
     publish(store, A, **{"evaluation.json": '{"metrics": {"fid": 915.0}}'})
     write_text(store.path(A) / "evaluation.json", '{"metrics": {"fid": 115.0}}')
-    with pytest.raises(UserError, match=r"evaluation\.json is damaged: it is not what was published.*verify --repair"):
+    with pytest.raises(
+        UserError, match=r"evaluation\.json is damaged: its SHA-256 is not the published one.*verify --repair"
+    ):
         load_evaluation(A, store)
 
 

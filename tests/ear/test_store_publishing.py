@@ -22,7 +22,7 @@ def test_what_lies_in_a_result_s_place_makes_way(store: Store) -> None:
     (store.path(A) / "value").write_text("mine")
     (store.path(A) / "more").mkdir()
     assert A not in store
-    with pytest.warns(UserWarning, match=r"held no result, for it lacked entry\.json.*aside-"):
+    with pytest.warns(UserWarning, match=r"was not a result: it had no entry\.json.*aside-"):
         publish(store, A)
     assert verify(store).intact == 1
     (aside,) = store.work.glob("aside-*")
@@ -32,7 +32,7 @@ def test_what_lies_in_a_result_s_place_makes_way(store: Store) -> None:
 
 def test_a_file_in_a_result_s_place_makes_way(store: Store) -> None:
     store.path(A).write_text("mine")
-    with pytest.warns(UserWarning, match="held no result"):
+    with pytest.warns(UserWarning, match="was not a result"):
         publish(store, A)
     assert verify(store).intact == 1
 
@@ -51,7 +51,7 @@ def test_a_result_that_comes_meanwhile_never_makes_way(store: Store, monkeypatch
         return names
 
     monkeypatch.setattr("os.listdir", other_comes_first)
-    with pytest.warns(UserWarning, match="held no result"):
+    with pytest.warns(UserWarning, match="was not a result"):
         publish(store, A, value="ours")
     assert (store.path(A) / "value").read_text() == "the other's"
     assert verify(store).intact == 1
@@ -129,7 +129,7 @@ def test_one_damaged_entry_hides_no_other_from_the_list_and_the_forecast(store: 
     said = CliRunner().invoke(app, ["list", "--root", str(store.folder.parent)])
     assert said.exit_code == 0
     assert B[:12] in said.stdout
-    assert "1 more can't be read: `ear store verify` says why" in said.stdout
+    assert "1 more can't be read; `ear store verify` says why" in said.stdout
     assert [entry["key"] for entry in newest_entries(store)] == [B]
     with pytest.raises(UserError, match="verify --repair"):  # what it needs can't be told
         find_garbage(store)

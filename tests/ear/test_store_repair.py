@@ -17,7 +17,7 @@ from ear.files.writing import write_text
 from ear.process.provenance import provenance
 from ear.store import Store
 from ear.store.collect import find_garbage
-from ear.store.repair import removed_keys, repair
+from ear.store.repair import REMOVED, lost_seconds, removed_keys, repair
 from ear.store.verify import verify
 
 NOBODY = 65534
@@ -34,12 +34,12 @@ def test_what_rests_on_a_damaged_result_is_named_and_removed_with_it(store: Stor
     root = str(store.folder.parent)
     said = CliRunner().invoke(app, ["verify", "--root", root])
     assert said.exit_code == 1
-    assert f"{C}: rests on {A}, and may have been computed from the damage" in said.stdout
-    assert "`ear store verify --repair` removes those that are not, and with them 2 that rest on them" in said.stdout
+    assert f"{C}: depends on {A}, so it may have been computed from damaged data" in said.stdout
+    assert "--repair` removes the damaged results and 2 results that depend on them" in said.stdout
     assert store.published() == {A, B, C, D}
     said = CliRunner().invoke(app, ["verify", "--repair", "--root", root])
     assert said.exit_code == 0
-    assert "Those were removed, and with them 2 that rest on them." in said.stdout
+    assert "Removed the damaged results and 2 results that depend on them." in said.stdout
     assert store.published() == {D}
     assert removed_keys(store) == {A, B, C}
     assert CliRunner().invoke(app, ["verify", "--root", root]).exit_code == 0
@@ -47,16 +47,16 @@ def test_what_rests_on_a_damaged_result_is_named_and_removed_with_it(store: Stor
 
 
 @pytest.mark.parametrize(
-    ("change", "resting"),
+    ("change", "resting", "aside"),
     [
-        (lambda folder: (folder / "entry.json").write_text("{"), [B]),
-        (lambda folder: (folder / "value").unlink(), []),  # from what is gone nothing was computed
-        (lambda folder: flip(folder / "config.yaml"), []),  # nor from what nobody reads
-        (lambda folder: (folder / ".DS_Store").touch(), []),
+        (lambda folder: (folder / "entry.json").write_text("{"), [B], {"entry.json", "value", "config.yaml"}),
+        (lambda folder: (folder / "value").unlink(), [], set()),  # from what is gone nothing was computed
+        (lambda folder: flip(folder / "config.yaml"), [], set()),  # nor from what nobody reads
+        (lambda folder: [(folder / name).touch() for name in (".DS_Store", "._value")], [], {".DS_Store", "._value"}),
     ],
 )
 def test_damage_that_nothing_was_computed_from_costs_no_more_than_itself(
-    change: Callable[[Path], object], resting: list[str], store: Store
+    change: Callable[[Path], object], resting: list[str], aside: set[str], store: Store
 ) -> None:
     publish(store, A, **{"value": "1", "config.yaml": "seed: 1"})
     publish(store, B, (A,))
@@ -66,9 +66,39 @@ def test_damage_that_nothing_was_computed_from_costs_no_more_than_itself(
     moved = repair(store, verdict)
     assert store.published() == ({A} if verdict.strays else set()) | ({B} if not resting else set())
     assert verify(store).faults == verify(store).strays == {}
-    left = {path.name for folder in moved for path in folder.rglob("*") if path.is_file()}
-    assert left in (set(), {".DS_Store"}, {"entry.json", "value", "config.yaml"})
-    assert (".DS_Store" in left) is bool(verdict.strays)
+    assert {path.name for folder in moved for path in folder.rglob("*") if path.is_file()} == aside
+    assert (store.folder / REMOVED).exists() is bool(verdict.faults)
+
+
+def test_what_the_removed_results_took_to_compute(store: Store) -> None:
+    """A later stage's entry counts from the start of its training."""
+
+    def fill(folder: Path) -> None:
+        write_text(folder / "evaluation.json", json.dumps({"seconds": 60.0}))
+
+    store.publish(A, "training", fill, {"seconds": 3600.0})
+    store.publish(B, "training", fill, {"seconds": 5400.0}, (A,))
+    store.publish(C, "evaluation", fill, {}, (B,))
+    store.publish(D, "reference", fill, {"seconds": 1.0})
+    assert [lost_seconds(store, [key]) for key in (A, B, C, D)] == [3600.0, 1800.0, 60.0, 0.0]
+    (store.path(C) / "evaluation.json").unlink()
+    (store.path(A) / "entry.json").write_text("{")
+    assert lost_seconds(store, [C, A]) == 0.0  # as far as they tell
+    assert lost_seconds(store, []) == 0.0
+
+
+def test_a_damaged_list_of_removed_results_is_named(store: Store) -> None:
+    (store.folder / REMOVED).write_text("[")
+    with pytest.raises(UserError, match=r"\.removed\.json is damaged .*restore it"):
+        removed_keys(store)
+
+
+def test_unfinished_training_from_damage_is_removed(store: Store) -> None:
+    store.workspace(A).mkdir()
+    verdict = verify(store)
+    verdict.unfinished = {A: [B]}  # as `tests/ear/test_unfinished_stages.py` shows
+    repair(store, verdict)
+    assert not store.workspace(A).exists()
 
 
 def test_what_rests_on_damage_goes_though_a_stray_file_lies_in_it(store: Store) -> None:
@@ -81,14 +111,17 @@ def test_what_rests_on_damage_goes_though_a_stray_file_lies_in_it(store: Store) 
     (store.path(A) / "mine.txt").write_text("mine too")
     said = CliRunner().invoke(app, ["verify", "--root", str(store.folder.parent)])
     assert said.exit_code == 1
-    assert f"{store.path(B)}: notes/mine.txt does not belong there" in said.stdout
-    assert "In 2 results lie files that were not published" in said.stdout
+    assert f"{store.path(B)}: notes/mine.txt was not published" in said.stdout
+    assert "2 results contain files that were not published" in said.stdout
     said = CliRunner().invoke(app, ["verify", "--repair", "--root", str(store.folder.parent)])
     assert said.exit_code == 0
     assert store.published() == set()
     aside = {path.read_text(): path for path in store.work.glob("aside-*/**/mine.txt")}
     assert set(aside) == {"mine", "mine too"}
-    assert f"What may be yours was moved to {aside['mine too'].parent}, until `ear store gc`" in said.stdout
+    assert (
+        f"Files that may be yours were moved to {aside['mine too'].parent}, where they stay until `ear store gc`"
+        in said.stdout
+    )
     assert find_garbage(store).leftovers == []  # not at once
 
 
@@ -108,11 +141,17 @@ def on_a_faulty_disk(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda folder: change_entry(folder, recipe_version=99), "made by a newer version of this program: update it"),
-        (lambda folder: change_entry(folder, colour="red"), "made by a newer version of this program: update it"),
+        (
+            lambda folder: change_entry(folder, recipe_version=99),
+            "written by a newer version of this program: update the program",
+        ),
+        (
+            lambda folder: change_entry(folder, colour="red"),
+            "written by a newer version of this program: update the program",
+        ),
         (
             lambda folder: change_entry(folder, files={"value": {"sha256": "", "bytes": 1, "mode": 1}}),
-            "made by a newer version of this program: update it",
+            "written by a newer version of this program: update the program",
         ),
         (lambda folder: on_a_faulty_disk(folder / "entry.json"), "entry.json can't be read (Input/output error)"),
         (lambda folder: on_a_faulty_disk(folder / "value"), "can't be read (Input/output error)"),
@@ -165,9 +204,9 @@ def require_untold(store: Store, change: Callable[[Path], object], reason: str) 
     for more in ([], ["--repair"], ["--repair"]):
         said = CliRunner().invoke(app, [*arguments, *more])
         assert said.exit_code == 1, said.exception
-        assert f"{A}: can't be told: " in said.stdout
+        assert f"{A}: can't be verified: " in said.stdout
         assert reason in said.stdout
-        assert "What can't be told stays as it is, and so does what rests on it" in said.stdout
+        assert "Results that can't be verified, and those that depend on them, stay" in said.stdout
     assert store.published() == {A, B}
     store.path(A).chmod(0o700)
     assert removed_keys(store) == {C}
@@ -202,7 +241,7 @@ def test_versions_that_know_of_no_seal_read_new_results(store: Store) -> None:
     assert set(values["files"]["value"]) == {"sha256", "bytes"}
     assert store.entry(A).provenance == provenance()  # as MLflow is told it
     change_entry(store.path(A), provenance={**values["provenance"], "host": "another"})
-    with pytest.raises(UserError, match="not what was published"):
+    with pytest.raises(UserError, match="has changed since it was published"):
         store.entry(A)
     change_entry(store.path(A), provenance=provenance())  # as an earlier version wrote it
     assert store.entry(A).seal == ""
@@ -214,6 +253,6 @@ def test_repair_waits_for_nobody(store: Store) -> None:
     flip(store.path(A) / "value")
     with store.lease(B) as lease:
         assert lease.acquire()
-        with pytest.raises(UserError, match=r"Somebody works on .*: stop it, then repair"):
+        with pytest.raises(UserError, match=r"A process is using .*: stop it, then repair"):
             repair(store, verify(store))
     assert store.published() == {A}

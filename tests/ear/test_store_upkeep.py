@@ -5,17 +5,17 @@ import json
 import os
 import random
 import re
-import signal
-import subprocess
-import sys
+import socket
 import time
 from contextlib import nullcontext
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import filelock
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from processes import SERVER
 from typer.testing import CliRunner
 
 from ear.cli.store import app
@@ -126,7 +126,7 @@ def test_a_forgotten_user_s_results_go_and_a_report_s_stay(tmp_path: Path) -> No
     assert [entry.key for entry in garbage.results] == ["measured"]
     collect(store, garbage, ["sweep a"])
     assert [use.user for use in recorded_uses(store)] == ["report a"]
-    with pytest.raises(UserError, match="there is report a"):
+    with pytest.raises(UserError, match="its users: report a"):
         find_garbage(store, ["sweep b"])
 
 
@@ -148,7 +148,7 @@ def test_a_damaged_record_collects_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
     record_use(store, "sweep a", ["x"])
     next(store.uses.iterdir()).write_text("{")
-    with pytest.raises(UserError, match="can't be told what is needed"):
+    with pytest.raises(UserError, match="unknown which results are needed"):
         find_garbage(store)
 
 
@@ -183,7 +183,7 @@ def test_a_newer_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="newer version"):
         store.entry("key")
     (store.folder / "format.json").write_text(json.dumps({"version": FORMAT_VERSION + 1}))
-    knows = f"layout has version {FORMAT_VERSION + 1}, this one knows {FORMAT_VERSION}): update"
+    knows = f"(format {FORMAT_VERSION + 1}; this version reads up to {FORMAT_VERSION}): update"
     with pytest.raises(UserError, match=re.escape(knows)):
         Store(tmp_path)
 
@@ -198,7 +198,7 @@ def test_list_and_gc_say_who_needs_what(tmp_path: Path) -> None:
     assert {entry["key"][0]: entry["used_by"] for entry in listed} == {"a": ["sweep alpha"], "b": ["sweep alpha"]}
     said = CliRunner().invoke(app, ["gc", "--root", str(tmp_path), "--forget", "sweep alpha"]).stdout
     assert "Would delete 1 results" in said
-    assert "1 are too new to tell" in said
+    assert "1 are too new to decide" in said
     assert len(entries(store)) == 2
 
 
@@ -223,7 +223,7 @@ def test_evaluations_that_are_not_served_any_more_are_named(
     listed, verified = (CliRunner().invoke(app, [name, "--root", str(tmp_path)]) for name in ("list", "verify"))
     assert (listed.exit_code, verified.exit_code) == (0, 0)
     for said in (listed.stdout, verified.stdout):
-        assert ("they are not served any more. Run the sweep" in said) is not served
+        assert ("these evaluations are no longer used. Run the sweep" in said) is not served
     assert ("of t, outdated" in listed.stdout) is not served
     (entry,) = json.loads(CliRunner().invoke(app, ["list", "--json", "--root", str(tmp_path)]).stdout)
     assert entry["outdated"] is not served
@@ -232,25 +232,22 @@ def test_evaluations_that_are_not_served_any_more_are_named(
         refuse_outdated(store, ["e" * 32, "not there"])  # as a report does, whose numbers are MLflow's
 
 
-HOLD = """
-import sys, time
-from pathlib import Path
-from ear.store import Store
-lease = Store(Path(sys.argv[1])).lease("key")
-print(lease.acquire(), flush=True)
-time.sleep(60)
-"""
+def hold(root: Path, acquired: Connection) -> None:
+    lease = Store(root).lease("key")
+    acquired.send(lease.acquire())
+    time.sleep(60)
 
 
 def test_a_lease_is_one_s_alone_and_a_dead_holder_s_is_free(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert holder.stdout is not None
-    assert holder.stdout.readline().strip() == "True"
+    acquired, other_end = SERVER.Pipe()
+    holder = SERVER.Process(target=hold, args=(tmp_path, other_end))
+    holder.start()
+    assert acquired.recv()
     assert not store.lease("key").acquire()
     assert store.lease("other").acquire()
-    holder.send_signal(signal.SIGKILL)
-    holder.wait()
+    holder.kill()
+    holder.join()
     first, second = store.lease("key"), store.lease("key")
     assert first.acquire()
     assert not second.acquire()
@@ -258,23 +255,23 @@ def test_a_lease_is_one_s_alone_and_a_dead_holder_s_is_free(tmp_path: Path) -> N
     assert second.acquire()
 
 
-ELSEWHERE = """
-import os, socket, sys
-from pathlib import Path
-socket.gethostname = lambda: "another-machine"
-from ear.files import lease
-from ear.store import Store
-lease.LEASE_SECONDS = 1.0
-held = Store(Path(sys.argv[1])).lease("key")
-print(held.acquire(), flush=True)
-os._exit(0)  # the machine loses its power
-"""
+def hold_elsewhere(root: Path, seconds: float) -> None:
+    socket.gethostname = lambda: "another-machine"
+    lease_module.LEASE_SECONDS = seconds
+    lease = Store(root).lease("key")
+    os._exit(0 if lease.acquire() else 1)  # the machine loses its power
+
+
+def held_elsewhere(root: Path, seconds: float) -> None:
+    holder = SERVER.Process(target=hold_elsewhere, args=(root, seconds))
+    holder.start()
+    holder.join()
+    assert holder.exitcode == 0
 
 
 def test_a_lease_of_a_machine_that_was_lost_lapses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though nobody here can look whether its holder lives."""
-    held = subprocess.run([sys.executable, "-c", ELSEWHERE, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert held.stdout == "True\n"
+    held_elsewhere(tmp_path, 1.0)
     monkeypatch.setattr(lease_module, "LEASE_SECONDS", 1.0)
     lease = Store(tmp_path).lease("key")
     assert not lease.acquire()
@@ -298,8 +295,7 @@ def test_a_lease_lapses_where_the_file_system_exchanges_no_files(
         path.parent.mkdir(parents=True)
         path.touch()
     else:
-        text = ELSEWHERE.replace("1.0", "0.4")
-        subprocess.run([sys.executable, "-c", text, str(tmp_path)], capture_output=True, check=True)
+        held_elsewhere(tmp_path, 0.4)
     assert path.exists()
     started = time.monotonic()
     while not lease.acquire():

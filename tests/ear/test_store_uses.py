@@ -52,7 +52,7 @@ def test_a_damaged_record_is_named_and_written_anew(store: Store, damaged: str) 
     record_use(store, "sweep a", ["a"])
     (path,) = store.uses.iterdir()
     path.write_text(damaged)
-    with pytest.raises(UserError, match=rf"{path} is damaged .*can't be told what is needed"):
+    with pytest.raises(UserError, match=rf"{path} is damaged .*unknown which results are needed"):
         recorded_uses(store)
     record_use(store, "sweep a", ["a"])
     assert [use.keys for use in recorded_uses(store)] == [{"a"}]

@@ -59,7 +59,7 @@ def another_step(path: Path) -> None:
 def test_a_damaged_unfinished_stage_begins_anew(damage: Callable[[Path], None], copied: Run) -> None:
     assert copied.trainer().step == 5
     damage(unfinished(copied))
-    with pytest.warns(UserWarning, match="Stage 2 of 2 begins anew; what it had is in .*damaged-"):
+    with pytest.warns(UserWarning, match="Stage 2 of 2 restarts from its beginning; the damaged file is in .*damaged-"):
         trainer = copied.trainer()
     assert trainer.step == 4  # the published first stage
     with warnings.catch_warnings(action="error"):
@@ -113,7 +113,7 @@ def test_nothing_is_fine_tuned_from_a_damaged_stage(copied: Run, tmp_path: Path)
     path = copied.store.path(copied.keys.stages[0]) / CHECKPOINT
     tuned = load_config("digits", [*SHORT, f"training.initial_checkpoint={path}"])
     flip(path)
-    with pytest.raises(UserError, match="is damaged: it is not what was published"):
+    with pytest.raises(UserError, match="is damaged: its SHA-256 is not the published one"):
         Run(tuned, copied.store).trainer()
-    with pytest.raises(UserError, match="is damaged: it is not what was published"):
+    with pytest.raises(UserError, match="is damaged: its SHA-256 is not the published one"):
         to_official(path, tmp_path / "official.pth")

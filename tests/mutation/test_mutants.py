@@ -3,7 +3,7 @@
 import ast
 
 import pytest
-from mutants import mutants
+from mutants import Mutant, mutants
 
 SOURCE = '''\
 """A module."""
@@ -24,6 +24,11 @@ def publish(path: Path, owner: int) -> bool:
 '''
 
 
+@pytest.fixture(scope="module")
+def all_of_them() -> list[Mutant]:
+    return mutants(SOURCE)
+
+
 @pytest.mark.parametrize(
     ("line", "was", "becomes"),
     [
@@ -38,20 +43,22 @@ def publish(path: Path, owner: int) -> bool:
         ("return not path.exists()", "not path.exists()", "path.exists()"),
     ],
 )
-def test_a_fault_that_was_not_noticed_is_among_them(line: str, was: str, becomes: str) -> None:
-    (found,) = [mutant for mutant in mutants(SOURCE) if (mutant.was, mutant.becomes) == (was, becomes)]
+def test_a_fault_that_was_not_noticed_is_among_them(
+    line: str, was: str, becomes: str, all_of_them: list[Mutant]
+) -> None:
+    (found,) = [mutant for mutant in all_of_them if (mutant.was, mutant.becomes) == (was, becomes)]
     assert found.line == line
     assert SOURCE.splitlines()[found.number - 1].strip() == line
     assert found.source == SOURCE.replace(line, line.replace(was, becomes))
     assert found.function == ("publish" if found.number > 6 else "")
 
 
-def test_each_mutant_is_another_module_that_python_can_read() -> None:
-    found = [ast.dump(ast.parse(mutant.source)) for mutant in mutants(SOURCE)]
+def test_each_mutant_is_another_module_that_python_can_read(all_of_them: list[Mutant]) -> None:
+    found = [ast.dump(ast.parse(mutant.source)) for mutant in all_of_them]
     assert ast.dump(ast.parse(SOURCE)) not in found
     assert len(set(found)) == len(found)
 
 
-def test_what_is_said_to_people_stays() -> None:
-    assert not [mutant for mutant in mutants(SOURCE) if "path.name" in mutant.was and "raise" not in mutant.line]
-    assert not [mutant for mutant in mutants(SOURCE) if "says" in mutant.was]
+def test_what_is_said_to_people_stays(all_of_them: list[Mutant]) -> None:
+    assert not [mutant for mutant in all_of_them if "path.name" in mutant.was and "raise" not in mutant.line]
+    assert not [mutant for mutant in all_of_them if "says" in mutant.was]

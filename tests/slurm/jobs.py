@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import in_process
 import mlflow
 import psutil
 import yaml
@@ -61,7 +62,7 @@ def submit(*arguments: str | Path, root: Path) -> JobRecord:
     known = {path.parent for path in (root / "slurm").glob(f"*/{RECORD}")}
     os.environ["EAR_ROOT"] = str(root)
     try:
-        ear(*arguments)
+        in_process.ear(*arguments)
     finally:
         del os.environ["EAR_ROOT"]
     (folder,) = {path.parent for path in (root / "slurm").glob(f"*/{RECORD}")} - known

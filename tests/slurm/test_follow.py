@@ -63,8 +63,8 @@ def test_lines_tell_of_every_change_and_all_that_is_printed(
     well, printed = play(MOMENTS, array_of(2, tmp_path), faked, monkeypatch, terminal=False)
     assert not well
     assert printed.splitlines() == [
-        "41_0 pending: waits for machines to become free (Resources)",
-        "41_1 pending: others are before it (Priority)",
+        "41_0 pending: waiting for free machines (Resources)",
+        "41_1 pending: other jobs have a higher priority (Priority)",
         "41_0 running",
         "41_1 running",
         "41_0  step 10 [of] 20",
@@ -82,8 +82,8 @@ def test_on_a_terminal_a_table_stays_below_what_is_printed(
     assert well
     before, _, after = printed.rpartition("half a line")
     assert "step 10 [of] 20" in before
-    assert "waits for machines" in before
-    assert "begun" in after  # the table's head, drawn anew below
+    assert "waiting for free" in before
+    assert "starts" in after  # the table's head, drawn anew below
     assert "completed on n2" in after
 
 

@@ -6,7 +6,7 @@ import pickle
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PosixPath
 from unittest.mock import MagicMock
 
 import pytest
@@ -19,9 +19,10 @@ from ear.training.checkpoint import CheckpointHeader, save_checkpoint
 from slurm.allocation import Allocation
 from slurm.attempts import Attempts, FruitlessError
 from slurm.job import EarJob, make_scratch, seconds_since
+from slurm.ports import PORTS, free_port
 from slurm.progress import Progress
 from slurm.ray_node import own_address
-from slurm.rendezvous import PORTS, Rendezvous, free_port
+from slurm.rendezvous import Rendezvous
 from slurm.stopping import is_another, last_stop, request_stop
 
 TASK = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "1", "SLURM_CPUS_ON_NODE": "4"}
@@ -115,19 +116,25 @@ def test_the_address_that_leads_to_this_machine_is_this_machine_s() -> None:
     assert own_address("127.0.0.1:6379") == "127.0.0.1"
 
 
-def test_what_a_network_file_system_remembers_to_be_missing_is_looked_for_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Such a system is simulated: it says that there is nothing until the folder is opened."""
+class OnANetwork(PosixPath):
+    """On a file system that remembers to have no files in a folder until that is opened, as NFS does for a minute."""
+
+    opened: set[str] = set()
+
+    def __fspath__(self) -> str:
+        self.opened.add(str(self))
+        return super().__fspath__()
+
+    def exists(self, **_: bool) -> bool:
+        return str(self.parent) in self.opened and Path(str(self)).exists()
+
+
+def test_what_a_network_file_system_remembers_to_be_missing_is_looked_for_again(tmp_path: Path) -> None:
     (tmp_path / "there").touch()
-    opened: list[object] = []
-    real_exists, real_open = Path.exists, os.open
-    monkeypatch.setattr(Path, "exists", lambda path: bool(opened) and real_exists(path))
-    monkeypatch.setattr(os, "open", lambda path, flags: (opened.append(path), real_open(path, flags))[1])
-    assert is_there(tmp_path / "there")
-    opened.clear()
-    assert not is_there(tmp_path / "missing")
-    assert not is_there(tmp_path / "no folder" / "missing")
+    assert not OnANetwork(tmp_path / "there").exists()
+    assert is_there(OnANetwork(tmp_path / "there"))
+    assert not is_there(OnANetwork(tmp_path / "missing"))
+    assert not is_there(OnANetwork(tmp_path / "no folder" / "missing"))
 
 
 def test_scratch_that_can_t_be_had_is_named(tmp_path: Path, environment: pytest.MonkeyPatch) -> None:
@@ -138,7 +145,7 @@ def test_scratch_that_can_t_be_had_is_named(tmp_path: Path, environment: pytest.
     with pytest.raises(UserError, match=r"\$LOCAL/a, names a variable that is not set"):
         make_scratch("$LOCAL/a")
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="can't be made"):
+    with pytest.raises(UserError, match="can't be created"):
         make_scratch(str(tmp_path / "file" / "a"))
 
 

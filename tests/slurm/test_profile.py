@@ -70,9 +70,9 @@ def test_hours_are_whole_minutes_rounded_up(hours: str, minutes: int, tmp_path: 
         ("hours: 1\nexclusive: yes\n", "exclusive: write true or false (given: 'yes')"),
         (
             "hours: 1\nsbatch: {cpus_per_task: 4}\n",
-            "cpus_per_task: write an option by its long name without",
+            "cpus_per_task: write an option as its long name without",
         ),
-        ("hours: 1\nsbatch: {--comment: a}\n", "--comment: write an option by its long name"),
+        ("hours: 1\nsbatch: {--comment: a}\n", "--comment: write an option as its long name"),
         ("hours: 1\nsbatch: {comment: }\n", "comment: give a number or text, or true for an option without a value"),
         ("hours: 1\nsbatch: {comment: [a]}\n", "comment: give a number or text"),
         ("hours: 1\ngpus_per_node: a100\n", "gpus_per_node"),
@@ -80,11 +80,11 @@ def test_hours_are_whole_minutes_rounded_up(hours: str, minutes: int, tmp_path: 
         ("hours: 1\nnodes: 0\n", "nodes"),
         ("hours: 1\nsweep: both\n", "sweep"),
         ("hours: 1\nsweep: array\nnodes: 2\n", "an array's drivers have one node each"),
-        ("hours: 0.05\nsignal_delay: 300\n", "shorter than signal_delay"),
-        ("hours: 1\nsbatch: {mem: 4G}\n", "mem has a word of its own in a profile: memory_gb"),
-        ("hours: 1\nsbatch: {partition: gpu}\n", "partition has a word of its own in a profile: partition"),
-        ("hours: 1\nsbatch: {requeue: false}\n", "requeue has a word of its own in a profile: none, it follows"),
-        ("hours: 1\nsbatch: {spread-job: false}\n", "spread-job: leave an option out"),
+        ("hours: 0.05\nsignal_delay: 300\n", "must be longer than signal_delay (300 s)"),
+        ("hours: 1\nsbatch: {mem: 4G}\n", "mem has its own key in a profile: memory_gb"),
+        ("hours: 1\nsbatch: {partition: gpu}\n", "partition has its own key in a profile: partition"),
+        ("hours: 1\nsbatch: {requeue: false}\n", "requeue has its own key in a profile: none, the command"),
+        ("hours: 1\nsbatch: {spread-job: false}\n", "spread-job: remove the option"),
     ],
 )
 def test_bad_profiles_name_the_place_and_the_remedy(text: str, words: str, tmp_path: Path) -> None:

@@ -21,13 +21,13 @@ def test_a_waiting_job_says_why(slurm: FakedSlurm) -> None:
     slurm.says("squeue", squeue_row("5", "PENDING", reason="QOSMaxJobsPerUserLimit"))
     state = task_states(["5"])["5"]
     assert not state.over
-    assert state.describe() == "pending: as many of your jobs run as the QOS allows (QOSMaxJobsPerUserLimit)"
+    assert state.describe() == "pending: you run as many jobs as the QOS allows (QOSMaxJobsPerUserLimit)"
 
 
 @pytest.mark.parametrize(
     ("reason", "words"),
     [
-        ("ReqNodeNotAvail, UnavailableNodes:n7", "a node that it needs is down, drained or reserved (ReqNodeNotAvail)"),
+        ("ReqNodeNotAvail, UnavailableNodes:n7", "a required node is down, drained or reserved (ReqNodeNotAvail)"),
         ("SomethingNew", "pending: SomethingNew (SomethingNew)"),
     ],
 )
@@ -58,7 +58,7 @@ def test_without_accounts_an_old_job_is_over_and_not_called_failed(accounts: str
     state = task_states(["5"])["5"]
     assert state.state == FORGOTTEN
     assert (state.over, state.failed) == (True, False)
-    assert "its log tells" in state.describe()
+    assert "see its log" in state.describe()
 
 
 def test_a_controller_that_is_away_is_an_error_and_no_end(slurm: FakedSlurm) -> None:
@@ -71,7 +71,7 @@ def test_a_command_that_hangs_is_given_up(slurm: FakedSlurm, monkeypatch: pytest
     (slurm.folder / "squeue").write_text("#!/bin/sh\nwhile :; do :; done\n")
     (slurm.folder / "squeue").chmod(0o755)
     monkeypatch.setattr(queue, "SECONDS_TO_ANSWER", 0.2)
-    with pytest.raises(UserError, match="does not answer"):
+    with pytest.raises(UserError, match="does not respond"):
         task_states(["5"])
 
 

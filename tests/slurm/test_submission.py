@@ -100,7 +100,7 @@ def test_a_dry_run_without_slurm_shows_the_script(
     printed = capsys.readouterr().out
     assert printed.startswith("#!/bin/bash")
     assert "#SBATCH --time=60" in printed
-    assert printed.rstrip().splitlines()[-1].startswith("# There is no SLURM here")
+    assert printed.rstrip().splitlines()[-1].startswith("# SLURM is not available here")
     assert not (tmp_path / "slurm").exists()
 
 
@@ -131,7 +131,7 @@ def test_an_answer_that_names_no_job_is_refused(slurm: FakedSlurm, tmp_path: Pat
 
 def test_without_slurm_one_sentence_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_slurm(tmp_path, monkeypatch)
-    with pytest.raises(UserError, match="There is no SLURM here"):
+    with pytest.raises(UserError, match="SLURM is not available here"):
         submission("train", {"hours": 1}, tmp_path).submit()
 
 

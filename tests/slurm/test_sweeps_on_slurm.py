@@ -91,5 +91,5 @@ def test_trials_see_the_gpus_that_are_theirs(gpus: float, shares: set[str], tmp_
     assert_completed(record)
     logs = "".join(log.read_text() for log in (tmp_path / "tiny" / "logs").glob("*.log"))
     assert {",".join(sorted(seen.split(","))) for seen in re.findall(r"GPU (\S+)", logs)} == shares, logs
-    assert ("trains along" in logs) == (gpus == 2)
+    assert ("joins the training" in logs) == (gpus == 2)
     assert_nothing_left(record, tmp_path)

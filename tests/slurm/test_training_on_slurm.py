@@ -116,4 +116,4 @@ def test_two_nodes_encode_an_image_folder(tmp_path: Path) -> None:
     record = submit("encode", "imagenet256_base", *given, "--slurm", profile, root=tmp_path / "runs")
     assert_completed(record)
     assert "24 images of 3 classes" in output(record)
-    assert "Every shard is whole" in ear("encode", "imagenet256_base", *given, "--verify")
+    assert "Every shard is complete and unchanged" in ear("encode", "imagenet256_base", *given, "--verify")

@@ -13,6 +13,8 @@ from sweeps.spec.plan import Plan
 from sweeps.tracking.mlflow_client import open_client
 from sweeps.tracking.mlflow_runs import MlflowRuns
 
+pytestmark = pytest.mark.usefixtures("database")
+
 AXIS = "training.stages.{}.train_temperature"
 GRID = "name: spelled\nspace: {{{axis}: [0.9, 0.95, 1.0]}}\nseeds: [0, 1]\n"
 

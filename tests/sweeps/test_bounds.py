@@ -24,11 +24,11 @@ def grid(*sizes: int) -> dict[str, list[float]]:
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "5^10 and more": (
         {"space": {f"model.x{number}": [1, 2, 3, 4, 5] for number in range(13)}},
-        "space: a grid of 5 x 5 x 5 x 5 x 5 x 5 x 5 x 5 and 5 more axes, each point with 1 seeds, has more",
+        "space: a grid of 5 x 5 x 5 x 5 x 5 x 5 x 5 x 5 and 5 more axes with 1 seeds for each point has more",
     ),
     "seeds count": (
         {"space": grid(1000, 10), "seeds": list(range(11))},
-        "a grid of 1,000 x 10, each point with 11 seeds, has more than 100,000 runs",
+        "a grid of 1,000 x 10 with 11 seeds for each point has more than 100,000 runs",
     ),
     "a seed that leaves no fresh ones": ({"space": grid(2), "seeds": [2**63 - 1]}, "seeds.0: .*less than or equal to"),
     "a trial of a million CPUs": ({"space": grid(2), "resources": {"cpus": 10**6}}, "resources.cpus: .*equal to 1024"),
@@ -45,7 +45,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a value of a megabyte twice": (
         {"space": {"scoring.alpha": ["x" * 100_000] * 2}},
-        "the axis scoring.alpha has 'x*... [(]100,002 characters[)] twice",
+        "the axis scoring.alpha has the duplicate value 'x*... [(]100,002 characters[)]",
     ),
 }
 

@@ -16,6 +16,8 @@ from sweeps.search.run_source import Grid
 from sweeps.tracking.tracker import Tracker
 from sweeps.trial.messages import Report
 
+pytestmark = pytest.mark.usefixtures("database")
+
 SWEEP = """
 name: stopped
 set: {training.stages: [{steps: 100, learning_rate: 0.001}]}

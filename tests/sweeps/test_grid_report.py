@@ -1,6 +1,7 @@
 """Reports of grids over every kind of axis: simulated sweeps, really written to MLflow and read from there."""
 
 import csv
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,12 +25,14 @@ from sweeps.tracking.tracker import Tracker
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def root(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """An output root for all of them, whose trainings leave no curves."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ear.run.from_tensors", lambda _: [])
         patch.setattr("ear.run.load_part", lambda *_: {})
-        yield tmp_path_factory.mktemp("runs")
+        root = tmp_path_factory.mktemp("runs")
+        shutil.copy(empty_database, root / "mlflow.db")
+        yield root
 
 
 def carried_out(
@@ -113,8 +116,8 @@ def test_a_grid_whose_values_change_and_change_back(root: Path, monkeypatch: pyt
     """Three calls on one name: the report shows the sweep that ran last, and nothing of either is garbage."""
     monkeypatch.setattr("ear.store.collect.SETTLED_SECONDS", -1.0)
     first, other = (f"name: changed\nspace: {{scoring.{axis}}}\n" for axis in ("alpha: [1.1, 1.2]", "epsilon: [0.1]"))
-    assert "had the name" not in reported(root, first).findings
-    with pytest.warns(UserWarning, match="another sweep has had the name changed, with other runs"):
+    assert "used the name" not in reported(root, first).findings
+    with pytest.warns(UserWarning, match="another sweep with other runs has already used the name changed"):
         report = reported(root, other)
     assert [row["epsilon"] for row in rows_of(report)] == ["0.1"]
     assert (report.folder / "epsilon.png").exists()
@@ -125,7 +128,7 @@ def test_a_grid_whose_values_change_and_change_back(root: Path, monkeypatch: pyt
             report = reported(root, first)
         assert [row["α"] for row in rows_of(report)] == ["1.1", "1.2"], number
         assert {file.name for file in report.folder.glob("*.png")} == {"alpha.png", "samples.png"}
-        assert "Another sweep had the name changed before, with other runs; this is the one that ran last." in (
+        assert "Another sweep with other runs used the name changed before; this is the one that ran last." in (
             report.findings
         )
 

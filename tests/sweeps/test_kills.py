@@ -243,7 +243,7 @@ def test_a_driver_goes_on_where_ray_s_own_processes_are_killed(tmp_path: Path) -
     _, messages = process.communicate(timeout=300)
     assert process.returncode == 0, messages
     for killed in ("raylet", "gcs_server"):
-        assert f"Ray's process {killed} was killed (SIGKILL): it is started anew" in messages
+        assert f"Ray's process {killed} was killed (SIGKILL): restarting it" in messages
     assert {run.info.status for run in mlflow_runs(root, "one")} == {"FINISHED"}
     assert left_running(root) == []
     assert max(steps_repeated(root, "one")) <= STEPS_BETWEEN_CHECKPOINTS

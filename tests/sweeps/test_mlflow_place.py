@@ -27,9 +27,10 @@ from sweeps.tracking.tracker import Tracker
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Plan]]:
+def made(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Plan]]:
     """A root whose finished sweep is in MLflow; it takes seconds, so that tests get copies."""
     root = tmp_path_factory.mktemp("made")
+    shutil.copy(empty_database, root / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv(VARIABLE, raising=False)
         plan = finished_plan(root, patch)
@@ -180,8 +181,8 @@ def test_in_a_shared_database_a_sweep_moves_itself_alone(
 @pytest.mark.parametrize(
     ("uri", "words"),
     [
-        ("localhost:5000", "give a server as http://localhost:5000, or a database"),
-        ("./mlruns", "give a server as http://HOST:PORT, or a database as sqlite:////FOLDER/FILE.db"),
+        ("localhost:5000", "set it to a server such as http://localhost:5000 or a database"),
+        ("./mlruns", "set it to a server such as http://HOST:PORT or a database such as sqlite:////FOLDER/FILE.db"),
         ("file:///mlruns", "MLflow can't track runs"),
         ("postgresql+nodriver://u:secret@h/x", r"u:\*\*\*@h/x \(MLFLOW_TRACKING_URI\) can't be used"),
         ("http://u:secret@127.0.0.1:9", r"server http://u:\*\*\*@127.0.0.1:9 \(MLFLOW_TRACKING_URI\) can't be reached"),
@@ -223,7 +224,7 @@ def test_a_locked_database_is_called_that_and_waited_for(
     other.execute("BEGIN EXCLUSIVE")
     with pytest.raises(DatabaseLockedError, match="is locked by another program"):
         open_client(root, reading=True)
-    with pytest.warns(UserWarning, match=r"locked by another program.*The sweep goes on meanwhile"):
+    with pytest.warns(UserWarning, match=r"locked by another program.*The sweep runs meanwhile"):
         tracker = Tracker(plan.identity, Store(root), root)
     for run in plan.runs:
         tracker.finish(run, {})

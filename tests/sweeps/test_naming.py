@@ -14,7 +14,7 @@ from ear.terminal.console import terminal
 from sweeps.driver.progress_table import Row, rows_table
 from sweeps.search.confirmation import confirmation_runs
 from sweeps.spec.naming import is_reserved, plain, short_names, shown
-from sweeps.views.plan_view import said
+from sweeps.views.plan_view import format_parameter
 
 NAMES = {
     "the last name where that is enough": (["scoring.alpha", "sampling.cfg"], ["alpha", "cfg"]),
@@ -117,7 +117,7 @@ def test_words_in_brackets_are_printed_as_they_are(tmp_path: Path) -> None:
     """Rich takes `[red]` for a colour."""
     (run,) = plan_of(tmp_path, "name: a\nspace: {training.schedule: [cosine]}\n").runs
     run = replace(run, parameters={"training.schedule": "[red]"})
-    for printed in (said(run, "training.schedule"), rows_table([Row(run.label, 10)], "title")):
+    for printed in (format_parameter(run, "training.schedule"), rows_table([Row(run.label, 10)], "title")):
         console = terminal()
         console.width, console.file = 1000, io.StringIO()
         console.print(printed)

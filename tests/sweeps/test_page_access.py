@@ -4,13 +4,14 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,6 @@ from typer import Exit
 from werkzeug.test import Client
 
 from ear.process.code import code_environment
-from sweeps.tracking.mlflow_client import open_client
 from sweeps.ui.command import GUNICORN, Server, serve
 from sweeps.ui.page_access import NO_TOKEN, WRONG_HOST, WRONG_ORIGIN, Guarded
 from sweeps.ui.study_pages import study_pages
@@ -77,13 +77,11 @@ def test_python_files_of_the_working_directory_are_not_run(tmp_path: Path, monke
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+def pages(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     root = tmp_path_factory.mktemp("root")
     new_study(root)
-    open_client(root)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    shutil.copy(empty_database, root / "mlflow.db")
+    port = free_pair()
     command = [sys.executable, "-P", "-m", "ear", "ui", "--port", str(port), "--root", str(root)]
     folder = set_traps(tmp_path_factory.mktemp("folder"))
     environment = {**os.environ, **code_environment()}
@@ -104,6 +102,16 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
         assert process.wait(timeout=60) == 0
     assert not psutil.wait_procs(started, timeout=5)[1]
     assert sorted(path.name for path in folder.iterdir()) == ["secrets.py", "sweeps.py"]  # none was run
+
+
+def free_pair() -> int:
+    """A port that nobody listens on, nor on the next one."""
+    while True:
+        with socket.socket() as first, socket.socket() as second, suppress(OSError):
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            second.bind(("127.0.0.1", port + 1))
+            return port
 
 
 def wait_for(port: int) -> None:

@@ -75,16 +75,16 @@ def test_base_beside_the_sweep_and_set_reach_every_run(tmp_path: Path) -> None:
 
 SWEEPS = {
     "empty axis": ("name: a\nspace: {scoring.alpha: []}", "the axis scoring.alpha is empty"),
-    "value twice": ("name: a\nspace: {scoring.alpha: [1.0, 1.0]}", "has 1.0 twice"),
+    "value twice": ("name: a\nspace: {scoring.alpha: [1.0, 1.0]}", "has the duplicate value 1.0"),
     "no base": ("name: a\nbase: gone.yaml\nspace: {scoring.alpha: [1.0]}", "gone.yaml can't be read"),
     "no parameter": ("name: a\nspace: {scoring.alpa: [1.0]}", "did you mean 'alpha'?"),
     "misspelt key": ("name: a\nspaces: {scoring.alpha: [1.0]}", "did you mean 'space'?"),
-    "key twice": ("name: a\nname: b\nspace: {scoring.alpha: [1.0]}", "stands here twice"),
+    "key twice": ("name: a\nname: b\nspace: {scoring.alpha: [1.0]}", "duplicate key"),
     "no YAML": ("name: [", "not valid YAML"),
-    "seed as axis": ("name: a\nspace: {seed: [1]}", "seed is no axis"),
+    "seed as axis": ("name: a\nspace: {seed: [1]}", "seed can't be an axis"),
     "a name of the program's own files": (
         "name: Store\nspace: {scoring.alpha: [1.0]}",
-        "name: the program's own files have this name; give the sweep another (say, sweep-Store) (given: 'Store')",
+        "name: this name is reserved for EAR's own files; use another one (for example, sweep-Store) (given: 'Store')",
     ),
     "wrong type": ("name: a\nspace: {scoring.alpha: [high]}", "scoring.alpha: input should be a valid number"),
     "out of range": ("name: a\nspace: {scoring.alpha: [1.0, 2.5]}", "less than or equal to 2 (given: 2.5)"),
@@ -95,19 +95,19 @@ SWEEPS = {
     ),
     "a section and a field in it": (
         "name: a\nspace: {model: [{width: 64, depth: 2, heads: 4}], model.width: [16, 64]}",
-        "space: model.width lies in model, so that one undoes the other",
+        "space: model.width is part of model, so one overwrites the other",
     ),
     "a field and its section": (
         "name: a\nspace: {model.width: [16, 64], model: [{width: 32, depth: 2, heads: 4}]}",
-        "space: model.width lies in model, so that one undoes the other",
+        "space: model.width is part of model, so one overwrites the other",
     ),
     "a stage and a field in it, counted from the end": (
         "name: a\nspace: {training.stages.1: [{steps: 5, learning_rate: 0.1}], training.stages.-1.steps: [6]}",
-        "training.stages.-1.steps lies in training.stages.1",
+        "training.stages.-1.steps is part of training.stages.1",
     ),
     "set twice": (
         "name: a\nset: {model.width: 64, model: {width: 32, depth: 2, heads: 4}}\nspace: {scoring.alpha: [1.0]}",
-        "set: model.width lies in model",
+        "set: model.width is part of model",
     ),
     "set twice, of two stages": (
         "name: a\nset: {training.stages.-2.steps: 5, training.stages.0.steps: 6}\nspace: {scoring.alpha: [1.0]}",
@@ -123,7 +123,7 @@ SWEEPS = {
     ),
     "set beyond the stages": (
         "name: a\nset: {training.stages.2.steps: 5}\nspace: {scoring.alpha: [1.0]}",
-        "set: training.stages.2.steps: training.stages is a list of 2; its entries are 0 to 1",
+        "set: training.stages.2.steps: training.stages is a list of 2; use an index from 0 to 1",
     ),
     **{
         f"a stage called {name}": (f"name: a\nspace: {{training.stages.{name}.steps: [5]}}", f"not '{name}'")
@@ -149,15 +149,15 @@ SWEEPS = {
     ),
     "another reference": (
         "name: a\nspace: {evaluation.reference: [train, test]}",
-        "evaluation.reference varies what results are measured with (reference)",
+        "evaluation.reference varies how results are measured (reference)",
     ),
     "another extractor": (
         "name: a\nspace: {evaluation: [{images: 100}, {extractor: vgg16}]}",
-        "evaluation varies what results are measured with (extractor)",
+        "evaluation varies how results are measured (extractor)",
     ),
     "other images": (
         "name: a\nspace: {data: [{name: digits}, {name: fashion_mnist}]}",
-        "data changes the images that are compared with",
+        "data changes the reference images",
     ),
     "other latents, one cache": (
         "name: a\nbase: imagenet256_base\nset: {data.latents: cache}\nspace: {tokenizer.scale: [0.2, 0.3]}",
@@ -166,7 +166,7 @@ SWEEPS = {
     "neither grid nor search": ("name: a\n", "either `space`, for a grid, or `search`"),
     "a GPU and a half": (
         "name: a\nresources: {gpus: 1.5}\nspace: {scoring.alpha: [1.0]}",
-        "from 1 on a trial has whole",
+        "or a whole number of GPUs",
     ),
     "axis without effect": ("name: a\nspace: {execution.threads: [1]}", "changes no result"),
 }
@@ -227,8 +227,8 @@ def test_a_plan_reads_no_images_to_know_them(
         show_plan(compile_plan(path), Store(tmp_path / "runs"), as_json=False)
         return capsys.readouterr().out
 
-    assert "What is done already can't be told" in (unread := said())
+    assert "Finished work can't be determined" in (unread := said())
     assert "24 of the images under" in unread
     monkeypatch.setattr(file_hashes, "SETTLED_NS", -1)
     file_hashes.file_hashes(images, list_images(images).files)
-    assert "can't be told" not in said()
+    assert "can't be determined" not in said()

@@ -37,7 +37,7 @@ def test_many_tasks_fit_and_those_at_work_are_shown() -> None:
     assert any("task 95" in line and "10/100" in line and "1.2500" in line for line in lines)
     assert not any(line.startswith("task 80 ") for line in lines)
     assert f"and {100 - (24 - table_module.LINES_AROUND)} more tasks" in lines
-    assert "3 of 1000 runs have their result" in lines[-1]
+    assert "3 of 1000 runs done" in lines[-1]
 
 
 def test_what_is_over_is_forgotten_after_a_while() -> None:
@@ -72,7 +72,7 @@ def test_a_log_gets_changes_and_a_summary_every_minute(
         table.tick()
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "task 0: training"
-    assert lines[1].startswith("0 of 1 runs have their result  ·  1 of 4 proposed")
+    assert lines[1].startswith("0 of 1 runs done  ·  1 of 4 proposed")
     assert len(lines) == 2
 
 

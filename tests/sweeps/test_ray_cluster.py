@@ -24,7 +24,7 @@ import json, os, signal, stat
 from pathlib import Path
 from sweeps.driver.ray_cluster import ClusterLost, ray_cluster, require_alive
 os.environ["CUDA_VISIBLE_DEVICES"] = "0,1"
-MODULES = [("sweeps", "trainable"), ("slurm", "gang")]
+MODULES = [("sweeps", "trial.trainable"), ("slurm", "gang")]
 with ray_cluster(1, 2) as folder:
     import ray
     see = ray.remote(lambda: os.environ.get("CUDA_VISIBLE_DEVICES"))

@@ -31,9 +31,10 @@ from sweeps.tracking.tracker import Tracker
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Plan]]:
+def archive(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Plan]]:
     """A finished sweep, copied to a disk of its own that is then made read-only."""
     root, disk = tmp_path_factory.mktemp("made"), tmp_path_factory.mktemp("disk")
+    shutil.copy(empty_database, root / "mlflow.db")
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(disk)], capture_output=True)
     if mounted.returncode:
         pytest.skip(f"no disk can be mounted here: {mounted.stderr.decode().strip()}")

@@ -17,6 +17,8 @@ from sweeps.spec.plan import Plan
 from sweeps.tracking.mlflow_client import open_client
 from sweeps.tracking.mlflow_runs import MlflowRuns
 
+pytestmark = pytest.mark.usefixtures("database")
+
 
 def test_numbers_of_removed_results_are_refused_and_then_corrected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -89,12 +89,12 @@ def test_what_comes_out_otherwise_refuses_the_search_and_its_report(kind: str, t
     search, work, hands = through(tmp_path, MORE, **wrong)
     assert hands.trained[run.keys.training] + hands.trained[run.keys.stages[0]] >= 1
     assert len(search.study.trials()) == count  # nothing is proposed from damage
-    with pytest.raises(UserError, match=rf"steered the search 's'.*trials? (\d+, )*{number}\b.*another name"):
+    with pytest.raises(UserError, match=rf"influenced the search 's'.*trials? (\d+, )*{number}\b.*Rename the sweep"):
         search.require_sound()
     work.close()
-    with pytest.raises(UserError, match="steered the search 's'"):
+    with pytest.raises(UserError, match="influenced the search 's'"):
         searching(tmp_path, MORE)
-    with pytest.raises(UserError, match="steered the search 's'"):
+    with pytest.raises(UserError, match="influenced the search 's'"):
         refuse_damaged_search("s", tmp_path)
     if kind == "a value":
         other, _, hands = through(tmp_path, FEW.replace("name: s", "name: other"))
@@ -139,6 +139,7 @@ def pictures(store: Store, run: PlannedRun) -> None:
         (store.path(run.keys.evaluation) / name).write_bytes(b"")
 
 
+@pytest.mark.usefixtures("database")
 def test_the_command_and_the_report_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ear.run.from_tensors", lambda _: [])  # simulated trainings leave no curves
     monkeypatch.setattr("ear.run.load_part", lambda *_: {})
@@ -155,8 +156,8 @@ def test_the_command_and_the_report_say_so(tmp_path: Path, monkeypatch: pytest.M
         write_report("s", tmp_path)
     publish_evaluation(hands.store, damaged, fid=99.0)  # by whomever
     pictures(hands.store, damaged)
-    with pytest.raises(UserError, match=r"steered the search 's'.* trial 1,"):
+    with pytest.raises(UserError, match=r"influenced the search 's'.* trial 1,"):
         run_sweep(plan_of(tmp_path, yaml), tmp_path)
-    with pytest.raises(UserError, match=r"steered the search 's'.* trial 1,"):  # MLflow is right
+    with pytest.raises(UserError, match=r"influenced the search 's'.* trial 1,"):  # MLflow is right
         write_report("s", tmp_path)
-    assert any("steered" in line for line in describe(plan_of(tmp_path, yaml).sweep, tmp_path / "s"))
+    assert any("influenced" in line for line in describe(plan_of(tmp_path, yaml).sweep, tmp_path / "s"))

@@ -38,16 +38,16 @@ def test_a_driver_knows_whether_another_one_lives(tmp_path: Path) -> None:
         own = {"host": socket.gethostname(), "pid": os.getpid(), "started": "", "updated": "", "summary": ""}
         (folder.drivers / f"{own['host']}-{own['pid']}.json").write_text(json.dumps({**own, "rows": []}))
         assert len(folder.running()) == 1
-        assert not driver.has_company()
+        assert not driver.others_running()
         other = subprocess.Popen(
             [sys.executable, "-c", DRIVER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert other.stdout is not None
         assert other.stdout.readline() == "at work\n"
-        assert driver.has_company()
+        assert driver.others_running()
         other.kill()
         other.communicate()
-        assert not driver.has_company()
+        assert not driver.others_running()
 
 
 @pytest.mark.parametrize("minutes", [-10, 0, 10])
@@ -146,7 +146,7 @@ def test_a_file_server_that_is_away_for_a_moment_stops_no_driver(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "stat", away)
         assert not driver.stop_requested()
-        with pytest.raises(UserError, match="stop can't be looked at"):
+        with pytest.raises(UserError, match="stop can't be checked"):
             RunningDriver(folder)
     assert not driver.stop_requested()
 

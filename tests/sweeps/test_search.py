@@ -222,7 +222,7 @@ def test_more_trials_that_find_better_ones_have_them_measured_again(tmp_path: Pa
 def test_the_sampler_sees_each_training_once_at_its_best(tmp_path: Path) -> None:
     search, work, hands = searching(tmp_path, text())
     work_through([work], hands)
-    seen = search._history()
+    seen = search.proposer.history()
     assert seen is not None
     assert len(seen) == PROPOSALS
     trials = search.study.trials()
@@ -236,10 +236,12 @@ def test_the_sampler_sees_each_training_once_at_its_best(tmp_path: Path) -> None
 def test_nothing_is_proposed_twice(tmp_path: Path) -> None:
     """A Gaussian process likes the corners of a space, again and again."""
     corner = {"fid": lambda run: run.config.scoring.alpha + run.config.optimizer.generator_lr_scale}
-    search, work, hands = searching(tmp_path, text("gp", trials=18), **corner)
+    alone = text("gp", trials=18).replace(f"evaluations: {EXTRAS}", "evaluations: 0")
+    search, work, hands = searching(tmp_path, alone, **corner)
     work_through([work], hands)
     trainings = [
-        tuple(round(v, 9) for v in search._training_of(trial.params).values()) for trial in search.study.trials()
+        tuple(round(v, 9) for v in search.proposer.training_of(trial.params).values())
+        for trial in search.study.trials()
     ]
     assert len(set(trainings)) == 18
     assert len(hands.trained) == 2 * (18 + 2 * 3)

@@ -56,7 +56,7 @@ def of_each_training(trials: list[FrozenTrial]) -> list[list[FrozenTrial]]:
 
 
 def seen_by_sampler(search: Search) -> list[FrozenTrial]:
-    seen = search._history()
+    seen = search.proposer.history()
     assert seen is not None
     return seen
 

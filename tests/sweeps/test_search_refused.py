@@ -13,7 +13,7 @@ STATISTICS = "statistics.npz"
 REFUSED = {
     "stopping what is better when higher": (
         text(more="  early_stopping: {every: 100}\n", top="metric: {name: recall, mode: max}"),
-        "the objective must be fid or fid_null, not recall",
+        "needs an objective that is better when lower: fid or fid_null, not recall",
     ),
     "no valid point": (
         text(
@@ -21,7 +21,7 @@ REFUSED = {
             space="  space:\n    training.stages.-1.train_temperature: {uniform: [0.9, 0.95]}\n"
             "    sampling.infer_temperature: {uniform: [0.5, 1.0]}\n",
         ),
-        "of 100 points drawn in a row none is valid, the last one since",
+        "none of 100 consecutive random points is valid; the error of the last one: ",
     ),
     "no classes, no IS": (
         text(more="  objectives: [fid, is]\n", top="set: {evaluation.extractor: dinov2-vit-b-14}"),
@@ -50,16 +50,19 @@ REFUSED = {
     "beyond the range": (text(space="  space: {scoring.alpha: {uniform: [1.0, 2.5]}}\n"), "less than or equal to 2"),
     "wrong type": (text(space="  space: {model.depth: {uniform: [1.5, 2.5]}}\n"), "model.depth"),
     "unknown": (text(space="  space: {scoring.alpa: {uniform: [1.0, 1.5]}}\n"), "did you mean 'alpha'"),
-    "upside down": (text(space="  space: {scoring.alpha: {uniform: [1.5, 1.0]}}\n"), "lower end first"),
-    "log of 0": (text(space="  space: {scoring.epsilon: {log_uniform: [0.0, 1.0]}}\n"), "ends above 0"),
-    "twice": (text(space="  space: {scoring.alpha: {choice: [1.0, 1.0]}}\n"), "choice has a value twice"),
+    "upside down": (
+        text(space="  space: {scoring.alpha: {uniform: [1.5, 1.0]}}\n"),
+        "a larger upper end",
+    ),
+    "log of 0": (text(space="  space: {scoring.epsilon: {log_uniform: [0.0, 1.0]}}\n"), "needs both ends above 0"),
+    "twice": (text(space="  space: {scoring.alpha: {choice: [1.0, 1.0]}}\n"), "choice has a duplicate value"),
     "one to Optuna": (
         text(space="  space: {sampling.cfg: {choice: [1, 1.0]}}\n"),
-        "choice has a value twice: 1 and 1.0",
+        "choice has a duplicate value: 1 and 1.0",
     ),
     "a list as choice": (
         text(space="  space: {optimizer.betas: {choice: [[0.9, 0.95]]}}\n"),
-        "search.space.optimizer.betas.choice.0: a number, text, true, false or null is needed",
+        "search.space.optimizer.betas.choice.0: must be a number, text, true, false or null",
     ),
     "true for 1": (
         text(space="  space: {model.depth: {int: [true, 4]}}\n"),
@@ -88,7 +91,7 @@ REFUSED = {
     "grid as well": (text() + "space: {scoring.alpha: [1.0]}\n", "give either `space`"),
     "when": (
         text(space="  space:\n    sampling.cfg: {uniform: [1.0, 2.0], when: {scoring.alpha: [1.0]}}\n"),
-        "no choice that stands above",
+        "must be a `choice` listed above",
     ),
 }
 

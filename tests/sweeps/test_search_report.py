@@ -33,7 +33,7 @@ def reported(root: Path, yaml: str) -> tuple[Search, Report]:
     return search, write_report("s", root)
 
 
-pytestmark = pytest.mark.usefixtures("no_waiting", "no_curves")
+pytestmark = pytest.mark.usefixtures("no_waiting", "no_curves", "database")
 
 
 @pytest.fixture

@@ -32,9 +32,12 @@ def measured(run: PlannedRun, store: Store) -> dict[str, float]:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, list[tuple[PlannedRun, dict[str, float]]]]:
+def shared(
+    digits_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Store, list[tuple[PlannedRun, dict[str, float]]]]:
     """All runs of the grid on one store."""
     folder = tmp_path_factory.mktemp("shared")
+    shutil.copytree(digits_store, folder / "store")
     plan, store = plan_of(folder, GRID), Store(folder)
     return store, [(run, measured(run, store)) for run in plan.runs]
 

@@ -121,6 +121,7 @@ def test_a_server_that_hangs_is_given_up_too(server: Server, plan: Plan, tmp_pat
     assert tracker._thread.is_alive()  # in the call that has no answer yet: nobody waited for its end
 
 
+@pytest.mark.usefixtures("database")
 def test_of_two_drivers_one_writes_and_the_other_takes_over(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +138,7 @@ def test_of_two_drivers_one_writes_and_the_other_takes_over(
     assert_whole(local_client(tmp_path), plan)
 
 
+@pytest.mark.usefixtures("database")
 def test_the_other_driver_takes_over_from_a_writer_that_just_died(plan: Plan, tmp_path: Path) -> None:
     first = Tracker(plan.identity, Store(tmp_path), tmp_path)
     second = Tracker(plan.identity, Store(tmp_path), tmp_path)
@@ -174,6 +176,7 @@ def test_a_database_whose_making_was_killed_is_made_anew(plan: Plan, tmp_path: P
     assert list(tmp_path.glob(".mlflow-*")) == []
 
 
+@pytest.mark.usefixtures("database")
 def test_ends_of_every_kind(plan: Plan, tmp_path: Path) -> None:
     log = tmp_path / "tracked" / "logs" / f"{plan.runs[0].keys.stages[0]}.log"
     log.parent.mkdir(parents=True)

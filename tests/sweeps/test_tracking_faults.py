@@ -19,6 +19,8 @@ from sweeps.tracking import mlflow_runs as records
 from sweeps.tracking import tracker as tracking
 from sweeps.tracking.tracker import Tracker
 
+pytestmark = pytest.mark.usefixtures("database")
+
 READS = ("search_runs", "get_metric_history")
 WRITES = ("create_run", "log_batch", "log_dict", "log_artifact", "set_tag", "set_terminated", "update_run")
 
@@ -84,7 +86,7 @@ def test_a_record_that_never_works_costs_no_other(plan: Plan, tmp_path: Path) ->
     tracker = Tracker(plan.identity, Store(tmp_path), tmp_path)
     for number in range(4):
         write(tracker, plan, number)
-    with pytest.warns(UserWarning, match="MLflow refused a record.*samples.png"):
+    with pytest.warns(UserWarning, match="MLflow rejected a write.*samples.png"):
         tracker.close(complete=False)
     states = {key: run.info.status for key, run in children(local_client(tmp_path)).items()}
     assert states.pop(ill) == "KILLED"

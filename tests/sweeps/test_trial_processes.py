@@ -114,13 +114,14 @@ def wait_until(is_time: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
-def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
+def test_two_processes_give_what_one_gives(digits_store: Path, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, steps=40)
+    shutil.copytree(digits_store, sweep.root / "store")
     sweep.finish()
     ((own, helper),) = sweep.processes()  # the same for both stages
     assert own != helper
-    assert [int(step) for step in re.findall(r"process 2 trains along, at step (\d+)", sweep.log)] == [0, 40]
-    assert sweep.log.count("process 2 evaluates along") == 1
+    assert [int(step) for step in re.findall(r"process 2 joins the training at step (\d+)", sweep.log)] == [0, 40]
+    assert sweep.log.count("process 2 joins the evaluation") == 1
     assert sweep.helpers() == []
 
     together, alone = sweep.finished(), Run(sweep.run.config, Store(tmp_path / "alone"))
@@ -181,6 +182,6 @@ def test_a_process_that_waits_for_a_dead_helper_ends() -> None:
     all addresses, and let everybody in."""
     waiting = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, timeout=120)
     assert waiting.returncode == -signal.SIGKILL
-    assert "process 2 of 2 ended with exit code 1; its last words are in the log" in waiting.stdout
+    assert "process 2 of 2 ended with exit code 1; see the end of its log" in waiting.stdout
     listening = json.loads(next(line for line in waiting.stdout.splitlines() if line.startswith("[")))
     assert set(listening) == {"127.0.0.1"}

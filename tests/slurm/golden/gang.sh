@@ -36,6 +36,6 @@ srun --unbuffered --output FOLDER/%j_%t_log.out --cpus-per-task=32 --kill-on-bad
 # teardown
 code=$?
 case $code in 0|1|2|75|130|255) exit $code;; esac
-echo "A task was killed or lost (srun: exit code $code). The job is queued again."
+echo "A task was killed or lost (srun: exit code $code). The job is requeued."
 scontrol requeue $SLURM_JOB_ID
 exit $code
