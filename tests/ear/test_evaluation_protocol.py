@@ -176,9 +176,9 @@ def test_statistics_for_an_extractor_of_grey_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "real", "message"),
     [
-        (["evaluation.neighbours=40", "evaluation.images=40"], None, "neighbours is 40, and evaluation.images is 40"),
-        (["evaluation.neighbours=1000"], None, "neighbours is 1000, and evaluation.null_images is 1000"),
-        ([], 3, r"neighbours is 3, and the number of images of real is 3: precision and recall need more"),
+        (["evaluation.neighbours=40", "evaluation.images=40"], None, "neighbours is 40, but evaluation.images is 40"),
+        (["evaluation.neighbours=1000"], None, "neighbours is 1000, but evaluation.null_images is 1000"),
+        ([], 3, r"neighbours is 3, but the number of images of real is 3: precision and recall need more"),
         ([], 4, None),
         ([], None, None),
     ],

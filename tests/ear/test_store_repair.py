@@ -89,7 +89,7 @@ def test_what_the_removed_results_took_to_compute(store: Store) -> None:
 
 def test_a_damaged_list_of_removed_results_is_named(store: Store) -> None:
     (store.folder / REMOVED).write_text("[")
-    with pytest.raises(UserError, match=r"\.removed\.json is damaged .*restore it"):
+    with pytest.raises(UserError, match=r"\.removed\.json is damaged .*restore this list"):
         removed_keys(store)
 
 
