@@ -1,7 +1,7 @@
-"""A dataset's content, by whose hashes results are kept: known without loading the dataset, once they were computed.
+"""Content hashes of a dataset, which are part of every result's key. Once computed, they need no loaded dataset.
 
-Datasets that are read whole (digits, Fashion-MNIST) are loaded by libraries whose import alone takes seconds, to the
-same arrays each time. So what their arrays' hashes are is remembered by the hashes of their files, which are small.
+Digits and Fashion-MNIST are loaded by libraries whose import alone takes seconds, always to the same arrays. So the
+hashes of these arrays are cached under the hashes of the dataset's files, which are small.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ from ear.data import load_dataset
 from ear.errors import UserError
 from ear.files.memory import cache_folder, remembered
 
-LIBRARIES = ("numpy", "scikit-learn", "torch")  # that arrays are made and split with
+LIBRARIES = ("numpy", "scikit-learn", "torch")  # that load and split the arrays
 SPLITS = ("train", "test")
-CONTENTS = "contents"  # the folder of what is remembered
+CONTENTS = "contents"  # folder of the cache
 
 
 class DatasetContent(Protocol):
-    """What keys need to know of a dataset."""
+    """The hashes of a dataset that keys are made of."""
 
     def content_hash(self) -> str:
         """Hash of everything that training can see."""
@@ -35,7 +35,7 @@ class DatasetContent(Protocol):
 
 @dataclass(frozen=True)
 class KnownContent:
-    """The hashes of a dataset's arrays."""
+    """Hashes of a dataset's arrays."""
 
     whole: str
     splits: Mapping[str, str]
@@ -49,45 +49,45 @@ class KnownContent:
 
 @cache
 def dataset_content(config: DataConfig) -> DatasetContent:
-    """Of the dataset that the configuration names.
+    """The content hashes of the dataset that a configuration names.
 
     Raises:
         UserError: its files are missing or damaged.
     """
     if isinstance(config, ImageFolderData):
-        return load_dataset(config)  # opens nothing before it is asked
+        return load_dataset(config)  # reads no file before a hash is needed
 
     def compute() -> KnownContent:
         return content_of(load_dataset(config))
 
     try:
         hashes = [sha256(file) for file in _files(config)]
-    except OSError:  # what is wrong, whoever loads it says better
+    except OSError:  # loading the dataset raises the better message
         return compute()
     return remembered(CONTENTS, [config.name, hashes], LIBRARIES, compute, to_json=asdict, from_json=_from_json)
 
 
 def content_of(dataset: DatasetContent) -> KnownContent:
-    """Of a dataset that is loaded, by its arrays."""
+    """Compute the content hashes of a loaded dataset from its arrays."""
     return KnownContent(dataset.content_hash(), {name: dataset.split_hash(name) for name in SPLITS})
 
 
 def require_as_known(config: DataConfig, dataset: DatasetContent) -> None:
-    """For whoever has loaded the dataset, and is about to compute what is kept by its remembered hashes.
+    """Check the cached hashes against a loaded dataset, before results are computed and stored under them.
 
     Raises:
-        UserError: they are not its own, as where somebody has changed what is remembered.
+        UserError: they differ, for example since the cache was edited.
     """
     known = dataset_content(config)
     if isinstance(known, KnownContent) and known != content_of(dataset):
         raise UserError(
-            f"What is remembered of the dataset {config.name} is not its content: delete {cache_folder() / CONTENTS}, "
-            "then run the same command again."
+            f"The cached content hashes of the dataset {config.name} are wrong: delete {cache_folder() / CONTENTS} and "
+            "run the same command again."
         )
 
 
 def _files(config: DigitsData | FashionMnistData) -> Sequence[Path]:
-    """That the dataset is read from, in a fixed order.
+    """The files that the dataset is read from, in a fixed order.
 
     Raises:
         UserError: one is missing.
@@ -106,5 +106,5 @@ def _files(config: DigitsData | FashionMnistData) -> Sequence[Path]:
 def _from_json(value: Any) -> KnownContent:
     found = KnownContent(str(value["whole"]), {name: str(value["splits"][name]) for name in SPLITS})
     if not all(len(bytes.fromhex(each)) == 32 for each in (found.whole, *found.splits.values())):
-        raise ValueError("these are no SHA-256")
+        raise ValueError("not a SHA-256 hash")
     return found

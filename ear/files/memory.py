@@ -1,9 +1,9 @@
-"""Small results of long computations, remembered from one command to the next.
+"""A cache of small results of long computations, shared by all commands of a user.
 
     ~/.cache/ear/KIND/DIGEST.json    (XDG_CACHE_HOME)
 
-A result goes by a digest of everything that it follows from: what it was computed of, this program's code, the versions
-of the libraries. So nothing in here is ever out of date, and all of it can be deleted.
+A result's name is a digest of everything that it depends on: its inputs, this program's code, the versions of the
+libraries. So no entry is ever out of date, and all of them can be deleted.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ Value = TypeVar("Value")
 
 
 def cache_folder() -> Path:
-    """Of this program; nothing can be written below it where there is no home, as in some containers."""
+    """This program's cache folder. Without a home, as in some containers, nothing can be written below it."""
     try:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError:
@@ -39,25 +39,25 @@ def remembered(
     to_json: Callable[[Value], Any],
     from_json: Callable[[Any], Value],
 ) -> Value:
-    """What `compute` returns, or returned when it was called by the same code with the same libraries.
+    """The result of `compute`, from the cache if the same code and libraries computed it before.
 
     Args:
-        kind: a folder's name.
-        of: what it is computed of, as a JSON value.
+        kind: the folder's name.
+        of: the inputs of the computation, as a JSON value.
         libraries: distributions whose version can change the result.
-        to_json: the result as a JSON value.
-        from_json: the inverse; raises a ValueError, TypeError or KeyError for anything that is no result.
+        to_json: converts the result to a JSON value.
+        from_json: the inverse; raises ValueError, TypeError or KeyError for anything else.
     """
     try:
         made_by = [code_digest(), *map(_version, libraries)]
-    except OtherCodeError:  # nobody knows of which code it would be
+    except OtherCodeError:  # the code is being changed, so its digest is unknown
         return compute()
     name = hashlib.sha256(json.dumps([of, *made_by], sort_keys=True).encode()).hexdigest()[:32]
     path = cache_folder() / kind / f"{name}.json"
-    with suppress(OSError, ValueError, TypeError, KeyError):  # there is none, or a damaged one
+    with suppress(OSError, ValueError, TypeError, KeyError):  # missing or damaged
         return from_json(json.loads(path.read_text(encoding="utf-8")))
     value = compute()
-    with suppress(OSError):  # it can't be written: computed again by the next command
+    with suppress(OSError):  # not writable: the next command computes it again
         write_text(path, json.dumps(to_json(value)) + "\n")
     return value
 

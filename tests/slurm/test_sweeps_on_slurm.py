@@ -80,7 +80,7 @@ def test_cancelled_and_submitted_again(profile: str, tmp_path: Path) -> None:
         pytest.param(0.5, {"0"}, marks=pytest.mark.slow),
         pytest.param(2, {"0,1"}, marks=pytest.mark.slow),
     ],
-    ids=str,
+    ids=["one each", "both on one", "both for each"],  # not `str`: two processes write a set in different orders
 )
 def test_trials_see_the_gpus_that_are_theirs(gpus: float, shares: set[str], tmp_path: Path) -> None:
     """Two devices stand for GPUs, which torch does not see: one each, both on the same, both for each."""
