@@ -81,7 +81,7 @@ def test_nothing_is_kept_by_a_remembered_hash_that_is_not_the_datasets(
         require_as_known(config, load_dataset(config))
         assert dataset_content.__wrapped__(config) == content_of(load_dataset(config))
     else:
-        with pytest.raises(UserError, match=f"delete {home / CONTENTS}, then run the same command again"):
+        with pytest.raises(UserError, match=f"delete {home / CONTENTS} and run the same command again"):
             require_as_known(config, load_dataset(config))
 
 
