@@ -25,6 +25,7 @@ def info(
 
     from ear.config import load_config
     from ear.cost import cost
+    from ear.terminal.units import quantity
 
     resolved = load_config(config, overrides)
     counted = cost(resolved)
@@ -42,8 +43,8 @@ def info(
         "training memory": f"{gigabytes(counted.training_bytes)} for weights, gradients, optimizer and average, and "
         f"{gigabytes(counted.activation_bytes)} of activations per image in a micro-batch (execution.micro_batch), "
         "counted in float32; bfloat16 needs less",
-        "device hours": f"{hours(counted.training_hours(flops))} of training, "
-        f"{hours(counted.sampling_hours(images, flops))} of sampling {images:,} images, "
+        "device hours": f"{quantity(counted.training_hours(flops))} of training, "
+        f"{quantity(counted.sampling_hours(images, flops))} of sampling {images:,} images, "
         f"if the device sustains {tflops:g} TFLOP/s",
     }
     width = max(map(len, rows))
@@ -62,8 +63,3 @@ def si(value: float) -> str:
 def gigabytes(value: float) -> str:
     """Format a number of bytes in GB: 1.23e9 -> "1.23 GB"."""
     return f"{value / 1e9:.3g} GB"
-
-
-def hours(value: float) -> str:
-    """Format hours: whole ones from 10 on, two digits below."""
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"

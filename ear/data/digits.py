@@ -12,7 +12,7 @@ HELD_OUT = 500
 
 
 def digits_file() -> Path:
-    """Where scikit-learn keeps them; found without importing it."""
+    """The path of scikit-learn's data file, found without importing scikit-learn."""
     spec = find_spec("sklearn")
     assert spec is not None, "a dependency of this package"
     assert spec.origin is not None

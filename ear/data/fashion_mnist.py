@@ -16,7 +16,7 @@ SIDE = 28
 
 
 def fashion_mnist_files(path: str | None = None) -> tuple[Path, ...]:
-    """Its four files, in this folder or Debian's.
+    """The paths of the four files, in the given folder or in Debian's.
 
     Raises:
         UserError: one is missing.

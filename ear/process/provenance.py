@@ -53,7 +53,7 @@ def _version(name: str) -> str | None:
 
 @cache
 def accelerator() -> str | None:
-    """The name of the GPU that torch would use; None where there is none, which on Linux is told without torch."""
+    """The name of the GPU that torch would use, or None. On Linux without a GPU this does not import torch."""
     if sys.platform == "linux" and not any(any(Path("/dev").glob(device)) for device in DEVICES):
         return None
     import torch

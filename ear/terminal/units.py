@@ -8,3 +8,17 @@ def size(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
+
+
+def duration(hours: float) -> str:
+    """Format a number of hours in the unit that fits: `40 s`, `15 min`, `3.5 h`."""
+    if hours * 3600 < 100:
+        return f"{hours * 3600:.0f} s"
+    if hours < 3:
+        return f"{hours * 60:.0f} min"
+    return f"{quantity(hours)} h"
+
+
+def quantity(value: float) -> str:
+    """Format a number with two digits, or as a whole number from 10 on."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"

@@ -10,7 +10,7 @@ from ear.training.history import TrainingRecord
 
 
 class TrainingState(Protocol):
-    """What callbacks see of a training, and can do with it; a `Trainer` is one."""
+    """The part of a `Trainer` that callbacks use."""
 
     @property
     def config(self) -> RunConfig: ...
@@ -27,7 +27,7 @@ class TrainingState(Protocol):
 
     @property
     def seconds(self) -> float:
-        """Spent training, interruptions left out."""
+        """Seconds of training, without interruptions."""
         ...
 
     @property

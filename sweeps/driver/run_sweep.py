@@ -115,7 +115,7 @@ def _prepare(plan: Plan, store: Store) -> None:
         on_interrupt(leave),
         waiting_for("Preparing the feature extractor and the real images' features (once per dataset)"),
     ):
-        # Here, since they import torch, which a sweep with nothing to do does without.
+        # Imported here: they import torch, which a sweep with nothing to do does not need.
         from ear.data import load_dataset
         from ear.data.content import require_as_known
         from ear.evaluation.evaluate import prepare

@@ -203,7 +203,7 @@ class MlflowRuns:
             return
         self.begin(run, tags)
         run_id = self._runs[run.keys.evaluation]
-        # Here, since they import torch, which a sweep with nothing to do does without (`Tracker.finish`).
+        # Imported here: they import torch, which a sweep with nothing to do does not need (`Tracker.finish`).
         from ear.run import Run
         from ear.training.checkpoint import CHECKPOINT
 

@@ -12,7 +12,7 @@ from ear.errors import UserError
 from ear.store import Store
 from ear.store.keys import require_known_reference
 from ear.terminal.console import terminal
-from ear.terminal.units import size
+from ear.terminal.units import duration, size
 from sweeps.driver.resources import trials_at_a_time
 from sweeps.spec.namesakes import warn_of_namesakes
 from sweeps.spec.naming import shown
@@ -125,8 +125,8 @@ def print_plan(plan: Plan, tree: StageTree, done: set[str], forecast: Forecast, 
         f"evaluation shared a training ({ratio(steps.evaluation_sharing_only, steps.full_sharing)}); "
         f"{steps.without_sharing:,} without sharing ({ratio(steps.without_sharing, steps.full_sharing)}).",
         f"To do: {len(to_train)} stages ({sum(node.steps for node in to_train):,} steps), {to_evaluate} evaluations: "
-        f"{hours(forecast.training_hours)} of training and {hours(forecast.evaluation_hours)} of sampling "
-        f"on {'GPUs' if gpus else 'CPUs'}, {hours(forecast.wall_hours)} of wall time, {size(forecast.disk_bytes)}, "
+        f"{duration(forecast.training_hours)} of training and {duration(forecast.evaluation_hours)} of sampling "
+        f"on {'GPUs' if gpus else 'CPUs'}, {duration(forecast.wall_hours)} of wall time, {size(forecast.disk_bytes)}, "
         f"{forecast.basis}.",
     ]
     for line in lines:
@@ -214,17 +214,3 @@ def format_parameter(run: PlannedRun, parameter: str) -> str:
 def ratio(more: float, less: float) -> str:
     """Formats a ratio: `2.5 times as many`."""
     return "as many" if more == less else f"{more / less:.2g} times as many"
-
-
-def hours(value: float) -> str:
-    """Formats a duration in hours with a fitting unit: `40 s`, `15 min`, `3.5 h`."""
-    if value * 3600 < 100:
-        return f"{value * 3600:.0f} s"
-    if value < 3:
-        return f"{value * 60:.0f} min"
-    return f"{quantity(value)} h"
-
-
-def quantity(value: float) -> str:
-    """Formats a number with two digits, or as a whole number from 10 on."""
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"

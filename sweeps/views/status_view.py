@@ -10,12 +10,12 @@ from rich.text import Text
 
 from ear.store import Store
 from ear.terminal.console import terminal
+from ear.terminal.units import duration
 from sweeps.driver.progress_table import rows_table
 from sweeps.driver.sweep_folder import DriverState, SweepFolder
 from sweeps.spec.plan import Plan
 from sweeps.spec.runs import result_of
 from sweeps.spec.stage_tree import StageTree
-from sweeps.views.plan_view import hours
 
 FAILURES_SHOWN = 20
 
@@ -97,8 +97,8 @@ def show_status(plan: Plan, root: Path, as_json: bool) -> None:
     runs = ", ".join(f"{count} {name}" for name, count in counts.items())
     console.print(f"{plan.sweep.name}: {len(tree.runs)} runs: {runs}.")
     console.print(
-        f"Its results took {hours(cost.training_seconds / 3600)} of training ({cost.trainings} stages) and "
-        f"{hours(cost.evaluation_seconds / 3600)} of evaluation.",
+        f"Its results took {duration(cost.training_seconds / 3600)} of training ({cost.trainings} stages) and "
+        f"{duration(cost.evaluation_seconds / 3600)} of evaluation.",
     )
     if plan.sweep.search is not None:
         from sweeps.search.outcome import describe
