@@ -196,10 +196,7 @@ class MlflowRuns:
 
     def finish(self, run: PlannedRun, tags: Mapping[str, str], at: int) -> None:
         """Writes the run's results from the store, which must exist; if already written, restores missing artifacts."""
-        self._correct(run)
-        self._retire_stale(run)
-        if run.keys.evaluation in self._ended:
-            self._artifacts.restore(run, self._runs[run.keys.evaluation])
+        if self._is_written(run, self._ended):
             return
         self.begin(run, tags)
         run_id = self._runs[run.keys.evaluation]
@@ -254,6 +251,15 @@ class MlflowRuns:
             self.client.delete_run(self._runs[key])  # MLflow keeps it among the deleted runs
             self.look_up(key)
 
+    def _is_written(self, run: PlannedRun, written: set[str]) -> bool:
+        """Whether MLflow shows the end that the store has; if so, restores missing artifacts."""
+        self._correct(run)
+        self._retire_stale(run)  # it is no longer in `written` then
+        if run.keys.evaluation not in written:
+            return False
+        self._artifacts.restore(run, self._runs[run.keys.evaluation])
+        return True
+
     def _hosts(self, run: PlannedRun) -> list[str]:
         """The distinct hosts that computed its stages and its evaluation."""
         made = [key for key in (*run.keys.stages, run.keys.evaluation) if key in self.store]
@@ -261,10 +267,7 @@ class MlflowRuns:
 
     def prune(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
         """Marks the run as stopped early, which is a result too; if already marked, restores missing artifacts."""
-        self._correct(run)
-        self._retire_stale(run)
-        if run.keys.evaluation in self._pruned:
-            self._artifacts.restore(run, self._runs[run.keys.evaluation])
+        if self._is_written(run, self._pruned):
             return
         self.begin(run, tags)
         self.client.set_tag(self._runs[run.keys.evaluation], OUTCOME, "pruned")

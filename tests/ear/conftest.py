@@ -6,7 +6,7 @@ import pytest
 from encoding_parts import encode, write_images
 from made_once import made_once
 
-from ear.store import Store, reference_keys
+from ear.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -33,24 +33,6 @@ def cache_folder(source: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "root")
-
-
-@pytest.fixture(scope="session")
-def digits_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A `store` folder that holds the digits' classifier and the real images' features in it. Not to be changed."""
-
-    from ear.config import load_config  # which most tests need none of
-    from ear.data import load_dataset
-    from ear.evaluation.extractors import load_extractor
-    from ear.evaluation.reference import load_reference
-
-    def measure(root: Path) -> None:
-        config, store = load_config("digits"), Store(root)
-        dataset = load_dataset(config.data)
-        extractor, reference = reference_keys(config, dataset)
-        load_reference(config, reference, dataset, load_extractor(config.evaluation, extractor, dataset, store), store)
-
-    return made_once("digits", measure, tmp_path_factory) / "store"
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,7 @@ def test_an_address_is_shown_without_what_lets_in(
     [
         ("http://me:a@host", "a stage a day at a/b, a: b, a=1, me@a.example"),
         ("postgresql://me:1@host/db", "1 of 10 runs, line 1, x=1, 127.0.0.1:1, /1/2"),
-        ("mysql://root:root@host/db", "name its root with --root, --root=root, /a/root/x, root"),
+        ("mysql://root:root@host/db", "name its root with --root, --root=root, runs/root, root"),
         ("http://mlflow@host", "mlflow's server, mlflow.tracking, /x/mlflow/y"),
         ("postgresql://host/db?application_name=mlflow_a&connect_timeout=10000000", "mlflow_a waits 10000000 s"),
         ("http://me:training@host", "trainings, retraining and untrainings"),
