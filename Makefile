@@ -14,6 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(READY)
 	$(BIN)/ear sweep run sweeps/quickstart.yaml
 	$(BIN)/ear report quickstart
+	@echo "Next:  source $(VENV)/bin/activate, then ear ui: every run in MLflow's pages"
 
 test: lint types contract tests
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ear.config import RunConfig
 from ear.config.schema import EnergyConfig, EvaluationConfig, ExecutionConfig, OptimizerConfig, SamplingConfig
-from ear.files.memory import remembered
+from ear.process.user_cache import remembered
 
 SUSTAINED_FLOPS = 2e14
 """An aim, not a measurement: a quarter of the 7.7e14 to 8.0e14 FLOP/s that an H100 SXM and an H200 reach in bfloat16
@@ -90,5 +90,5 @@ def _counted(config: RunConfig) -> Cost:
 def _from_json(value: Any) -> Cost:
     found = Cost(**value)
     if not all(isinstance(each, int | float) for each in asdict(found).values()):
-        raise ValueError("these are no numbers")
+        raise ValueError("not numbers")
     return found

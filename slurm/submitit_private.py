@@ -8,6 +8,7 @@ def requeue_this_job() -> None:
 
     Raises:
         CalledProcessError: SLURM refuses.
+        TimeoutExpired: SLURM does not answer within 60 s.
     """
     submitit.JobEnvironment()._requeue(0)
 

@@ -31,10 +31,11 @@ def plan(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT, as_json:
       ear sweep plan sweeps/paper/temperatures.yaml --json
       ear sweep plan sweeps/paper/alpha.yaml --base imagenet256_base
     """
+    from ear.store import Store
     from sweeps.spec.plan import compile_plan
 
     compiled = compile_plan(file, base)
-    from ear.store import Store
+    # Imported after the YAML is read, so that an error in it shows at once.
     from sweeps.views.plan_view import show_plan
 
     show_plan(compiled, Store(root, reading=True), as_json)
@@ -113,6 +114,7 @@ def status(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT, as_jso
     from sweeps.spec.plan import compile_plan
 
     compiled = compile_plan(file, base)
+    # Imported after the YAML is read, so that an error in it shows at once.
     from sweeps.views.status_view import show_status
 
     show_status(compiled, root, as_json)

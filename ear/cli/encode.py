@@ -91,13 +91,13 @@ def encode_images(config: "RunConfig", data: "ImageFolderData", folder: Path, ma
     """
     from threading import Event
 
-    from ear.cli.progress import progress_bar
     from ear.data.encode import encode_folder
     from ear.data.image_folder import list_images
     from ear.errors import UserError
     from ear.process.distributed import joined_processes
     from ear.process.execution import set_up, worker_processes
     from ear.process.interrupt import on_interrupt
+    from ear.terminal.progress import progress_bar
     from ear.tokenizers import KLTokenizer, build_tokenizer
 
     assert data.path is not None
@@ -166,9 +166,9 @@ def inspect_cache(folder: Path, verify: bool, measure_scale: bool) -> None:
 
     import torch
 
-    from ear.cli.progress import progress_bar
     from ear.data.latents import LatentCache
     from ear.errors import UserError
+    from ear.terminal.progress import progress_bar
     from ear.tokenizers.kl import measured_scale
 
     cache = LatentCache.open(folder)

@@ -92,7 +92,6 @@ def evaluate_checkpoint(
     from dataclasses import asdict
 
     from ear.cli.checkpoint import checkpoint_file, override
-    from ear.cli.progress import progress_bar
     from ear.data import load_dataset
     from ear.evaluation.evaluate import evaluate as evaluate_file
     from ear.evaluation.reference import require_enough_images
@@ -101,6 +100,7 @@ def evaluate_checkpoint(
     from ear.store import Store
     from ear.store.identity import checkpoint_keys
     from ear.store.uses import record_use
+    from ear.terminal.progress import progress_bar
     from ear.training.checkpoint import load_header
 
     path = checkpoint_file(checkpoint)
@@ -163,11 +163,11 @@ def evaluate_tokenizer(name: str, overrides: list[str], root: Path, as_json: boo
 
     config = load_config(name, overrides)
     # Not before: importing torch takes longer than saying what is wrong with a configuration.
-    from ear.cli.progress import progress_bar
     from ear.data import load_dataset
     from ear.evaluation.reconstruction import reconstruct
     from ear.process.execution import set_up
     from ear.store import Store, reference_keys
+    from ear.terminal.progress import progress_bar
 
     set_up(config.execution)
     dataset = load_dataset(config.data)

@@ -25,7 +25,7 @@ def info(
 
     from ear.config import load_config
     from ear.cost import cost
-    from ear.terminal.units import quantity
+    from ear.terminal.units import quantity, size
 
     resolved = load_config(config, overrides)
     counted = cost(resolved)
@@ -40,8 +40,8 @@ def info(
         f"{counted.training_images / resolved.data.images:,.1f} epochs of {resolved.data.images:,}",
         "FLOPs": f"{si(counted.training_flops)} per training image, {si(counted.sampling_flops)} per sampled image "
         f"({resolved.sampling.steps} steps, CFG {resolved.sampling.cfg:g})",
-        "training memory": f"{gigabytes(counted.training_bytes)} for weights, gradients, optimizer and average, and "
-        f"{gigabytes(counted.activation_bytes)} of activations per image in a micro-batch (execution.micro_batch), "
+        "training memory": f"{size(counted.training_bytes)} for weights, gradients, optimizer and average, and "
+        f"{size(counted.activation_bytes)} of activations per image in a micro-batch (execution.micro_batch), "
         "counted in float32; bfloat16 needs less",
         "device hours": f"{quantity(counted.training_hours(flops))} of training, "
         f"{quantity(counted.sampling_hours(images, flops))} of sampling {images:,} images, "
@@ -58,8 +58,3 @@ def si(value: float) -> str:
         if value >= unit:
             return f"{value / unit:.3g} {prefix}"
     return f"{value:.0f} "
-
-
-def gigabytes(value: float) -> str:
-    """Format a number of bytes in GB: 1.23e9 -> "1.23 GB"."""
-    return f"{value / 1e9:.3g} GB"

@@ -9,8 +9,6 @@ from ear.terminal.progress import progress_bar
 from ear.training.callbacks import Callback, TrainingState
 from ear.training.history import TrainingRecord
 
-__all__ = ["TrainingBar", "progress_bar"]
-
 LINE_SECONDS = 60  # between lines in a log, where a bar can't be redrawn
 
 

@@ -31,11 +31,11 @@ def sample(
     import torch
 
     from ear.cli.checkpoint import checkpoint_file, override
-    from ear.cli.progress import progress_bar
     from ear.errors import import_extra
     from ear.process.execution import set_up
     from ear.sampling import Sampler, save_grid
     from ear.store.verify import require_as_published
+    from ear.terminal.progress import progress_bar
     from ear.training.checkpoint import load_header
 
     import_extra("torchvision.utils", "evaluation")  # fail before sampling, not when the grid is written

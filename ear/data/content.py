@@ -14,7 +14,7 @@ from ear.config.hashing import sha256
 from ear.config.schema import DataConfig, DigitsData, FashionMnistData, ImageFolderData
 from ear.data import load_dataset
 from ear.errors import UserError
-from ear.files.memory import cache_folder, remembered
+from ear.process.user_cache import cache_folder, remembered
 
 LIBRARIES = ("numpy", "scikit-learn", "torch")  # that load and split the arrays
 SPLITS = ("train", "test")

@@ -309,7 +309,7 @@ def _batches(images: range, size: int) -> list[range]:
 def _decode(decoder: CroppedImages, batches: list[range], workers: int) -> Iterator[DecodedBatch]:
     """The images of each batch in order, decoded by worker processes."""
     loader: DataLoader[DecodedImage] = DataLoader(
-        cast(Dataset[DecodedImage], decoder),  # by what it can do
+        cast(Dataset[DecodedImage], decoder),  # lacks torch's base class, so image_folder needs no torch
         batch_sampler=[list(batch) for batch in batches],
         num_workers=workers,
         collate_fn=collate,

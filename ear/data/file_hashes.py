@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from ear.config.hashing import digest
 from ear.errors import UserError
 from ear.files.lease import Lease
-from ear.files.memory import cache_folder
 from ear.files.writing import is_on_own_disk, require_regular, write_atomically
 from ear.process.cpus import usable_cpus
 from ear.process.interrupt import StoppedError
+from ear.process.user_cache import cache_folder
 from ear.terminal.progress import progress_bar
 
 Stamps = NDArray[np.int64]  # [N, 4]

@@ -146,7 +146,7 @@ class FolderDataset:
         self._require_train(name)
         wanted = evenly_spaced(len(self.images), most or len(self.images))
         images = CroppedImages(self.images, self.config.size, self.config.exif_orientation)
-        cropped = cast("Dataset[DecodedImage]", images)  # by what it can do
+        cropped = cast("Dataset[DecodedImage]", images)  # lacks torch's base class, so image_folder needs no torch
         loader = DataLoader(Subset(cropped, wanted.tolist()), batch_size, num_workers=workers, collate_fn=collate)
         return self._decodable(loader)
 

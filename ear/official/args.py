@@ -27,7 +27,14 @@ SAMPLES_A_PAIR = 2  # generator samples in each of the official loss's `score_ba
 
 
 def config_from_args(args: Mapping[str, Any], weights: Mapping[str, Tensor]) -> RunConfig:
-    """The configuration in a checkpoint's `args`, checked against the sizes of its weights."""
+    """The configuration in a checkpoint's `args`, checked against the sizes of its weights.
+
+    Raises:
+        UserError: args and weights disagree.
+        KeyError: an argument or a weight is missing.
+        ValidationError: the configuration does not allow an argument's value.
+        TypeError, ValueError, AttributeError, IndexError: these are not args and weights of the official project.
+    """
     sizes = _sizes(weights)
     wrong = [
         f"{name} {args[name]} (the weights: {size})" for name, size in sizes.items() if args.get(name, size) != size

@@ -30,9 +30,7 @@ from ear.weights.torch_files import first_line, read_torch_file
 class OfficialCheckpoint:
     """A converted official checkpoint."""
 
-    config: (
-        RunConfig  # from its args, which are those of its last command only; the paper's recipe if they lack a value
-    )
+    config: RunConfig  # from its args, those of its last command only; where they lack a value, the paper's recipe
     model: ImageModel  # in eval mode, with the weights for sampling: the EMA if there is one
     weights: dict[str, Tensor]  # the weights to resume training from, under this program's names
 

@@ -20,7 +20,7 @@ def provenance() -> dict[str, Any]:
     return {
         "git_commit": git_commit(),
         "python": platform.python_version(),
-        "versions": {name: version for name in LIBRARIES if (version := _version(name))},
+        "versions": {name: found for name in LIBRARIES if (found := version(name))},
         "host": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
         "processor": processor(),
@@ -44,7 +44,8 @@ def git_commit() -> str | None:
     return described.stdout.strip() or None
 
 
-def _version(name: str) -> str | None:
+def version(name: str) -> str | None:
+    """The installed version of a distribution, or None."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

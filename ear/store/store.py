@@ -49,8 +49,8 @@ REMEDY = (
 NO_HASHES = "If an older version published it, there are no hashes to verify: delete the folder."
 
 
-class UnverifiableError(UserError):
-    """A result can't be verified: it can't be read now, or a newer version of this program wrote it."""
+class UnreadableEntryError(UserError):
+    """An entry can't be read now, or a newer version of this program wrote it."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Entry:
         """Read an entry and check its seal.
 
         Raises:
-            UnverifiableError: it can't be read, or a newer version of this program wrote it.
+            UnreadableEntryError: it can't be read, or a newer version of this program wrote it.
             UserError: it is damaged.
         """
         try:
@@ -89,9 +89,9 @@ class Entry:
         except (FileNotFoundError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             raise UserError(f"{path} is damaged ({error}): {REMEDY}") from error
         except OSError as error:
-            raise UnverifiableError(f"{path} can't be read ({error.strerror or error}): fix that.") from error
+            raise UnreadableEntryError(f"{path} can't be read ({error.strerror or error}): fix that.") from error
         if entry is None:
-            raise UnverifiableError(f"{path} was written by a newer version of this program: update the program.")
+            raise UnreadableEntryError(f"{path} was written by a newer version of this program: update the program.")
         if entry.files and entry.seal not in ("", entry._sealed()):
             raise UserError(f"{path} is damaged (it has changed since it was published): {REMEDY}")
         return entry
@@ -253,7 +253,7 @@ class Store:
         """The entry of a published result.
 
         Raises:
-            UnverifiableError: it can't be read, or a newer version of this program wrote it.
+            UnreadableEntryError: it can't be read, or a newer version of this program wrote it.
             UserError: it is damaged, or belongs to another result.
         """
         path = self.path(key) / ENTRY

@@ -9,7 +9,7 @@ from ear.errors import UserError
 from ear.store.collect import needs_of, reachable
 from ear.store.keys import stage_keys
 from ear.store.outdated import outdated
-from ear.store.store import ENTRY, REMEDY, Entry, Store, StoredFile, UnverifiableError, hash_files, result_file
+from ear.store.store import ENTRY, REMEDY, Entry, Store, StoredFile, UnreadableEntryError, hash_files, result_file
 
 NOT_READ = "config.yaml"  # the only file of a result that no other result is computed from
 
@@ -47,7 +47,7 @@ def verify(store: Store, on_key: Callable[[], object] = lambda: None) -> Verdict
             entry = store.entry(key)
             needs[key] = needs_of(entry)
             found = hash_files(store.path(key))
-        except UnverifiableError as error:
+        except UnreadableEntryError as error:
             verdict.untold[key] = str(error)
             continue
         except UserError as error:

@@ -41,7 +41,7 @@ class TrainingState(Protocol):
         ...
 
     def save(self, path: Path) -> None:
-        """Writes a checkpoint."""
+        """Write a checkpoint."""
         ...
 
 

@@ -15,9 +15,10 @@ from ear.files.writing import require_writable, write_json
 from slurm.allocation import LAST_STOP
 from slurm.stopping import is_another, last_stop
 from sweeps.driver.progress_table import ProgressTable
-from sweeps.driver.sweep_folder import LOG_LINES, DriverState, Failure, SweepFolder
+from sweeps.driver.sweep_folder import DriverState, Failure, SweepFolder
 
 WRITE_SECONDS = 2.0  # between two writes of the state file
+LOG_LINES = 5  # last lines of a failed task that `ear sweep status` shows
 
 
 class RunningDriver:

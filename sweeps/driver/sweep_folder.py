@@ -21,8 +21,6 @@ from ear.errors import UserError
 from slurm.stopping import request_stop
 from sweeps.driver.progress_table import Row
 
-LOG_LINES = 5  # last lines of a failed task that `ear sweep status` shows
-
 
 @dataclass(frozen=True)
 class Failure:

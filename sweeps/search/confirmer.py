@@ -24,14 +24,14 @@ class Confirmer:
         self._objectives = sweep.objectives
         self._configurations = configurations
         self._study = study
-        self._candidates: list[Candidate] | None = None
+        self._candidates: list[Candidate] = []
 
     def choose(self, best: Sequence[FrozenTrial]) -> list[Candidate]:
         """Returns the candidates among a search's best trials; none if they are already being confirmed."""
         if self._settings is None:
             return []
         candidates = [Candidate(trial, self._runs_of(trial)) for trial in chosen(best, self._objectives)]
-        if [candidate.keys for candidate in candidates] == [each.keys for each in self._candidates or ()]:
+        if [candidate.keys for candidate in candidates] == [each.keys for each in self._candidates]:
             return []
         self._candidates = candidates
         known = self._study.noted(CHOSEN) or []
@@ -47,16 +47,15 @@ class Confirmer:
 
     def settle(self, key: str, result: RunResult) -> None:
         """Records a run's result, by its evaluation key; stores the confirmation once all results are there."""
-        for candidate in self._candidates or ():
+        for candidate in self._candidates:
             if key in candidate.keys:
                 candidate.results[key] = result
                 self._conclude()
 
     def _conclude(self) -> None:
-        candidates = self._candidates or []
-        if not all(candidate.done for candidate in candidates):
+        if not all(candidate.done for candidate in self._candidates):
             return
-        found = [confirmed(candidate, self._objectives) for candidate in candidates]
+        found = [confirmed(candidate, self._objectives) for candidate in self._candidates]
         if found != self._study.noted(CONFIRMATION):  # the stored one may cover fewer trials or other settings
             self._study.note(CONFIRMATION, found)
 

@@ -293,7 +293,10 @@ class Search:
 
 
 def search_identity(sweep: SweepConfig, configurations: Configurations) -> dict[str, Any]:
-    """Returns the settings that identify a search; a study is reused only if they are equal."""
+    """Returns the settings that identify a search; a study is reused only if they are equal.
+
+    `earlier_base` is not stored: it may stand for `base` in the study of an earlier version.
+    """
     assert sweep.search is not None
     decisive = {"objectives": sweep.objectives, "seeds": sweep.seeds, "base": configurations.digest}
     decisive["earlier_base"] = configurations.earlier_digest

@@ -223,7 +223,9 @@ def refuse_another(known: dict[str, Any], identity: Any, path: Path, name: str) 
     """
     wanted = json.loads(json.dumps(identity))
     earlier_base = wanted.pop("earlier_base")
-    if known not in (wanted, {**wanted, "base": earlier_base}):
+    if known.get("base") == earlier_base:
+        wanted["base"] = earlier_base
+    if known != wanted:
         raise UserError(
             f"The study {path} was created with other settings: {'; '.join(differences(known, wanted))}. Its "
             f"trials can't be mixed with those of this search: rename the sweep (for example, {name}-2), or "

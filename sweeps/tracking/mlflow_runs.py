@@ -27,8 +27,8 @@ from sweeps.spec.tags import (
     STAGES,
     detail,
 )
-from sweeps.tracking.batches import flatten, log_batch, metrics_at
 from sweeps.tracking.mlflow_client import refuses, search_runs
+from sweeps.tracking.mlflow_values import flatten, log_batch, metrics_at
 from sweeps.tracking.parent_run import ParentRun
 from sweeps.tracking.run_artifacts import CONFIG, RunArtifacts
 
@@ -63,8 +63,8 @@ class MlflowRuns:
             self._take_in(child)
 
     def has_ended(self, key: str) -> bool:
-        """Whether MLflow had the results of this run when it was last looked up."""
-        return key in self._ended
+        """Whether MLflow has the end of this run, and no repair can have changed its result since."""
+        return key in self._ended and key not in self._shown
 
     def touch(self) -> None:
         """Rewrites what exists, which shows whether MLflow accepts writes now."""
@@ -161,20 +161,18 @@ class MlflowRuns:
 
     def progress(self, run: PlannedRun, records: Sequence[TrainingRecord], at: int) -> None:
         """Writes new points of the training curve; skips those that MLflow already has."""
-        from mlflow.entities import Metric
-
         key = run.keys.evaluation
         if key not in self._running:
             return
         there = self._curve(key)
         fresh = [record for record in records if record.step not in there]
         metrics = [
-            Metric(name, value, at, record.step)
+            metric
             for record in fresh
-            for name, value in (
-                ("loss", record.loss),
-                ("gradient_norm", record.gradient_norm),
-                ("learning_rate", record.learning_rate),
+            for metric in metrics_at(
+                {"loss": record.loss, "gradient_norm": record.gradient_norm, "learning_rate": record.learning_rate},
+                record.step,
+                at,
             )
         ]
         for start in range(0, len(metrics), METRICS_PER_CALL):

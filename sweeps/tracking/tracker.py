@@ -63,7 +63,7 @@ class Tracker:
         self._store = store
         self._root = root
         self._client: Any = None
-        self._records: MlflowRuns | None = None
+        self._runs: MlflowRuns | None = None
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         # By digest: another sweep of the same name has a writer of its own.
         self._lock = FileLock(root / identity.name / f"mlflow-{identity.digest[:8]}.writer", thread_local=False)
@@ -86,34 +86,34 @@ class Tracker:
 
     def begin(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
         """Records that the run has started."""
-        self._put(run, lambda records: records.begin(run, tags))
+        self._put(run, lambda runs: runs.begin(run, tags))
 
-    def progress(self, run: PlannedRun, points: Sequence[TrainingRecord]) -> None:
+    def progress(self, run: PlannedRun, records: Sequence[TrainingRecord]) -> None:
         """Records new points of the training curve."""
         at = now()
-        self._put(run, lambda records: records.progress(run, points, at))
+        self._put(run, lambda runs: runs.progress(run, records, at))
 
     def intermediate(self, run: PlannedRun, step: int, value: float) -> None:
         """Records an intermediate value of early stopping."""
         at = now()
-        self._put(run, lambda records: records.intermediate(run, step, value, at))
+        self._put(run, lambda runs: runs.intermediate(run, step, value, at))
 
     def finish(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
         """Records the run's results from the store."""
-        if self._records is None or not self._records.has_ended(run.keys.evaluation):
+        if self._runs is None or not self._runs.has_ended(run.keys.evaluation):
             # Reading results imports torch. The caller's thread does it, since it imports torch soon as well: if two
             # threads import modules with circular imports, such as torch's, each can see half-initialized ones.
             import ear.run  # noqa: F401
         at = now()
-        self._put(run, lambda records: records.finish(run, tags, at))
+        self._put(run, lambda runs: runs.finish(run, tags, at))
 
     def prune(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
         """Records that the run was stopped early."""
-        self._put(run, lambda records: records.prune(run, tags))
+        self._put(run, lambda runs: runs.prune(run, tags))
 
     def fail(self, run: PlannedRun, tags: Mapping[str, str], traceback: str) -> None:
         """Records that the run failed."""
-        self._put(run, lambda records: records.fail(run, tags, traceback))
+        self._put(run, lambda runs: runs.fail(run, tags, traceback))
 
     def _put(self, run: PlannedRun, write: Callable[[MlflowRuns], None]) -> None:
         self._jobs.put(Job(write, run.keys.evaluation))
@@ -124,7 +124,7 @@ class Tracker:
         Returns:
             Whether everything is written. False if MLflow stayed unreachable or another driver of this sweep writes.
         """
-        self._jobs.put(Job(lambda records: records.close(complete)))
+        self._jobs.put(Job(lambda runs: runs.close(complete)))
         self._jobs.put(None)
         closing = time.monotonic()
         self._closing.set()
@@ -143,7 +143,7 @@ class Tracker:
     def _work(self) -> None:
         """Writes the queued jobs; the body of the thread."""
         try:
-            if self._records is None and not (self._become_writer() and self._keep_trying(self._open)):
+            if self._runs is None and not (self._become_writer() and self._keep_trying(self._open)):
                 if not self._others_write:
                     self._give_up.set()
                 return
@@ -158,18 +158,18 @@ class Tracker:
     def _open(self) -> None:
         if self._client is None:
             self._client = open_client(self._root, sweep=self._identity.name)
-        self._records = MlflowRuns(self._identity, self._store, self._root, self._client)
+        self._runs = MlflowRuns(self._identity, self._store, self._root, self._client)
 
     def _write(self, job: Job) -> None:
-        records = self._records
-        assert records is not None
+        runs = self._runs
+        assert runs is not None
 
         def again() -> None:
             if job.key is not None:
-                records.look_up(job.key)
-            job.write(records)
+                runs.look_up(job.key)
+            job.write(runs)
 
-        self._keep_trying(lambda: job.write(records), again)
+        self._keep_trying(lambda: job.write(runs), again)
 
     def _become_writer(self) -> bool:
         """Waits while another driver of this sweep is the writer; it records the same results from the store."""
@@ -220,10 +220,10 @@ class Tracker:
         if self._client is None:
             return True
         try:
-            if self._records is None:
+            if self._runs is None:
                 self._client.search_experiments(max_results=1)
             else:
-                self._records.touch()
+                self._runs.touch()
         except Exception as another:
             return refuses(another)
         return True

@@ -162,7 +162,7 @@ def render_tree(plan: Plan, tree: StageTree, done: set[str]) -> Tree:
         nonlocal left
         left -= 1
         apart = [p for p, r in reaches.items() if r.needs_training and r.stage == node.stage]
-        run = next(iter(node.evaluations.values()), None) or next(run for run in runs_of(tree, node))
+        run = next(iter(node.evaluations.values()), None) or tree.runs_below(node.key)[0]
         words = [format_parameter(run, parameter) for parameter in apart]
         if node.stage == 0 and len(plan.sweep.seeds) > 1:
             words.append(f"seed {run.seed}")
@@ -184,11 +184,6 @@ def render_tree(plan: Plan, tree: StageTree, done: set[str]) -> Tree:
     if len(tree.nodes) > NODES_SHOWN:
         root.add(f"and {len(tree.nodes) - (NODES_SHOWN - left):,} more stages")
     return root
-
-
-def runs_of(tree: StageTree, node: TrainingNode) -> list[PlannedRun]:
-    """Returns the runs that need this stage."""
-    return tree.runs_below(node.key)
 
 
 def evaluations_line(node: TrainingNode, parameters: list[str], done: set[str]) -> Text:

@@ -31,6 +31,9 @@ def start_up() -> None:
         environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "EAR_ROOT": str(folder / "runs")}
         first_plan(folder, environment)
         first_step(folder, environment)
+        report(
+            "a bare interpreter", [timed([sys.executable, "-c", ""], folder, environment) for _ in range(ROUNDS)], None
+        )
         for name, arguments, aim in (
             ("ear --help", ["--help"], None),
             ("wrong YAML", ["sweep", "plan", "wrong.yaml"], 0.5),
@@ -40,12 +43,14 @@ def start_up() -> None:
             ("ear sweep run, nothing to do", ["sweep", "run", "tiny.yaml"], 3.0),
             ("ear report", ["report", "tiny"], None),
         ):
-            report(name, [run(arguments, folder, environment) for _ in range(ROUNDS)], aim)
+            code = 2 if "wrong.yaml" in arguments else 0
+            report(name, [timed([*EAR, *arguments], folder, environment, code) for _ in range(ROUNDS)], aim)
 
 
 def first_plan(folder: Path, environment: dict[str, str]) -> None:
     """The one that finds nothing remembered."""
-    report("ear sweep plan, for the first time", [run(["sweep", "plan", "tiny.yaml"], folder, environment)], None)
+    seconds = timed([*EAR, "sweep", "plan", "tiny.yaml"], folder, environment)
+    report("ear sweep plan, for the first time", [seconds], None)
 
 
 def first_step(folder: Path, environment: dict[str, str]) -> None:
@@ -61,9 +66,11 @@ def first_step(folder: Path, environment: dict[str, str]) -> None:
     report("ear sweep run, to its first training step", [seen - started], FIRST_STEP_AIM)
 
 
-def run(arguments: Sequence[str], folder: Path, environment: dict[str, str]) -> float:
+def timed(command: Sequence[str], folder: Path, environment: dict[str, str], code: int = 0) -> float:
+    """Seconds that a command takes, which must end with this exit code."""
     started = time.perf_counter()
-    subprocess.run([*EAR, *arguments], cwd=folder, env=environment, capture_output=True)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True)
+    assert done.returncode == code, done.stderr.decode()
     return time.perf_counter() - started
 
 

@@ -29,7 +29,7 @@ def answer(*arguments: object, stderr: io.StringIO | None = None) -> Answer:
         with pytest.raises(SystemExit) as end:
             command_line.main()
     code = end.value.code
-    return Answer(code if isinstance(code, int) else 0, out.getvalue(), error.getvalue())
+    return Answer(code if isinstance(code, int) else int(code is not None), out.getvalue(), error.getvalue())
 
 
 def ear(*arguments: object, code: int = 0) -> Answer:

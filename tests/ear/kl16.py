@@ -25,6 +25,6 @@ def rule_filled_weights(shapes: dict[str, list[int]]) -> dict[str, Tensor]:
     return weights
 
 
-def write_rule_filled_kl16(path: Path, key: str = "model") -> None:
+def write_rule_filled_kl16(path: Path) -> None:
     """An LDM-layout checkpoint of KL-16, 266 MB."""
-    torch.save({key: rule_filled_weights(json.loads(SHAPES.read_text()))}, path)
+    torch.save({"model": rule_filled_weights(json.loads(SHAPES.read_text()))}, path)

@@ -85,7 +85,7 @@ def test_from_image_files_to_metrics(folder: Path) -> None:
     arguments = ("train", config, "--root", root)
     unfinished = folder / "runs" / "store" / ".work"
     kill_when(lambda: bool(list(unfinished.glob("*/checkpoint.safetensors"))), 2, *arguments)
-    resumed = json.loads(together(2, *arguments, "--json"))
+    resumed = json.loads(run(2, *arguments, "--json"))  # by torchrun, to its end
     undisturbed = json.loads(together(2, "train", config, "--root", str(folder / "undisturbed"), "--json"))
     assert resumed["step"] == undisturbed["step"] == 150
     weights = [load_part(Path(outcome["checkpoint"]), "ema") for outcome in (resumed, undisturbed)]

@@ -159,7 +159,11 @@ def test_another_format_is_refused(cache_folder: Path, source: Path) -> None:
     [
         ({"classes": 1000}, "data.classes is 1000, but .* has 3 classes: --set data.classes=3 if the cache is right"),
         ({"size": 256}, "data.size is 256, but .* cropped to 16 pixels: --set data.size=16 if the cache is right"),
-        ({"tokenizer_hash": "b" * 64}, r"autoencoder \(aaaaaaaaaaaa\) than the configured one \(bbbbbbbbbbbb\)"),
+        (
+            {"tokenizer_hash": "b" * 64},
+            r"another autoencoder \(aaaaaaaaaaaa\) than the configured "
+            r"one \(bbbbbbbbbbbb\)",
+        ),
     ],
 )
 def test_a_cache_that_does_not_fit_says_how_to_mend_it(different: dict[str, Any], message: str, whole: Path) -> None:

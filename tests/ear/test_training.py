@@ -295,7 +295,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path, overri
     first = make_trainer(short())
     first.advance()
     first.save(path)
-    with pytest.raises(UserError, match=rf"with other values of {re.escape(named)}"):
+    with pytest.raises(UserError, match=rf"was trained with other values of {re.escape(named)}"):
         make_trainer(short(override)).restore(path)
 
 

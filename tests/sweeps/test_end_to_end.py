@@ -40,7 +40,7 @@ def write_sweep(folder: Path, steps: int) -> Path:
 
 
 def ear(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([EAR, *map(str, arguments)], capture_output=True, text=True, timeout=900)
+    return subprocess.run([EAR, *map(str, arguments)], capture_output=True, text=True, timeout=300)
 
 
 def runs_of(root: Path) -> tuple[list[Any], list[Any]]:

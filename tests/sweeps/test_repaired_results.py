@@ -109,7 +109,10 @@ def test_a_result_that_a_repair_removed_may_turn_out_a_divergence(
     recorded(plan, store, tmp_path, 1)
     first = plan.runs[0]
     key, training = first.keys.evaluation, plan.tree.nodes[first.keys.training]
+    assert MlflowRuns(plan.identity, store, tmp_path, open_client(tmp_path)).has_ended(key)
     remove(store, [training.key, key])
+    # What MLflow has of it may be written anew, which imports torch: by the driver's thread, not beside it.
+    assert not MlflowRuns(plan.identity, store, tmp_path, open_client(tmp_path)).has_ended(key)
     if fails:
         MlflowRuns(plan.identity, store, tmp_path, open_client(tmp_path)).fail(first, {}, "boom")
         assert outcomes(tmp_path, key) == ("failed", None, None)

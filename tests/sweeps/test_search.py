@@ -236,7 +236,9 @@ def test_the_sampler_sees_each_training_once_at_its_best(tmp_path: Path) -> None
 def test_nothing_is_proposed_twice(tmp_path: Path) -> None:
     """A Gaussian process likes the corners of a space, again and again."""
     corner = {"fid": lambda run: run.config.scoring.alpha + run.config.optimizer.generator_lr_scale}
-    alone = text("gp", trials=18).replace(f"evaluations: {EXTRAS}", "evaluations: 0")
+    with_extras = text("gp", trials=18)
+    alone = with_extras.replace(f"evaluations: {EXTRAS}", "evaluations: 0")
+    assert alone != with_extras
     search, work, hands = searching(tmp_path, alone, **corner)
     work_through([work], hands)
     trainings = [

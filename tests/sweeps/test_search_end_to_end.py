@@ -39,7 +39,7 @@ search:
 
 
 def ear(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([EAR, *map(str, arguments)], capture_output=True, text=True, timeout=900)
+    return subprocess.run([EAR, *map(str, arguments)], capture_output=True, text=True, timeout=300)
 
 
 def tracked(root: Path) -> list[Run]:

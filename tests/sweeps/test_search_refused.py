@@ -8,6 +8,7 @@ from searching import PROPOSALS, SPACE, WIDTHS, searching, text
 from simulated import plan_of
 
 from ear.errors import UserError
+from sweeps.search.study import refuse_another
 
 STATISTICS = "statistics.npz"
 REFUSED = {
@@ -136,3 +137,14 @@ def test_a_study_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     searching(tmp_path, text())
     with pytest.raises(UserError, match="base was"):
         searching(tmp_path, text(top="set: {training.label_drop: 0.2}"))
+
+
+def test_only_what_differs_is_named() -> None:
+    """An earlier version's digest of the base stands for today's."""
+    identity = {"trials": 4, "base": "new", "earlier_base": "earlier"}
+    for base in ("new", "earlier"):
+        refuse_another({"trials": 4, "base": base}, identity, Path("study.journal"), "s")
+        with pytest.raises(UserError, match=r"with other settings: trials was 3 and is 4\. Its"):
+            refuse_another({"trials": 3, "base": base}, identity, Path("study.journal"), "s")
+    with pytest.raises(UserError, match='settings: base was "other" and is "new"\\. Its'):
+        refuse_another({"trials": 4, "base": "other"}, identity, Path("study.journal"), "s")

@@ -85,8 +85,8 @@ def test_a_parent_without_all_objectives_means_one(tmp_path: Path) -> None:
     assert "Pareto front" in report.table
     plan = plan_of(tmp_path, yaml)
     tracker = Tracker(plan.identity, search._store, tmp_path)
-    assert tracker._records is not None
-    client, parent = tracker._records.client, tracker._records.parent
+    assert tracker._runs is not None
+    client, parent = tracker._runs.client, tracker._runs.parent
     assert client.get_run(parent).data.tags["ear.objectives"] == '["fid", "recall"]'
     assert tracker.close(complete=True)
     client.delete_tag(parent, "ear.objectives")

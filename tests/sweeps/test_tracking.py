@@ -131,7 +131,7 @@ def test_of_two_drivers_one_writes_and_the_other_takes_over(
     for number in range(4):
         write(first, plan, number)
         write(second, plan, number)
-    assert not second._records
+    assert not second._runs
     assert first.close(complete=True)
     time.sleep(0.5)
     assert second.close(complete=True)

@@ -125,8 +125,8 @@ def test_deleted_runs_at_work_keep_no_other_from_its_end(plan: Plan, tmp_path: P
         tracker._client.delete_run(deleted.info.run_id)
     assert tracker.close(complete=False)
     assert tracker._client.get_run(left.info.run_id).info.status == "KILLED"
-    assert tracker._records is not None
-    assert tracker._client.get_run(tracker._records.parent).info.status == "KILLED"
+    assert tracker._runs is not None
+    assert tracker._client.get_run(tracker._runs.parent).info.status == "KILLED"
 
 
 def test_a_deleted_sweep_comes_back_with_the_children_it_had(plan: Plan, tmp_path: Path) -> None:
@@ -136,5 +136,5 @@ def test_a_deleted_sweep_comes_back_with_the_children_it_had(plan: Plan, tmp_pat
             tracker.finish(run, {})
         assert tracker.close(complete=True)
         assert_whole(local_client(tmp_path), plan)
-        assert tracker._records is not None
-        tracker._client.delete_run(tracker._records.parent)
+        assert tracker._runs is not None
+        tracker._client.delete_run(tracker._runs.parent)

@@ -50,7 +50,7 @@ def serve(*seconds: float) -> "subprocess.Popen[str]":
 
 
 def started_by(process: "subprocess.Popen[str]", count: int) -> list[psutil.Process]:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 20
     while len(found := psutil.Process(process.pid).children(recursive=True)) < count:
         assert time.monotonic() < deadline
         time.sleep(0.05)

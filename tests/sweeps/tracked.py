@@ -10,7 +10,7 @@ from simulated import plan_of, publish_evaluation, publish_training
 from ear.store import Store
 from ear.training.history import TrainingRecord
 from sweeps.spec.plan import Plan
-from sweeps.tracking.batches import flatten
+from sweeps.tracking.mlflow_values import flatten
 from sweeps.tracking.tracker import Tracker
 
 GRID = "name: tracked\nspace: {scoring.alpha: [1.0, 1.25, 1.5, 1.75]}\n"

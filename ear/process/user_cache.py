@@ -6,17 +6,17 @@ A result's name is a digest of everything that it depends on: its inputs, this p
 libraries. So no entry is ever out of date, and all of them can be deleted.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ear.config.hashing import digest
 from ear.files.writing import write_text
 from ear.process.code import OtherCodeError, code_digest
+from ear.process.provenance import version
 
 Value = TypeVar("Value")
 
@@ -49,10 +49,10 @@ def remembered(
         from_json: the inverse; raises ValueError, TypeError or KeyError for anything else.
     """
     try:
-        made_by = [code_digest(), *map(_version, libraries)]
+        made_by = [code_digest(), *map(version, libraries)]
     except OtherCodeError:  # the code is being changed, so its digest is unknown
         return compute()
-    name = hashlib.sha256(json.dumps([of, *made_by], sort_keys=True).encode()).hexdigest()[:32]
+    name = digest([of, *made_by])[:32]
     path = cache_folder() / kind / f"{name}.json"
     with suppress(OSError, ValueError, TypeError, KeyError):  # missing or damaged
         return from_json(json.loads(path.read_text(encoding="utf-8")))
@@ -60,10 +60,3 @@ def remembered(
     with suppress(OSError):  # not writable: the next command computes it again
         write_text(path, json.dumps(to_json(value)) + "\n")
     return value
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None

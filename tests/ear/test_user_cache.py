@@ -10,9 +10,9 @@ from ear.cost import _counted, cost
 from ear.data import load_dataset
 from ear.data.content import CONTENTS, content_of, dataset_content, require_as_known
 from ear.errors import UserError
-from ear.files import memory
-from ear.files.memory import remembered
 from ear.flop_count import count
+from ear.process import user_cache
+from ear.process.user_cache import remembered
 
 
 @pytest.fixture
@@ -31,9 +31,9 @@ def test_it_is_computed_once_for_what_it_follows_from(monkeypatch: pytest.Monkey
     answers = [1, 2, 3, 4]
     assert [ask(answers), ask(answers)] == [1, 1]
     assert ask(answers, of="that") == 2
-    monkeypatch.setattr(memory, "code_digest", lambda: "another version of this program")
+    monkeypatch.setattr(user_cache, "code_digest", lambda: "another version of this program")
     assert [ask(answers), ask(answers)] == [3, 3]
-    monkeypatch.setattr(memory.metadata, "version", lambda _: "another version of numpy")
+    monkeypatch.setattr(user_cache, "version", lambda _: "another version of numpy")
     assert [ask(answers), ask(answers)] == [4, 4]
 
 

@@ -1,4 +1,4 @@
-"""Writes metrics, parameters and tags to MLflow in batches."""
+"""Converts values to MLflow's metrics, parameters and tags, and writes them in one call."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
