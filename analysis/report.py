@@ -120,8 +120,8 @@ def refuse_damaged_search(name: str, root: Path) -> None:
     Raises:
         UserError: one has, even if MLflow's numbers are correct by now.
     """
-    from sweeps.search.outcome import load_study  # imports Optuna
-    from sweeps.search.removed import STEERED, refuse_steered
+    from sweeps.search.after_repair import STEERED, refuse_steered  # these import Optuna
+    from sweeps.search.study_summary import load_study
 
     if study := load_study(name, root / name):
         refuse_steered(study.user_attrs.get(STEERED), name)

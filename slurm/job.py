@@ -33,7 +33,7 @@ from slurm.ports import free_port
 from slurm.progress import Progress
 from slurm.queue import task_states
 from slurm.rendezvous import Rendezvous, first_address, show_address
-from slurm.stopping import STOP, last_stop
+from slurm.stop_requests import STOP, last_stop
 from slurm.submitit_private import requeue_this_job
 
 Shape = Literal["alone", "gang", "processes"]

@@ -22,7 +22,7 @@ from slurm.inputs import keep
 from slurm.job import EarJob, Shape
 from slurm.profile import Profile
 from slurm.queue import run_slurm
-from slurm.stopping import last_stop
+from slurm.stop_requests import last_stop
 from slurm.submitit_private import script_text
 
 UNLIMITED = 1_000_000  # submitit's limit of restarts; the job itself counts those without progress

@@ -96,7 +96,7 @@ def _run(compiled: "Plan", root: Path) -> None:
         typer.echo(f"{outcome.left} more are running on other drivers; this driver is no longer needed.")
         return
     if compiled.sweep.search is not None:
-        from sweeps.search.outcome import describe
+        from sweeps.search.study_summary import describe
 
         for line in describe(compiled.sweep, root / compiled.sweep.name):
             typer.echo(line)

@@ -161,27 +161,25 @@ def verify(
     store = Store(root, reading=not repair)
     with progress_bar(disable=as_json) as progress:
         task = progress.add_task("verifying", total=len(store.published()), note="")
-        verdict = verify_store(store, lambda: progress.advance(task))
-    spent = lost_seconds(store, [*verdict.faults, *verdict.resting])
-    moved = repair_store(store, verdict) if repair else []
+        found = verify_store(store, lambda: progress.advance(task))
+    spent = lost_seconds(store, [*found.faults, *found.dependent])
+    moved = repair_store(store, found) if repair else []
     if as_json:
-        print(json.dumps({**asdict(verdict), "repaired": repair, "moved": list(map(str, moved))}, indent=2))
+        print(json.dumps({**asdict(found), "repaired": repair, "moved": list(map(str, moved))}, indent=2))
     else:
-        for key, faults in verdict.faults.items():
+        for key, faults in found.faults.items():
             print(f"{store.path(key)}: {'; '.join(faults)}")
-        for key, damaged in {**verdict.resting, **verdict.unfinished}.items():
+        for key, damaged in {**found.dependent, **found.unfinished}.items():
             print(f"{key}: depends on {', '.join(damaged)}, so it may have been computed from damaged data")
-        for key, names in verdict.strays.items():
+        for key, names in found.unpublished.items():
             print(f"{store.path(key)}: {', '.join(names)} {'was' if len(names) == 1 else 'were'} not published")
-        for key, reason in verdict.untold.items():
+        for key, reason in found.unreadable.items():
             print(f"{key}: can't be verified: {reason}")
-        unknown = (
-            f", {verdict.unverifiable} of an older version have no hashes to verify" if verdict.unverifiable else ""
-        )
-        unread = f", {len(verdict.untold)} can't be verified now" if verdict.untold else ""
-        print(f"{verdict.intact} results are intact, {len(verdict.faults)} are damaged{unknown}{unread}.")
-        if verdict.faults:
-            also = len(verdict.resting) + len(verdict.unfinished)
+        unknown = f", {found.unverifiable} of an older version have no hashes to verify" if found.unverifiable else ""
+        unread = f", {len(found.unreadable)} can't be verified now" if found.unreadable else ""
+        print(f"{found.intact} results are intact, {len(found.faults)} are damaged{unknown}{unread}.")
+        if found.faults:
+            also = len(found.dependent) + len(found.unfinished)
             rests = f" and {also} results that depend on them" if also else ""
             took = f" They took {spent / 3600:.1f} hours to compute." if spent > 360 else ""
             if repair:
@@ -193,16 +191,16 @@ def verify(
                 )
         for folder in moved:
             print(f"Files that may be yours were moved to {folder}, where they stay until `ear store gc` deletes them.")
-        if verdict.strays and not repair:
+        if found.unpublished and not repair:
             print(
-                f"{len(verdict.strays)} results contain files that were not published: "
+                f"{len(found.unpublished)} results contain files that were not published: "
                 f"`ear store verify --repair` moves them to {store.work}."
             )
-        if verdict.untold:
+        if found.unreadable:
             print("Results that can't be verified, and those that depend on them, stay: fix the cause, verify again.")
-        if verdict.outdated:
-            print(say_outdated(verdict.outdated))
-    if verdict.untold or ((verdict.faults or verdict.strays) and not repair):
+        if found.outdated:
+            print(say_outdated(found.outdated))
+    if found.unreadable or ((found.faults or found.unpublished) and not repair):
         raise typer.Exit(1)
 
 

@@ -11,7 +11,7 @@ from ear.evaluation.metrics import feature_statistics, frechet_distance
 from ear.evaluation.reference import load_reference
 from ear.process.execution import choose_device
 from ear.sampling import Sampler, balanced_labels
-from ear.sampling.finite import OverflowingSamplesError
+from ear.sampling.checked_decoding import OverflowingSamplesError
 from ear.store import RunKeys, Store
 
 

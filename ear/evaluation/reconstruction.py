@@ -13,7 +13,7 @@ from ear.evaluation.extractors import load_extractor
 from ear.evaluation.metrics import StatisticsAccumulator, frechet_distance
 from ear.evaluation.reference import load_reference
 from ear.process.execution import choose_device, worker_processes
-from ear.sampling.finite import decoded_images
+from ear.sampling.checked_decoding import decoded_images
 from ear.store import Store
 from ear.tokenizers import fitted_tokenizer
 

@@ -12,7 +12,7 @@ from ear.data.base import evenly_spaced
 from ear.errors import UserError
 from ear.model import ImageModel, empty_model
 from ear.process.execution import autocast, to_device
-from ear.sampling.finite import OverflowingSamplesError, decoded_images
+from ear.sampling.checked_decoding import OverflowingSamplesError, decoded_images
 from ear.sampling.generate import generate, image_randomness
 from ear.tokenizers import KLTokenizer, Tokenizer, build_tokenizer
 from ear.training.checkpoint import load_header, load_part, load_weights

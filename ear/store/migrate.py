@@ -30,9 +30,7 @@ from ear.config import RunConfig
 from ear.config.loading import read_yaml, validate
 from ear.errors import UserError
 from ear.files.writing import write_json, write_text
-from ear.store.company import refuse_company
-from ear.store.outdated import is_outdated
-from ear.store.recognition import (
+from ear.store.format1_results import (
     CONFIG,
     Precision,
     Settings,
@@ -41,9 +39,11 @@ from ear.store.recognition import (
     recognise_evaluation,
     recognise_training,
 )
+from ear.store.in_use import require_unused
+from ear.store.outdated import is_outdated
 from ear.store.store import ENTRY, FORMAT_VERSION, PUBLISHING, Entry, Store, hash_files
 from ear.store.uses import recorded_uses
-from ear.store.verify import file_faults, stray_files
+from ear.store.verify import file_faults, unpublished_files
 from ear.training.checkpoint import CHECKPOINT, load_header, load_metadata, replace_config
 
 NAMES = ".migrated.json"
@@ -75,7 +75,7 @@ def migrate(root: Path, configs: Sequence[Path] = (), on_result: Callable[[], ob
     store = Store(root, any_format=True)
     if store.format == FORMAT_VERSION and not (store.folder / NAMES).exists():
         return Migration()
-    refuse_company(store, "migrate")
+    require_unused(store, "migrate")
     work = _Work(store, Settings([root, *configs]))
     entries = {entry.key: entry for entry in work.entries()}
     for key in TopologicalSorter({key: entries[key].needs for key in entries}).static_order():
@@ -160,7 +160,7 @@ class _Work:
 
     def _require_whole(self, entry: Entry) -> None:
         found = hash_files(self._store.path(entry.key))
-        faults = file_faults(entry, found) + [f"{name} was not published" for name in stray_files(entry, found)]
+        faults = file_faults(entry, found) + [f"{name} was not published" for name in unpublished_files(entry, found)]
         if faults:
             raise UserError(f"damaged: {'; '.join(faults)}")
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from ear.errors import UserError
 from ear.files.writing import write_json
-from ear.store.company import refuse_company
+from ear.store.in_use import require_unused
 from ear.store.store import Store
-from ear.store.verify import Verdict
+from ear.store.verify import Verification
 
 REMOVED = ".removed.json"
 
 
-def repair(store: Store, verdict: Verdict) -> list[Path]:
-    """Remove the damaged results of a verdict and the results that depend on them.
+def repair(store: Store, found: Verification) -> list[Path]:
+    """Remove the damaged results that a verification found, and the results that depend on them.
 
     The commands that need them compute them again. Dependent results are removed first, so a repair that was killed
     can be repeated. Results that can't be verified stay, unless they depend on a damaged one.
@@ -30,15 +30,15 @@ def repair(store: Store, verdict: Verdict) -> list[Path]:
     Raises:
         UserError: a process is using the store.
     """
-    refuse_company(store, "repair")
-    removed = [*verdict.resting, *verdict.faults]
+    require_unused(store, "repair")
+    removed = [*found.dependent, *found.faults]
     if removed:
         write_json(store.folder / REMOVED, sorted(removed_keys(store) | set(removed)))
-    moved = [_set_aside(store, key, names) for key, names in verdict.strays.items()]
-    for path in map(store.workspace, verdict.unfinished):
+    moved = [_set_aside(store, key, names) for key, names in found.unpublished.items()]
+    for path in map(store.workspace, found.unfinished):
         store.discard(path)
     for key in removed:
-        if key in verdict.untold or not _has_entry(store, key):
+        if key in found.unreadable or not _has_entry(store, key):
             moved.append(_set_aside(store, key))
         else:
             store.discard(store.path(key))

@@ -15,20 +15,20 @@ NOT_READ = "config.yaml"  # the only file of a result that no other result is co
 
 
 @dataclass
-class Verdict:
-    """The outcome of verifying a store. Its field names are those of `ear store verify --json`."""
+class Verification:
+    """What verifying a store found. Its field names are those of `ear store verify --json`."""
 
     intact: int = 0
     unverifiable: int = 0  # results of older versions, which recorded no hashes
     faults: dict[str, list[str]] = field(default_factory=dict)  # key of a damaged result -> what is wrong
-    strays: dict[str, list[str]] = field(default_factory=dict)  # key -> names of unpublished files in its folder
-    untold: dict[str, str] = field(default_factory=dict)  # key -> why the result can't be verified now
-    resting: dict[str, list[str]] = field(default_factory=dict)  # key of a dependent result -> keys of damaged ones
+    unpublished: dict[str, list[str]] = field(default_factory=dict)  # key -> names of unpublished files in its folder
+    unreadable: dict[str, str] = field(default_factory=dict)  # key -> why the result can't be verified now
+    dependent: dict[str, list[str]] = field(default_factory=dict)  # key of a dependent result -> keys of damaged ones
     unfinished: dict[str, list[str]] = field(default_factory=dict)  # the same for unfinished training stages
     outdated: list[str] = field(default_factory=list)  # keys of outdated evaluations
 
 
-def verify(store: Store, on_key: Callable[[], object] = lambda: None) -> Verdict:
+def verify(store: Store, on_key: Callable[[], object] = lambda: None) -> Verification:
     """Compare the SHA-256 of every file of every result with the published one.
 
     Results that depend on a changed one may have been computed from the damaged data, since earlier versions did not
@@ -38,7 +38,7 @@ def verify(store: Store, on_key: Callable[[], object] = lambda: None) -> Verdict
     Args:
         on_key: called before each result.
     """
-    verdict = Verdict()
+    found = Verification()
     changed: set[str] = set()
     needs: dict[str, tuple[str, ...]] = {}
     for key in sorted(store.published()):
@@ -46,35 +46,35 @@ def verify(store: Store, on_key: Callable[[], object] = lambda: None) -> Verdict
         try:
             entry = store.entry(key)
             needs[key] = needs_of(entry)
-            found = hash_files(store.path(key))
+            hashed = hash_files(store.path(key))
         except UnreadableEntryError as error:
-            verdict.untold[key] = str(error)
+            found.unreadable[key] = str(error)
             continue
         except UserError as error:
-            verdict.faults[key] = [str(error)]
+            found.faults[key] = [str(error)]
             changed.add(key)
             continue
         except OSError as error:
-            verdict.untold[key] = f"{error.filename or store.path(key)} can't be read ({error.strerror}): fix that."
+            found.unreadable[key] = f"{error.filename or store.path(key)} can't be read ({error.strerror}): fix that."
             continue
         if not entry.files:
-            verdict.unverifiable += 1
-        elif faults := file_faults(entry, found):
-            verdict.faults[key] = faults
-            if any(found.get(name, wanted) != wanted for name, wanted in entry.files.items() if name != NOT_READ):
+            found.unverifiable += 1
+        elif faults := file_faults(entry, hashed):
+            found.faults[key] = faults
+            if any(hashed.get(name, wanted) != wanted for name, wanted in entry.files.items() if name != NOT_READ):
                 changed.add(key)
-        if entry.files and (strays := stray_files(entry, found)):
-            verdict.strays[key] = strays
-        if key not in verdict.faults:
-            verdict.intact += bool(entry.files) and key not in verdict.strays
-            verdict.outdated += outdated(store, [entry])
-    for key in needs.keys() - verdict.faults.keys():
+        if entry.files and (unpublished := unpublished_files(entry, hashed)):
+            found.unpublished[key] = unpublished
+        if key not in found.faults:
+            found.intact += bool(entry.files) and key not in found.unpublished
+            found.outdated += outdated(store, [entry])
+    for key in needs.keys() - found.faults.keys():
         if damaged := reachable(needs[key], needs) & changed:
-            verdict.resting[key] = sorted(damaged)
+            found.dependent[key] = sorted(damaged)
     for key, stages in unfinished_stages(store).items():
         if damaged := changed.intersection(stages):
-            verdict.unfinished[key] = sorted(damaged)
-    return verdict
+            found.unfinished[key] = sorted(damaged)
+    return found
 
 
 def unfinished_stages(store: Store) -> dict[str, tuple[str, ...]]:
@@ -131,6 +131,6 @@ def file_faults(entry: Entry, found: Mapping[str, StoredFile]) -> list[str]:
     return faults
 
 
-def stray_files(entry: Entry, found: Iterable[str]) -> list[str]:
+def unpublished_files(entry: Entry, found: Iterable[str]) -> list[str]:
     """The names of files that were found but not published."""
     return [name for name in found if name not in entry.files]

@@ -13,7 +13,7 @@ from filelock import FileLock
 from ear.errors import UserError
 from ear.files.writing import require_writable, write_json
 from slurm.allocation import LAST_STOP
-from slurm.stopping import is_another, last_stop
+from slurm.stop_requests import is_another, last_stop
 from sweeps.driver.progress_table import ProgressTable
 from sweeps.driver.sweep_folder import DriverState, Failure, SweepFolder
 

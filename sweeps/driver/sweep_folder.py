@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ear.errors import UserError
-from slurm.stopping import request_stop
+from slurm.stop_requests import request_stop
 from sweeps.driver.progress_table import Row
 
 

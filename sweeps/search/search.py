@@ -14,12 +14,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ear.errors import UserError
 from ear.store import Store
+from sweeps.search.after_repair import STEERED, RemovedResults, came_out_alike, refuse_steered, rests_on_results
 from sweeps.search.best import best_trainings, pareto_front
 from sweeps.search.confirmer import Confirmer
 from sweeps.search.proposals import Proposer, role
-from sweeps.search.removed import STEERED, Removed, came_out_alike, refuse_steered, rests_on_results
 from sweeps.search.study import ENDS, UNFINISHED, Study
-from sweeps.search.verdict import verdict, violations
+from sweeps.search.trial_outcome import trial_outcome, violations
 from sweeps.spec.configurations import Configurations
 from sweeps.spec.metric import written
 from sweeps.spec.runs import PlannedRun, RunResult, is_done
@@ -62,7 +62,7 @@ class Search:
         self.proposer = Proposer(sweep.search, self.objectives, configurations, self.study)
         self._confirmer = Confirmer(sweep, configurations, self.study)
         self._open: dict[int, OpenTrial] = {}
-        self._removed = Removed(store)
+        self._removed = RemovedResults(store)
         self._measuring: dict[int, OpenTrial] = {}  # finished trials whose removed results are computed again
         self._seen: set[int] = set()  # trials whose runs the driver knows
         self._forgiven: set[tuple[int, str]] = set()  # (trial, evaluation key) of failures before this driver
@@ -226,7 +226,7 @@ class Search:
         results = trial.ordered()
         if len(results) < len(trial.runs) or any(result.state == "failed" for result in results):
             return  # the next driver tries the failed runs again
-        state, values, attributes = verdict(results, self.objectives)
+        state, values, attributes = trial_outcome(results, self.objectives)
         if not came_out_alike(self.study.trial(trial.number), state, values, attributes):
             self.study.note(STEERED, sorted({*(self.study.noted(STEERED) or ()), trial.number}))
         del self._measuring[trial.number]
@@ -261,7 +261,7 @@ class Search:
         if trial.given < len(trial.runs) and not ends:
             rest, trial.given = trial.runs[trial.given :], len(trial.runs)
             return rest
-        state, values, attributes = verdict(results, self.objectives)
+        state, values, attributes = trial_outcome(results, self.objectives)
         if ends or ENDS in self.study.trial(trial.number).user_attrs:  # from an earlier driver
             attributes[ENDS] = ends
         told = self.study.tell(

@@ -61,7 +61,7 @@ def stage_tree(plan: Plan) -> StageTree:
     """Returns a grid's stage tree; for a search, that of a hypothetical one."""
     if plan.sweep.search is None:
         return plan.tree
-    from sweeps.search.outcome import drawn_runs  # imports Optuna
+    from sweeps.search.study_summary import drawn_runs  # imports Optuna
 
     return StageTree(drawn_runs(plan.sweep, plan.configurations))
 

@@ -49,7 +49,7 @@ def known_tree(plan: Plan, folder: SweepFolder) -> StageTree:
     """Returns a grid's stage tree, or that of the runs that a search has proposed so far."""
     if plan.sweep.search is None:
         return plan.tree
-    from sweeps.search.outcome import studied_runs  # imports Optuna
+    from sweeps.search.study_summary import studied_runs  # imports Optuna
 
     return StageTree(studied_runs(plan.sweep, plan.configurations, folder.path))
 
@@ -58,7 +58,7 @@ def known_ends(plan: Plan, folder: SweepFolder) -> dict[str, str]:
     """Returns, by evaluation key, how those runs of a search ended that have no result in the store."""
     if plan.sweep.search is None:
         return {}
-    from sweeps.search.outcome import ends_without_result
+    from sweeps.search.study_summary import ends_without_result
 
     return ends_without_result(plan.sweep, plan.configurations, folder.path)
 
@@ -101,7 +101,7 @@ def show_status(plan: Plan, root: Path, as_json: bool) -> None:
         f"{duration(cost.evaluation_seconds / 3600)} of evaluation.",
     )
     if plan.sweep.search is not None:
-        from sweeps.search.outcome import describe
+        from sweeps.search.study_summary import describe
 
         for line in describe(plan.sweep, folder.path):
             console.print(line, soft_wrap=True)

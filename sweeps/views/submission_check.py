@@ -47,9 +47,9 @@ def check_study(plan: Plan, folder: Path) -> None:
     Raises:
         UserError: it belongs to another search.
     """
-    from sweeps.search.outcome import load_study  # imports Optuna
-    from sweeps.search.search import search_identity
+    from sweeps.search.search import search_identity  # these import Optuna
     from sweeps.search.study import JOURNAL, refuse_another
+    from sweeps.search.study_summary import load_study
 
     study = load_study(plan.sweep.name, folder)
     if study is not None and (known := study.user_attrs.get("identity")) is not None:

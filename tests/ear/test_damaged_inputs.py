@@ -23,7 +23,7 @@ from ear.evaluation.extractors import Extractor
 from ear.evaluation.reference import load_reference
 from ear.run import Run
 from ear.sampling import Sampler
-from ear.sampling.finite import OverflowingSamplesError, decoded_images
+from ear.sampling.checked_decoding import OverflowingSamplesError, decoded_images
 from ear.store import Store, run_keys
 from ear.store.identity import checkpoint_keys
 from ear.tokenizers import build_tokenizer

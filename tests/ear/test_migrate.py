@@ -94,8 +94,8 @@ def test_everything_that_says_what_it_is_is_carried_over(root: Path) -> None:
     assert store.entry(done.carried[EVALUATED]).details == {"training": done.carried[LAST]}
     assert store.entry(done.carried[EVALUATED]).needs[0] == done.carried[LAST]
     assert store.entry(done.carried[LAST]).needs == (done.carried[FIRST],)
-    verdict = verify(store)
-    assert (verdict.intact, verdict.faults) == (5, {})
+    found = verify(store)
+    assert (found.intact, found.faults) == (5, {})
 
 
 def test_what_is_carried_over_is_not_computed_again_and_goes_on(root: Path) -> None:

@@ -29,8 +29,8 @@ def test_what_rests_on_a_damaged_result_is_named_and_removed_with_it(store: Stor
     publish(store, C, (B,))
     publish(store, D)
     flip(store.path(A) / "value")
-    verdict = verify(store)
-    assert (list(verdict.faults), verdict.resting, verdict.intact) == ([A], {B: [A], C: [A]}, 3)
+    found = verify(store)
+    assert (list(found.faults), found.dependent, found.intact) == ([A], {B: [A], C: [A]}, 3)
     root = str(store.folder.parent)
     said = CliRunner().invoke(app, ["verify", "--root", root])
     assert said.exit_code == 1
@@ -47,7 +47,7 @@ def test_what_rests_on_a_damaged_result_is_named_and_removed_with_it(store: Stor
 
 
 @pytest.mark.parametrize(
-    ("change", "resting", "aside"),
+    ("change", "dependent", "aside"),
     [
         (lambda folder: (folder / "entry.json").write_text("{"), [B], {"entry.json", "value", "config.yaml"}),
         (lambda folder: (folder / "value").unlink(), [], set()),  # from what is gone nothing was computed
@@ -56,18 +56,18 @@ def test_what_rests_on_a_damaged_result_is_named_and_removed_with_it(store: Stor
     ],
 )
 def test_damage_that_nothing_was_computed_from_costs_no_more_than_itself(
-    change: Callable[[Path], object], resting: list[str], aside: set[str], store: Store
+    change: Callable[[Path], object], dependent: list[str], aside: set[str], store: Store
 ) -> None:
     publish(store, A, **{"value": "1", "config.yaml": "seed: 1"})
     publish(store, B, (A,))
     change(store.path(A))
-    verdict = verify(store)
-    assert ([*verdict.faults, *verdict.strays], list(verdict.resting)) == ([A], resting)
-    moved = repair(store, verdict)
-    assert store.published() == ({A} if verdict.strays else set()) | ({B} if not resting else set())
-    assert verify(store).faults == verify(store).strays == {}
+    found = verify(store)
+    assert ([*found.faults, *found.unpublished], list(found.dependent)) == ([A], dependent)
+    moved = repair(store, found)
+    assert store.published() == ({A} if found.unpublished else set()) | ({B} if not dependent else set())
+    assert verify(store).faults == verify(store).unpublished == {}
     assert {path.name for folder in moved for path in folder.rglob("*") if path.is_file()} == aside
-    assert (store.folder / REMOVED).exists() is bool(verdict.faults)
+    assert (store.folder / REMOVED).exists() is bool(found.faults)
 
 
 def test_what_the_removed_results_took_to_compute(store: Store) -> None:
@@ -95,9 +95,9 @@ def test_a_damaged_list_of_removed_results_is_named(store: Store) -> None:
 
 def test_unfinished_training_from_damage_is_removed(store: Store) -> None:
     store.workspace(A).mkdir()
-    verdict = verify(store)
-    verdict.unfinished = {A: [B]}  # as `tests/ear/test_unfinished_stages.py` shows
-    repair(store, verdict)
+    found = verify(store)
+    found.unfinished = {A: [B]}  # as `tests/ear/test_unfinished_stages.py` shows
+    repair(store, found)
     assert not store.workspace(A).exists()
 
 
@@ -217,9 +217,9 @@ def test_what_can_not_be_read_and_rests_on_damage_goes_as_a_whole(store: Store) 
     publish(store, B, (A,))
     flip(store.path(A) / "value")
     on_a_faulty_disk(store.path(B) / "value")
-    verdict = verify(store)
-    assert (list(verdict.faults), list(verdict.untold), verdict.resting) == ([A], [B], {B: [A]})
-    (aside,) = repair(store, verdict)
+    found = verify(store)
+    assert (list(found.faults), list(found.unreadable), found.dependent) == ([A], [B], {B: [A]})
+    (aside,) = repair(store, found)
     assert (aside / B / "entry.json").exists()
     assert store.published() == set()
 

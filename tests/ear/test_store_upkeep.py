@@ -25,7 +25,7 @@ from ear.files.writing import time_in
 from ear.run import Run
 from ear.store import Store
 from ear.store.collect import SETTLED_SECONDS, collect, entries, find_garbage, reachable
-from ear.store.company import refuse_company
+from ear.store.in_use import require_unused
 from ear.store.outdated import refuse_outdated
 from ear.store.store import FORMAT_VERSION
 from ear.store.uses import record_use, recorded_uses
@@ -164,14 +164,14 @@ def test_verify_finds_what_changed(tmp_path: Path) -> None:
     entry = json.loads((store.path("old") / "entry.json").read_text())
     del entry["files"], entry["needs"]
     (store.path("old") / "entry.json").write_text(json.dumps(entry))
-    verdict = verify(store)
-    assert (verdict.intact, verdict.unverifiable, verdict.strays) == (1, 1, {"more": ["other"]})
-    assert {key: faults[0].split(" (")[0] for key, faults in verdict.faults.items() if key != "broken"} == {
+    found = verify(store)
+    assert (found.intact, found.unverifiable, found.unpublished) == (1, 1, {"more": ["other"]})
+    assert {key: faults[0].split(" (")[0] for key, faults in found.faults.items() if key != "broken"} == {
         "flipped": "value has changed",
         "cut": "value has changed",
         "gone": "value is missing",
     }
-    assert "is damaged" in verdict.faults["broken"][0]
+    assert "is damaged" in found.faults["broken"][0]
     assert CliRunner().invoke(app, ["verify", "--root", str(tmp_path)]).exit_code == 1
 
 
@@ -329,7 +329,7 @@ def test_a_lease_that_is_released_under_the_look_at_it_is_no_company(
 ) -> None:
     store = Store(tmp_path)
     monkeypatch.setattr(Path, "glob", lambda folder, _: iter([folder / "gone.lease"]))
-    refuse_company(store, "repair")
+    require_unused(store, "repair")
 
 
 def test_a_store_whose_leases_can_t_be_looked_at_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,7 +343,7 @@ def test_a_store_whose_leases_can_t_be_looked_at_is_named(tmp_path: Path, monkey
     for name in ("tempfile.TemporaryFile", "os.utime"):
         monkeypatch.setattr(name, read_only)
     with pytest.raises(UserError, match=r"leases can't be written \(Read-only file system\)"):
-        refuse_company(store, "repair")
+        require_unused(store, "repair")
 
 
 def test_training_waits_for_who_trains_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

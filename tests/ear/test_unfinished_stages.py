@@ -100,9 +100,9 @@ def test_a_flipped_bit_is_noticed_by_who_reads_that_part(copied: Run) -> None:
 def test_what_began_from_a_damaged_stage_goes_with_it(copied: Run) -> None:
     first, second = copied.keys.stages
     flip(copied.store.path(first) / CHECKPOINT)
-    verdict = verify(copied.store)
-    assert (list(verdict.faults), verdict.unfinished) == ([first], {second: [first]})
-    repair(copied.store, verdict)
+    found = verify(copied.store)
+    assert (list(found.faults), found.unfinished) == ([first], {second: [first]})
+    repair(copied.store, found)
     assert not copied.store.published()
     assert copied.trainer().step == 0
 

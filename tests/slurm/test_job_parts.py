@@ -23,7 +23,7 @@ from slurm.ports import PORTS, free_port
 from slurm.progress import Progress
 from slurm.ray_node import own_address
 from slurm.rendezvous import Rendezvous
-from slurm.stopping import is_another, last_stop, request_stop
+from slurm.stop_requests import is_another, last_stop, request_stop
 
 TASK = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "1", "SLURM_CPUS_ON_NODE": "4"}
 

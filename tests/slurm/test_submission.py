@@ -17,7 +17,7 @@ from ear.errors import UserError
 from ear.process.code import FOLDER
 from slurm.cli import launch
 from slurm.profile import Profile
-from slurm.stopping import last_stop, request_stop
+from slurm.stop_requests import last_stop, request_stop
 from slurm.submission import HEAL, RECORD, JobRecord, Request, Submission
 from sweeps.spec.plan import compile_plan
 

@@ -10,8 +10,8 @@ from searching import searching, text
 from simulated import plan_of, work_through
 
 from sweeps.search.confirmation import MOST_CONFIRMED, spread
-from sweeps.search.outcome import describe, drawn_runs
 from sweeps.search.search import Search
+from sweeps.search.study_summary import describe, drawn_runs
 from sweeps.spec.runs import PlannedRun
 
 pytestmark = pytest.mark.usefixtures("no_waiting")

@@ -14,9 +14,9 @@ from simulated import plan_of
 from ear.errors import UserError
 from ear.store import Store
 from sweeps.driver.sweep_folder import SweepFolder
-from sweeps.search.outcome import describe
 from sweeps.search.search import Search
 from sweeps.search.study import JOURNAL
+from sweeps.search.study_summary import describe
 from sweeps.views.status_view import known_ends, known_tree
 
 DAMAGES: dict[str, Callable[[list[bytes]], list[bytes]]] = {

@@ -25,7 +25,7 @@ from sweeps.cli import status as show_status
 from sweeps.driver.progress_table import Counts, ProgressTable
 from sweeps.driver.running_driver import RunningDriver
 from sweeps.driver.sweep_folder import SweepFolder
-from sweeps.search.outcome import load_study
+from sweeps.search.study_summary import load_study
 from sweeps.spec.plan import Plan
 from sweeps.tracking.tracker import Tracker
 
@@ -77,7 +77,7 @@ def test_the_store_is_listed_and_verified(archive: tuple[Path, Plan], capsys: py
     with pytest.raises(typer.Exit):  # the samples were put there afterwards
         verify(root=root, as_json=True)
     said = json.loads(capsys.readouterr().out)
-    assert said["unverifiable"] + len(said["strays"]) == len(plan.tree.nodes) + len(plan.runs)
+    assert said["unverifiable"] + len(said["unpublished"]) == len(plan.tree.nodes) + len(plan.runs)
 
 
 def test_a_report_is_written_elsewhere(archive: tuple[Path, Plan]) -> None:

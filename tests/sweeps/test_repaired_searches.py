@@ -14,8 +14,8 @@ from ear.store import Store
 from ear.store.repair import REMOVED
 from sweeps.driver.run_sweep import run_sweep
 from sweeps.driver.scheduler import Scheduler
-from sweeps.search.outcome import describe
 from sweeps.search.search import Search
+from sweeps.search.study_summary import describe
 from sweeps.spec.runs import PlannedRun
 from sweeps.tracking.tracker import Tracker
 

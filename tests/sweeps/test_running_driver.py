@@ -15,7 +15,7 @@ import pytest
 
 from ear.errors import UserError
 from slurm.allocation import LAST_STOP
-from slurm.stopping import last_stop
+from slurm.stop_requests import last_stop
 from sweeps.driver.running_driver import RunningDriver
 from sweeps.driver.sweep_folder import SweepFolder
 

@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 from searching import EXTRAS, PROPOSALS, SAMPLERS, STOPPING, WIDTHS, bowl, one_after_another, searching, states, text
 from simulated import plan_of, work_through
 
-from sweeps.search.outcome import studied_runs
+from sweeps.search.study_summary import studied_runs
 from sweeps.spec.runs import RunResult
 from sweeps.spec.search_space import random_points
 

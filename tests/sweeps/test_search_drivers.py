@@ -15,7 +15,7 @@ from searching import (
 )
 from simulated import plan_of, work_through
 
-from sweeps.search.outcome import ends_without_result, studied_runs
+from sweeps.search.study_summary import ends_without_result, studied_runs
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 

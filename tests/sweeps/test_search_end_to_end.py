@@ -11,7 +11,7 @@ import pytest
 from mlflow.entities import Run
 
 from ear.store import Store
-from sweeps.search.outcome import ends_without_result, load_study, studied_runs
+from sweeps.search.study_summary import ends_without_result, load_study, studied_runs
 from sweeps.spec.plan import compile_plan
 from sweeps.spec.runs import is_done
 

@@ -18,7 +18,7 @@ from sweeps.spec.runs import PlannedRun
 STEERED = "steered"  # study attribute: trials whose recomputed results differ from the damaged ones
 
 
-class Removed:
+class RemovedResults:
     """The keys of all results that were ever removed from a store, including those computed again since."""
 
     def __init__(self, store: Store) -> None:

@@ -11,7 +11,7 @@ from sweeps.spec.runs import RunResult
 from sweeps.spec.search_schema import BoundConfig
 
 
-class Verdict(NamedTuple):
+class TrialOutcome(NamedTuple):
     """What the study is told about a trial."""
 
     state: TrialState
@@ -19,7 +19,7 @@ class Verdict(NamedTuple):
     attributes: dict[str, Any]
 
 
-def verdict(results: Sequence[RunResult], objectives: Sequence[str]) -> Verdict:
+def trial_outcome(results: Sequence[RunResult], objectives: Sequence[str]) -> TrialOutcome:
     """Returns the outcome of a trial whose runs ended with these results; its values are means over them.
 
     A divergence counts as PRUNED, not FAIL: samplers ignore failed trials and would propose the point again.
@@ -27,16 +27,16 @@ def verdict(results: Sequence[RunResult], objectives: Sequence[str]) -> Verdict:
     for result in results:
         if result.state == "failed":
             said = {"error": result.traceback.strip().splitlines()[-1:], "traceback": result.traceback}
-            return Verdict(TrialState.FAIL, None, said)
+            return TrialOutcome(TrialState.FAIL, None, said)
     if any(result.state == "pruned" for result in results):
-        return Verdict(TrialState.PRUNED, None, {})
+        return TrialOutcome(TrialState.PRUNED, None, {})
     if diverged := [result.diverged_at for result in results if result.state == "diverged"]:
-        return Verdict(TrialState.PRUNED, None, {"diverged_at": diverged[0], "diverged": len(diverged)})
+        return TrialOutcome(TrialState.PRUNED, None, {"diverged_at": diverged[0], "diverged": len(diverged)})
     metrics = {name: fmean(result.metrics[name] for result in results) for name in results[0].metrics}
     values = [metrics[name] for name in objectives]
     if not all(math.isfinite(value) for value in values):
-        return Verdict(TrialState.FAIL, None, {"error": ["a metric is not finite"], "not finite": str(metrics)})
-    return Verdict(TrialState.COMPLETE, values, {"metrics": metrics})
+        return TrialOutcome(TrialState.FAIL, None, {"error": ["a metric is not finite"], "not finite": str(metrics)})
+    return TrialOutcome(TrialState.COMPLETE, values, {"metrics": metrics})
 
 
 def violations(attributes: Mapping[str, Any], constraints: Mapping[Any, BoundConfig]) -> dict[str, float]:

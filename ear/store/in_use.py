@@ -8,8 +8,8 @@ from ear.files.writing import require_writable, time_in
 from ear.store.store import LEASES, Store
 
 
-def refuse_company(store: Store, then: str) -> None:
-    """Refuse to go on while a process is using the store.
+def require_unused(store: Store, then: str) -> None:
+    """Refuse to continue while a process is using the store.
 
     Args:
         then: the verb for what can be done once it has stopped.

@@ -8,6 +8,7 @@ import optuna
 from optuna.trial import TrialState
 
 from ear.errors import UserError
+from sweeps.search.after_repair import STEERED, steered_words
 from sweeps.search.best import pareto_front
 from sweeps.search.confirmation import (
     CONFIRMATION,
@@ -17,7 +18,6 @@ from sweeps.search.confirmation import (
     confirmation_runs,
     read_confirmed,
 )
-from sweeps.search.removed import STEERED, steered_words
 from sweeps.search.study import ENDS, JOURNAL, open_journal
 from sweeps.spec.configurations import Configurations
 from sweeps.spec.metric import written
