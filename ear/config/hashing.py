@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ear.config.hashed import EVALUATED, TRAINED, hashed_values
 from ear.config.schema import RunConfig
 from ear.errors import UserError
-from ear.files.writing import require_regular
+from ear.files.hashes import cached_sha256
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,26 +39,9 @@ def file_digest(path: Path) -> str:
     """
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     try:
-        return digest([sha256(file) for file in files])
+        return digest([cached_sha256(file) for file in files])
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror}): check the path.") from error
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as sha256sum prints it. A process reads an unchanged file only once.
-
-    Raises:
-        OSError: the file can't be read, or is a pipe or a device.
-    """
-    stat = require_regular(path)
-    # The inode and its change time detect a replacement with the same size and time, such as `cp -p` makes.
-    return _sha256(path.absolute(), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
-
-
-@cache
-def _sha256(path: Path, *_stamp: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def config_hash(config: RunConfig) -> str:

@@ -10,10 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from ear.config.hashing import sha256
 from ear.config.schema import DataConfig, DigitsData, FashionMnistData, ImageFolderData
 from ear.data import load_dataset
 from ear.errors import UserError
+from ear.files.hashes import cached_sha256
 from ear.process.user_cache import cache_folder, remembered
 
 LIBRARIES = ("numpy", "scikit-learn", "torch")  # that load and split the arrays
@@ -61,7 +61,7 @@ def dataset_content(config: DataConfig) -> DatasetContent:
         return content_of(load_dataset(config))
 
     try:
-        hashes = [sha256(file) for file in _files(config)]
+        hashes = [cached_sha256(file) for file in _files(config)]
     except OSError:  # loading the dataset raises the better message
         return compute()
     return remembered(CONTENTS, [config.name, hashes], LIBRARIES, compute, to_json=asdict, from_json=_from_json)

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from hashlib import file_digest
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event
@@ -27,8 +26,9 @@ from numpy.typing import NDArray
 
 from ear.config.hashing import digest
 from ear.errors import UserError
+from ear.files.hashes import file_sha256
 from ear.files.lease import Lease
-from ear.files.writing import is_on_own_disk, require_regular, write_atomically
+from ear.files.writing import is_on_own_disk, write_atomically
 from ear.process.cpus import usable_cpus
 from ear.process.interrupt import StoppedError
 from ear.process.user_cache import cache_folder
@@ -229,9 +229,7 @@ def _read(folder: Path, known: _Known, stamps: Stamps, missing: NDArray[np.int64
 
 def _hash(path: Path, stamp: Stamps) -> NDArray[np.uint8]:
     try:
-        require_regular(path)
-        with path.open("rb") as file:
-            found = file_digest(file, "sha256").digest()
+        found = bytes.fromhex(file_sha256(path))
     except OSError:
         return np.zeros(32, dtype=np.uint8)
     if _stamp(path) != tuple(stamp.tolist()):

@@ -13,7 +13,6 @@ Rows are in the order of the image list, so they are sorted by class.
 Dimensions: B images, C latent channels, h x w latents.
 """
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
@@ -109,12 +108,6 @@ class Index(Settings):
 def shard_path(folder: Path, number: int) -> Path:
     """The file of a shard's moments. Its record has the suffix `.json` instead of `.npy`."""
     return folder / f"shard-{number:05d}.npy"
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, always read in full; `ear.config.hashing.sha256` caches the hash of an unchanged file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_whole(path: Path, info: ShardInfo) -> bool:

@@ -20,10 +20,10 @@ from ear.data.latent_files import (
     Shard,
     ShardInfo,
     content_hash_of,
-    file_sha256,
     read_shard,
     shard_path,
 )
+from ear.files.hashes import file_sha256
 from ear.files.writing import write_atomically, write_text
 
 LOG_VARIANCE_RANGE = (-30.0, 20.0)  # the range to which autoencoders clamp it for sampling; it fits half precision

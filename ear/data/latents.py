@@ -21,13 +21,13 @@ from ear.data.latent_files import (
     Shard,
     ShardInfo,
     content_hash_of,
-    file_sha256,
     is_whole,
     read_record,
     read_shard,
     shard_path,
 )
 from ear.errors import UserError
+from ear.files.hashes import file_sha256
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,13 +10,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ear.config import RunConfig
-from ear.config.hashing import sha256
 from ear.data import Dataset
 from ear.data.base import evenly_spaced
 from ear.errors import UserError
 from ear.evaluation.extractors import Extractor
 from ear.evaluation.metrics import FeatureStatistics, StatisticsAccumulator
 from ear.evaluation.statistics_file import read_statistics_file
+from ear.files.hashes import cached_sha256
 from ear.process.execution import worker_processes
 from ear.store import Store
 from ear.store.store import NO_HASHES, REMEDY
@@ -117,7 +117,7 @@ def _from_statistics_file(path: Path, key: str, extractor: Extractor, store: Sto
         )
     if images is None:
         assert given is not None
-        return Reference(path.name, sha256(path), given, None, None)
+        return Reference(path.name, cached_sha256(path), given, None, None)
     if shape is not None and images.shape[1:] != shape:
         raise UserError(
             f"evaluation.statistics: arr_0 of {path} has images of {_pixels(images.shape[1:])}, but {extractor.name} "
@@ -130,7 +130,11 @@ def _from_statistics_file(path: Path, key: str, extractor: Extractor, store: Sto
     tensors = _load(store.get_or_create(key, "reference", fill))
     computed = FeatureStatistics(tensors["mean"].numpy(), tensors["covariance"].numpy())
     return Reference(
-        path.name, sha256(path), given or computed, tensors["features"], None if given else int(tensors["images"])
+        path.name,
+        cached_sha256(path),
+        given or computed,
+        tensors["features"],
+        None if given else int(tensors["images"]),
     )
 
 

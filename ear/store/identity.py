@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from ear.config import RunConfig
-from ear.config.hashing import sha256
 from ear.data import Dataset
 from ear.errors import UserError
+from ear.files.hashes import cached_sha256
 from ear.process.distributed import ALONE, Processes
 from ear.store.keys import RunKeys, file_key
 from ear.store.store import Store, result_file
@@ -36,4 +36,4 @@ def published_key(store: Store, file: Path) -> str | None:
         wanted = store.entry(key).files.get(place.name)
     except UserError:  # a damaged entry, or another result's
         return None
-    return key if wanted is not None and sha256(file) == wanted.sha256 else None
+    return key if wanted is not None and cached_sha256(file) == wanted.sha256 else None

@@ -9,7 +9,6 @@
 Correctness depends only on the rename: if two processes compute the same result, both finish and the first one is kept.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -25,6 +24,7 @@ from typing import Any, Literal
 
 from ear.config.hashing import digest
 from ear.errors import UserError
+from ear.files.hashes import file_sha256
 from ear.files.lease import Lease
 from ear.files.writing import flush_folder, flush_to_disk, is_there, require_writable, write_json
 from ear.process.provenance import provenance
@@ -357,10 +357,7 @@ def hash_files(folder: Path) -> dict[str, StoredFile]:
     found = {}
     for path in sorted(_paths(folder)):
         if path.is_file() and path.name != ENTRY:
-            with path.open("rb") as file:
-                found[str(path.relative_to(folder))] = StoredFile(
-                    hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size
-                )
+            found[str(path.relative_to(folder))] = StoredFile(file_sha256(path), path.stat().st_size)
     return found
 
 

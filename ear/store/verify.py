@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ear.config.hashing import sha256
 from ear.errors import UserError
+from ear.files.hashes import cached_sha256
 from ear.store.collect import needs_of, reachable
 from ear.store.keys import stage_keys
 from ear.store.outdated import outdated
@@ -109,7 +109,7 @@ def require_as_published(file: Path) -> None:
         raise UserError(f"{path} is the entry of {entry.key}, whose folder was renamed or copied: {REMEDY}")
     wanted = entry.files.get(place.name)
     try:
-        is_intact = wanted is None or (file.stat().st_size == wanted.bytes and sha256(file) == wanted.sha256)
+        is_intact = wanted is None or (file.stat().st_size == wanted.bytes and cached_sha256(file) == wanted.sha256)
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"{file} can't be read ({reason}): fix that. If it is lost, {REMEDY}") from error
