@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import pandas as pd
+from statsmodels.stats.multitest import multipletests
 
 from analysis.statistics import p_value, seed_range
 from sweeps.spec.confidence import CONFIDENCE
@@ -73,14 +74,7 @@ def holm(p_values: Sequence[float]) -> list[bool]:
     share configurations. It is uniformly more powerful than Bonferroni's. The false discovery rate would be the wrong
     criterion: it lets one in twenty of the reported differences be false.
     """
-    finds = [False] * len(p_values)
-    for left, at in zip(
-        range(len(p_values), 0, -1), sorted(range(len(p_values)), key=p_values.__getitem__), strict=True
-    ):
-        if p_values[at] >= (1 - CONFIDENCE) / left:
-            break
-        finds[at] = True
-    return finds
+    return [bool(rejected) for rejected in multipletests(p_values, 1 - CONFIDENCE, method="holm")[0]]
 
 
 def not_worse(winner: pd.Series, others: Sequence[pd.Series], values: pd.DataFrame) -> list[pd.Series]:

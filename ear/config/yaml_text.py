@@ -5,6 +5,10 @@ resolves plain scalars by YAML 1.2: numbers, true, false and null as it defines 
 things differ from PyYAML. An alias is a copy of its anchor, so that changing one does not change the other. Keys must
 be text, and unique within a mapping. The merge key `<<` of YAML 1.1 still works: 1.2 gives it no other meaning, and
 stages are often written with it.
+
+ruamel.yaml reads YAML 1.2 too, but not only: its safe loader (0.19) still makes integers of 1_000 and 0b101 and a date
+of 2026-11-27, lets an alias share its anchor's object or contain itself, and bounds neither nesting nor expansion.
+Overriding that takes as much code as this module, which rests on a parser that MLflow and Ray need anyway.
 """
 
 import re
