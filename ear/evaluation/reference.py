@@ -128,14 +128,9 @@ def _from_statistics_file(path: Path, key: str, extractor: Extractor, store: Sto
         _measure(iter(torch.split(images, BATCH)), len(images), extractor, folder)
 
     tensors = _load(store.get_or_create(key, "reference", fill))
-    computed = FeatureStatistics(tensors["mean"].numpy(), tensors["covariance"].numpy())
-    return Reference(
-        path.name,
-        cached_sha256(path),
-        given or computed,
-        tensors["features"],
-        None if given else int(tensors["images"]),
-    )
+    statistics = given or FeatureStatistics(tensors["mean"].numpy(), tensors["covariance"].numpy())
+    images_used = None if given else int(tensors["images"])
+    return Reference(path.name, cached_sha256(path), statistics, tensors["features"], images_used)
 
 
 def _pixels(shape: Sequence[int]) -> str:

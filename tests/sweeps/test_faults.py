@@ -1,6 +1,7 @@
 """Whole sweeps on disks that are full or read-only, with two drivers, and stopped from outside (minutes)."""
 
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -101,8 +102,9 @@ def test_two_drivers_at_once_share_the_work(tmp_path: Path) -> None:
     assert sorted(beginnings(root)) == [0] * 2 + [100] * 4  # every node once
 
 
-def test_status_stop_and_resume(tmp_path: Path) -> None:
+def test_status_stop_and_resume(digits_store: Path, tmp_path: Path) -> None:
     sweep, root = write_sweep(tmp_path, steps=1500), tmp_path / "runs"
+    shutil.copytree(digits_store, root / "store")
     assert ear("sweep", "resume", sweep, "--root", root).returncode == 2  # there is nothing to go on with
     driver = subprocess.Popen(
         [EAR, "sweep", "run", str(sweep), "--root", str(root)],
@@ -147,8 +149,9 @@ def wait_for_a_traceback(log: Path) -> None:
         time.sleep(0.05)
 
 
-def test_an_exception_is_tried_again_from_the_checkpoint(tmp_path: Path) -> None:
+def test_an_exception_is_tried_again_from_the_checkpoint(digits_store: Path, tmp_path: Path) -> None:
     sweep, root = write_sweep(tmp_path, steps=1500), tmp_path / "runs"
+    shutil.copytree(digits_store, root / "store")
     sweep.write_text(sweep.read_text() + "retries: 1000\n")
     driver = subprocess.Popen([EAR, "sweep", "run", str(sweep), "--root", str(root)], stderr=subprocess.PIPE, text=True)
     key = workspace(root).name
@@ -166,8 +169,9 @@ def test_an_exception_is_tried_again_from_the_checkpoint(tmp_path: Path) -> None
     assert min(again) > 0
 
 
-def test_an_exception_that_comes_again_is_recorded_and_the_sweep_goes_on(tmp_path: Path) -> None:
+def test_an_exception_that_comes_again_is_recorded_and_the_sweep_goes_on(digits_store: Path, tmp_path: Path) -> None:
     sweep, root = write_sweep(tmp_path, steps=1500), tmp_path / "runs"
+    shutil.copytree(digits_store, root / "store")
     sweep.write_text(sweep.read_text() + "retries: 1\n")
     driver = subprocess.Popen([EAR, "sweep", "run", str(sweep), "--root", str(root)], stderr=subprocess.PIPE, text=True)
     key = workspace(root).name

@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -191,7 +192,7 @@ def steps_repeated(root: Path, name: str) -> Iterator[int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "text", "runs"), [("grid", GRID, 8), ("search", SEARCH, 15)])
-def test_kills_at_random_moments(name: str, text: str, runs: int, tmp_path: Path) -> None:
+def test_kills_at_random_moments(name: str, text: str, runs: int, digits_store: Path, tmp_path: Path) -> None:
     sweep, root = tmp_path / f"{name}.yaml", tmp_path / "runs"
     sweep.write_text(text)
     killed = disturb(sweep, root, KILLS, random.Random(name))
@@ -223,6 +224,7 @@ def test_kills_at_random_moments(name: str, text: str, runs: int, tmp_path: Path
         trials = optuna.load_study(study_name=name, storage=storage).trials
         assert [trial.state.name for trial in trials] == ["COMPLETE"] * 15
     # Each run is compared, not the proposals: a search proposes by what it knows, and so by when it knew it.
+    shutil.copytree(digits_store, tmp_path / "undisturbed" / "store")
     undisturbed = Store(tmp_path / "undisturbed")
     for run in children:
         alone = repeated_alone(client, run, undisturbed)
@@ -230,8 +232,9 @@ def test_kills_at_random_moments(name: str, text: str, runs: int, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_driver_goes_on_where_ray_s_own_processes_are_killed(tmp_path: Path) -> None:
+def test_a_driver_goes_on_where_ray_s_own_processes_are_killed(digits_store: Path, tmp_path: Path) -> None:
     sweep, root = tmp_path / "one.yaml", tmp_path / "runs"
+    shutil.copytree(digits_store, root / "store")
     sweep.write_text(f"name: one\n{SET.replace('retries: 100', 'retries: 0')}\nspace: {{scoring.alpha: [1.0]}}\n")
     process = start(sweep, root)
     lost: set[int] = set()
