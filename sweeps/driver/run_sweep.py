@@ -6,7 +6,6 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 from ear.process.code import code_digest
 from ear.process.interrupt import on_interrupt, undisturbed
@@ -19,6 +18,7 @@ from sweeps.driver.ray_cluster import ClusterLost, ray_cluster, require_alive
 from sweeps.driver.resources import node_share, trials_at_a_time
 from sweeps.driver.running_driver import RunningDriver
 from sweeps.driver.scheduler import Scheduler, Task
+from sweeps.driver.shared_results import shared_results
 from sweeps.driver.sweep_folder import SweepFolder
 from sweeps.driver.task_request import task_request
 from sweeps.search.run_source import Grid, RunSource
@@ -67,8 +67,8 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
             to_do = scheduler.ready()  # a search picks up its finished confirmation runs here
             known = set(scheduler.settled)
             if to_do or not scheduler.done:
-                _prepare(plan, store)
-                idle = _run_on_ray(plan, root, handler, driver, slots)
+                with shared_results(plan, root, store):
+                    idle = _run_on_ray(plan, root, handler, driver, slots)
         except BaseException:
             with undisturbed():
                 tracker.close(complete=False)
@@ -107,29 +107,6 @@ def _record_use(user: str, scheduler: Scheduler, store: Store) -> None:
     keys = {key for run in scheduler.tree.runs.values() for key in (*run.keys.stages, run.keys.evaluation)}
     keys |= {key for run in scheduler.tree.runs.values() for key in (run.keys.reference, run.keys.extractor)}
     record_use(store, user, keys)
-
-
-def _prepare(plan: Plan, store: Store) -> None:
-    """Computes the results that all trials share before any trial starts, so that no two trials compute them."""
-    with (
-        on_interrupt(leave),
-        waiting_for("Preparing the feature extractor and the real images' features (once per dataset)"),
-    ):
-        # Imported here: they import torch, which a sweep with nothing to do does not need.
-        from ear.data import load_dataset
-        from ear.data.content import require_as_known
-        from ear.evaluation.evaluate import prepare
-
-        runs = plan.runs or (plan.configurations.run({}, 0),)
-        for run in {run.keys.reference: run for run in runs}.values():
-            dataset = load_dataset(run.config.data)
-            require_as_known(run.config.data, dataset)
-            prepare(run.config, run.keys, dataset, store)
-
-
-def leave() -> NoReturn:
-    """Interrupts at once; the signal handler while there is nothing to save."""
-    raise KeyboardInterrupt
 
 
 def _run_on_ray(plan: Plan, root: Path, handler: EventHandler, driver: RunningDriver, slots: int) -> bool:
