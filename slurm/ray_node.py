@@ -1,32 +1,18 @@
-"""Joins this node to the Ray cluster of a driver on another node; also the Ray settings that all nodes share."""
+"""Joins this node to the Ray cluster of a driver on another node."""
 
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from ear.files.temporary import OF_RAY, temporary_folder
+from ear.process.children import kill_processes_naming, signals_kept_from_children
 from ear.process.code import code_environment
 from slurm.allocation import Allocation
-
-OBJECT_STORE_BYTES = 100 * 2**20  # enough: trials exchange only small dictionaries
-RAY_SETTINGS = {
-    "RAY_AUTH_MODE": "token",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial with `gpus: 0` sees no GPU
-    "RAY_AIR_NEW_OUTPUT": "0",  # the progress table replaces Tune's output
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the store and MLflow replace Tune's result files
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the driver handles Ctrl-C itself
-    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # Tune's snapshots grow with the sweep, and nothing reads them
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative output root means the same in a trial
-}
-"""Environment variables for every process of the cluster, on all nodes."""
+from slurm.ray_settings import OBJECT_STORE_BYTES, RAY_SETTINGS, ray_memory
 
 
 @dataclass(frozen=True)
@@ -82,34 +68,3 @@ def own_address(other: str) -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((host, int(port)))  # a datagram socket: sends nothing
         return str(probe.getsockname()[0])
-
-
-def ray_memory(allocation: Allocation) -> int | None:
-    """Returns the bytes of the allocation that trials may use; None if the cluster does not track memory."""
-    return None if allocation.memory is None else max(allocation.memory - OBJECT_STORE_BYTES, OBJECT_STORE_BYTES)
-
-
-@contextmanager
-def signals_kept_from_children(*, all_of_a_job: bool = True) -> Iterator[None]:
-    """Blocks signals in the processes that are started in this context: SIGHUP, which a closing terminal sends, and
-    with `all_of_a_job` also SIGTERM, SIGUSR1 and SIGUSR2, which SLURM sends to all processes of a job.
-
-    The processes inherit the signal mask, and none of Ray's processes changes it. Without it, a raylet would exit at
-    once and kill its trials before they have saved; the driver ends them when they have.
-    """
-    blocked = {signal.SIGHUP} | ({signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2} if all_of_a_job else set())
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def kill_processes_naming(folder: Path) -> None:
-    """Kills this user's processes whose command line contains a folder; Ray's processes name their temporary folder."""
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if process.stat().st_uid == os.getuid() and str(folder) in (process / "cmdline").read_text():
-                os.kill(int(process.name), signal.SIGKILL)
-        except (OSError, UnicodeDecodeError):
-            continue

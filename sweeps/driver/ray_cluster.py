@@ -11,16 +11,11 @@ from types import ModuleType
 from ear.errors import import_extra
 from ear.files.private import write_secret
 from ear.files.temporary import OF_RAY, temporary_folder
-from ear.process.code import search_path
+from ear.process.children import kill_processes_naming, signals_kept_from_children
 from slurm.allocation import Allocation
 from slurm.gang import Gang
-from slurm.ray_node import (
-    OBJECT_STORE_BYTES,
-    RAY_SETTINGS,
-    kill_processes_naming,
-    ray_memory,
-    signals_kept_from_children,
-)
+from slurm.ray_settings import OBJECT_STORE_BYTES, RAY_SETTINGS, ray_memory
+from sweeps.driver.ray_private import ended_processes, job_config
 
 SECRET = secrets.token_hex(32)
 
@@ -50,15 +45,11 @@ def ray_cluster(cpus: int, gpus: int) -> Iterator[Path]:
         set_environment(token)
         ray: ModuleType = import_extra("ray", "sweeps")
         import_extra("ray.tune", "sweeps")
-        from ray.job_config import JobConfig
-
         try:
             with started_or_lost(folder), signals_kept_from_children(all_of_a_job=allocation is not None):
                 ray.init(
                     address="local",
-                    # As a client job: otherwise Ray puts the driver's working directory first in the workers'
-                    # `sys.path`, and that may hold another checkout or a user's `sweeps.py`.
-                    job_config=JobConfig(_client_job=True, _py_driver_sys_path=search_path()),
+                    job_config=job_config(),
                     num_cpus=cpus,
                     num_gpus=gpus,
                     include_dashboard=False,
@@ -107,12 +98,8 @@ def require_alive() -> None:
     Raises:
         ClusterLost: one of them is gone.
     """
-    import ray
-
-    node = ray._private.worker.global_worker.node
-    for kind, process in node.dead_processes() if node is not None else ():
+    for kind, code in ended_processes():
         if kind in ("raylet", "gcs_server"):
-            code = process.returncode
             how = f"was killed ({signal.Signals(-code).name})" if code and code < 0 else f"ended (exit code {code})"
             raise ClusterLost(f"Ray's process {kind} {how}")
 
