@@ -22,3 +22,12 @@ def duration(hours: float) -> str:
 def quantity(value: float) -> str:
     """Format a number with two digits, or as a whole number from 10 on."""
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def clock(seconds: float | None) -> str:
+    """Format seconds as `1:05` or `2:03:04`; empty for None."""
+    if seconds is None:
+        return ""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

@@ -5,7 +5,8 @@ import warnings
 from collections import Counter
 from contextlib import suppress
 
-from sweeps.driver.progress_table import Counts, ProgressTable, State
+from sweeps.driver.progress import Counts, State
+from sweeps.driver.progress_table import ProgressTable
 from sweeps.driver.running_driver import RunningDriver
 from sweeps.driver.scheduler import Scheduler, Task
 from sweeps.search.run_source import RunSource

@@ -1,10 +1,7 @@
-"""The live state of a sweep's tasks and its display in a terminal."""
+"""The live display of a sweep's tasks in a terminal."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
 
 from rich.console import Group
 from rich.live import Live
@@ -12,11 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ear.terminal.console import terminal
+from ear.terminal.units import clock
+from sweeps.driver.progress import OVER, Counts, Row, State
 
-State = Literal[
-    "starting", "training", "evaluating", "finished", "stopped", "stopped early", "diverged", "retrying", "failed"
-]
-OVER: tuple[State, ...] = ("finished", "stopped", "stopped early", "diverged", "retrying", "failed")
 SUMMARY_SECONDS = 60  # between two summary lines when the output is no terminal
 COUNT_SECONDS = 2.0  # between two counts
 ROWS_KEPT = 200  # rows of finished tasks
@@ -31,54 +26,6 @@ STYLES = {
     "retrying": "red",
     "failed": "red",
 }
-
-
-@dataclass
-class Row:
-    """One task that is running or has run."""
-
-    label: str
-    total_steps: int
-    state: State = "starting"
-    steps: int = 0
-    loss: float | None = None
-    first_steps: int | None = None  # steps at the first report
-    first_time: float = 0.0  # time of the first report
-    last_time: float = 0.0  # time of the last report
-
-    @property
-    def pace(self) -> float | None:
-        """Seconds per step since the first report; None until a step has been timed."""
-        if self.first_steps is None or self.steps <= self.first_steps:
-            return None
-        return (self.last_time - self.first_time) / (self.steps - self.first_steps)
-
-    def eta(self) -> float | None:
-        """Seconds of training left at the current pace; None if unknown."""
-        return None if self.pace is None or self.state != "training" else self.pace * (self.total_steps - self.steps)
-
-
-@dataclass(frozen=True)
-class Counts:
-    """The progress of a whole sweep."""
-
-    done: int  # runs that have a result
-    known: int  # runs known so far; a search proposes more
-    steps: int  # training steps left in the known runs
-    evaluations: int  # evaluations left in the known runs
-    more: str = ""  # a further note, such as a search's best value
-
-
-@contextmanager
-def waiting_for(what: str) -> Iterator[None]:
-    """Shows a spinner with this text on a terminal, and prints a line elsewhere, while a slow step runs."""
-    console = terminal(stderr=True)
-    if console.is_terminal:
-        with console.status(Text(what)):
-            yield
-    else:
-        console.print(f"{what} ...", soft_wrap=True)
-        yield
 
 
 class ProgressTable:
@@ -186,12 +133,3 @@ def rows_table(rows: list[Row], title: str) -> Table:
         step = f"{row.steps}/{row.total_steps}" if row.steps else ""
         table.add_row(Text(row.label), row.state, step, loss, clock(row.eta()), style=STYLES.get(row.state, "dim"))
     return table
-
-
-def clock(seconds: float | None) -> str:
-    """Formats seconds as `1:05` or `2:03:04`; empty for None."""
-    if seconds is None:
-        return ""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

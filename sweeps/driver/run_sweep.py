@@ -11,9 +11,10 @@ from ear.process.code import code_digest
 from ear.process.interrupt import on_interrupt, undisturbed
 from ear.store import Store
 from ear.store.uses import record_use
+from ear.terminal.waiting import waiting_for
 from slurm.allocation import Allocation
 from sweeps.driver.event_handler import EventHandler
-from sweeps.driver.progress_table import ProgressTable, waiting_for
+from sweeps.driver.progress_table import ProgressTable
 from sweeps.driver.ray_cluster import ClusterLost, ray_cluster, require_alive
 from sweeps.driver.resources import node_share, trials_at_a_time
 from sweeps.driver.running_driver import RunningDriver

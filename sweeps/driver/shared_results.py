@@ -22,7 +22,7 @@ from ear.process.code import code_digest, code_environment, require_same_code
 from ear.process.interrupt import end_with_parent, on_interrupt
 from ear.store import Store
 from ear.terminal.console import terminal
-from sweeps.driver.progress_table import waiting_for
+from ear.terminal.waiting import waiting_for
 from sweeps.spec.plan import Plan
 from sweeps.spec.runs import PlannedRun
 

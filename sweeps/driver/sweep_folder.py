@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from ear.errors import UserError
 from slurm.stop_requests import request_stop
-from sweeps.driver.progress_table import Row
+from sweeps.driver.progress import Row
 
 
 @dataclass(frozen=True)

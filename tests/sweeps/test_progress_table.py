@@ -3,8 +3,10 @@
 import pytest
 from rich.console import Console
 
+from ear.terminal.units import clock
 from sweeps.driver import progress_table as table_module
-from sweeps.driver.progress_table import ROWS_KEPT, Counts, ProgressTable, Row, clock
+from sweeps.driver.progress import Counts, Row
+from sweeps.driver.progress_table import ROWS_KEPT, ProgressTable
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,8 @@ from sweeps.driver.sweep_folder import SweepFolder
 DRIVER = """
 import sys
 from pathlib import Path
-from sweeps.driver.progress_table import Counts, ProgressTable
+from sweeps.driver.progress import Counts
+from sweeps.driver.progress_table import ProgressTable
 from sweeps.driver.running_driver import RunningDriver
 from sweeps.driver.sweep_folder import SweepFolder
 with RunningDriver(SweepFolder(Path(sys.argv[1]), "s")).opened() as driver:

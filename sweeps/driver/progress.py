@@ -1,0 +1,45 @@
+"""How far a sweep and each of its tasks have come."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+State = Literal[
+    "starting", "training", "evaluating", "finished", "stopped", "stopped early", "diverged", "retrying", "failed"
+]
+OVER: tuple[State, ...] = ("finished", "stopped", "stopped early", "diverged", "retrying", "failed")
+
+
+@dataclass
+class Row:
+    """One task that is running or has run."""
+
+    label: str
+    total_steps: int
+    state: State = "starting"
+    steps: int = 0
+    loss: float | None = None
+    first_steps: int | None = None  # steps at the first report
+    first_time: float = 0.0  # time of the first report
+    last_time: float = 0.0  # time of the last report
+
+    @property
+    def pace(self) -> float | None:
+        """Seconds per step since the first report; None until a step has been timed."""
+        if self.first_steps is None or self.steps <= self.first_steps:
+            return None
+        return (self.last_time - self.first_time) / (self.steps - self.first_steps)
+
+    def eta(self) -> float | None:
+        """Seconds of training left at the current pace; None if unknown."""
+        return None if self.pace is None or self.state != "training" else self.pace * (self.total_steps - self.steps)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The progress of a whole sweep."""
+
+    done: int  # runs that have a result
+    known: int  # runs known so far; a search proposes more
+    steps: int  # training steps left in the known runs
+    evaluations: int  # evaluations left in the known runs
+    more: str = ""  # a further note, such as a search's best value
