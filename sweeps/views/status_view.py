@@ -83,6 +83,7 @@ def show_status(plan: Plan, root: Path, as_json: bool) -> None:
         name = result.state if result else ends.get(run.keys.evaluation, "to do")
         counts[name] = counts.get(name, 0) + 1
     cost = spent(tree, store)
+    begun = sum(store.workspace(key).is_dir() and key not in store for key in tree.nodes)
     if as_json:
         values: dict[str, Any] = {
             "name": plan.sweep.name,
@@ -90,6 +91,7 @@ def show_status(plan: Plan, root: Path, as_json: bool) -> None:
             "drivers": [asdict(driver) for driver in drivers],
             "failures": [asdict(failure) for failure in failures],
             "spent": asdict(cost),
+            "begun_stages": begun,
         }
         print(json.dumps(values, indent=2))
         return
@@ -106,7 +108,7 @@ def show_status(plan: Plan, root: Path, as_json: bool) -> None:
         for line in describe(plan.sweep, folder.path):
             console.print(line, soft_wrap=True)
     if not drivers:
-        console.print("No driver is running.")
+        console.print(f"No driver is running.{resumable(begun)}")
     for driver in drivers:
         show_driver(console, driver)
     for failure in failures[-FAILURES_SHOWN:]:
@@ -115,6 +117,13 @@ def show_status(plan: Plan, root: Path, as_json: bool) -> None:
             console.print(f"    {line}")
     if len(failures) > FAILURES_SHOWN:
         console.print(f"{len(failures) - FAILURES_SHOWN} more failed: {folder.path / 'failures'}")
+
+
+def resumable(stages: int) -> str:
+    """Says how many unfinished stages the next driver resumes; empty for none."""
+    if stages == 1:
+        return " 1 unfinished stage resumes from its checkpoint."
+    return f" {stages} unfinished stages resume from their checkpoints." if stages else ""
 
 
 def show_driver(console: Console, driver: DriverState) -> None:

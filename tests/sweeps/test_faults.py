@@ -125,7 +125,7 @@ def test_status_stop_and_resume(digits_store: Path, tmp_path: Path) -> None:
     _, messages = driver.communicate(timeout=30)
     assert driver.returncode == 1
     assert "ear sweep stop" in messages
-    assert "No driver is running" in ear("sweep", "status", sweep, "--root", root).stdout
+    assert "No driver is running. 2 unfinished stages resume" in ear("sweep", "status", sweep, "--root", root).stdout
     assert not list((root / "faults" / "drivers").iterdir())
     sweep.write_text(SWEEP.format(steps=1500))
     assert ear("sweep", "resume", sweep, "--root", root).returncode == 0
