@@ -21,29 +21,29 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-CLUSTERS = "clusters"
-FILES_WITH_A_CLUSTER = (
-    "tests/slurm/test_preemption.py",
-    "tests/slurm/test_sweeps_on_slurm.py",
-    "tests/slurm/test_training_on_slurm.py",
-    "tests/sweeps/test_demo.py",
-    "tests/sweeps/test_end_to_end.py",
-    "tests/sweeps/test_faults.py",
-    "tests/sweeps/test_kills.py",
-    "tests/sweeps/test_ray_cluster.py",
-    "tests/sweeps/test_search_end_to_end.py",
-    "tests/sweeps/test_trial_processes.py",
-)
+SLURM, RAY = "slurm", "ray"
+CLUSTERS = {  # what starts one -> its kind
+    "tests/slurm/test_preemption.py": SLURM,
+    "tests/slurm/test_sweeps_on_slurm.py": SLURM,
+    "tests/slurm/test_training_on_slurm.py": SLURM,
+    "tests/sweeps/test_demo.py": RAY,
+    "tests/sweeps/test_end_to_end.py": RAY,
+    "tests/sweeps/test_faults.py": RAY,
+    "tests/sweeps/test_kills.py": RAY,
+    "tests/sweeps/test_ray_cluster.py": RAY,
+    "tests/sweeps/test_search_end_to_end.py": RAY,
+    "tests/sweeps/test_trial_processes.py": RAY,
+}
 
 
 def scope_of(nodeid: str) -> str:
     """What one worker runs in one piece: a file, whose fixtures are then made once, or all that start a cluster.
 
-    A machine can have one Slurm, and several Ray clusters would share two cores: one after another is as fast, and
-    no test's timing depends on what the other worker happens to run.
+    A machine can have one Slurm, and Ray clusters that shared two cores with each other would only take longer. Slurm's
+    tests and Ray's wait for each other's processes most of the time: two workers run them side by side.
     """
     file = nodeid.partition("::")[0]
-    return CLUSTERS if file in FILES_WITH_A_CLUSTER else file
+    return CLUSTERS.get(file, file)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -61,7 +61,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "Sche
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Clusters first: they take longest, and a worker that began with them last would leave the other idle."""
-    items.sort(key=lambda item: scope_of(item.nodeid) != CLUSTERS)
+    first = {SLURM: 0, RAY: 1}
+    items.sort(key=lambda item: first.get(scope_of(item.nodeid), 2))
 
 
 @pytest.fixture(autouse=True, scope="session")
