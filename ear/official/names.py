@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from ear.errors import UserError
+from ear.weights.faults import WeightFaults
 
 # This program's names -> official names. Shapes are equal except for leading 1s in three official parameters.
 TRUNK_NAMES = {
@@ -49,15 +50,17 @@ def translate(official: Mapping[str, Tensor], ours: Mapping[str, Tensor], source
         UserError: weights are missing, unexpected or of another shape; the message gives their official names.
     """
     names = {name: official_name(name) for name in ours}
-    faults = [f"missing {theirs}" for theirs in names.values() if theirs not in official]
-    faults += [f"unexpected {theirs}" for theirs in sorted(set(official) - set(names.values()))]
-    faults += [
-        f"{theirs} is {tuple(official[theirs].shape)}, not {tuple(ours[name].shape)}"
-        for name, theirs in names.items()
-        if theirs in official and squeezed_shape(official[theirs]) != squeezed_shape(ours[name])
-    ]
+    faults = WeightFaults(
+        missing=[theirs for theirs in names.values() if theirs not in official],
+        unexpected=sorted(set(official) - set(names.values())),
+        misshapen=[
+            (theirs, official[theirs].shape, ours[name].shape)
+            for name, theirs in names.items()
+            if theirs in official and squeezed_shape(official[theirs]) != squeezed_shape(ours[name])
+        ],
+    )
     if faults:
-        raise UserError(f"{source} does not have the weights of the model in its args: {'; '.join(faults)}.")
+        raise UserError(f"{source} does not have the weights of the model in its args: {faults}.")
     return {name: official[theirs].reshape(ours[name].shape) for name, theirs in names.items()}
 
 
