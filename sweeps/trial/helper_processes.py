@@ -9,6 +9,10 @@ its helpers as a line of JSON on their standard input, so that all processes ent
 
 Helpers have no state worth saving. If an operation fails in any process, the helpers are killed, and the next
 operation starts new ones.
+
+torchrun does not fit: it starts all processes of a training, and here rank 0 is the actor that Tune starts and reuses.
+Ray actors as helpers would need bundles of the trial's placement group and a way to kill an actor that hangs in a
+collective; rank 0 can simply kill its children, and they end with it.
 """
 
 import json
