@@ -18,7 +18,7 @@ STOP = "stop"
 
 
 def request_stop(folder: Path) -> None:
-    """Asks all drivers of the sweep in this folder that were started or submitted before to stop; other users' too."""
+    """Asks every driver of the sweep in this folder that is already started or submitted, by any user, to stop."""
     identity = uuid.uuid4().hex
     made = folder / f".{STOP}.{identity}"
     try:

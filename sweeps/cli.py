@@ -122,7 +122,7 @@ def status(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT, as_jso
 
 @app.command()
 def stop(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT) -> None:
-    """Ask every driver of a sweep, on any machine, to save its work and exit.
+    """Ask every driver of a sweep, on any machine, running or queued, to save its work and exit.
 
     Example:  ear sweep stop sweeps/quickstart.yaml
     """
@@ -131,12 +131,16 @@ def stop(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT) -> None:
 
     name = compile_plan(file, base).sweep.name
     folder = SweepFolder(root, name)
-    running = folder.running()
-    if not running:
-        typer.echo(f"No driver of {name} is running under {root}.")
-        return
     folder.request_stop()
-    typer.echo(f"Asked to stop: {', '.join(f'{driver.host} (process {driver.pid})' for driver in running)}.")
+    # Not only if drivers are seen: one that is starting has no state file yet, and some file systems show no locks of
+    # other machines.
+    if running := folder.running():
+        typer.echo(f"Asked to stop: {', '.join(f'{driver.host} (process {driver.pid})' for driver in running)}.")
+    else:
+        typer.echo(
+            f"No running driver of {name} is visible from here. Drivers that are starting, queued or on other machines "
+            "were asked to stop."
+        )
 
 
 @app.command()

@@ -18,6 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ear.errors import UserError
+from ear.files.writing import require_writable
 from slurm.stop_requests import request_stop
 from sweeps.driver.progress import Row
 
@@ -94,7 +95,16 @@ class SweepFolder:
             )
 
     def request_stop(self) -> None:
-        """Asks all drivers of this sweep to stop."""
+        """Asks all drivers of this sweep to stop.
+
+        Raises:
+            UserError: the output root does not exist, or can't be written.
+        """
+        if not self.path.parent.is_dir():
+            raise UserError(
+                f"There is no folder {self.path.parent}: name the sweep's root with --root DIR or EAR_ROOT."
+            )
+        require_writable(self.path)
         request_stop(self.path)
 
     def running(self) -> list[DriverState]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import ear
 
 from ear.errors import UserError
 from slurm.allocation import LAST_STOP
@@ -161,6 +162,27 @@ def test_a_stop_reaches_jobs_submitted_before_it_and_no_others(tmp_path: Path, m
     assert RunningDriver(folder).stop_requested()
     monkeypatch.setenv(LAST_STOP, last_stop(folder.path, afresh=True))
     assert not RunningDriver(folder).stop_requested()  # submitted again after it
+
+
+def test_a_stop_reaches_drivers_that_are_not_seen_from_here(tmp_path: Path) -> None:
+    """One that is only starting, one in a queue, one on a machine whose locks a network file system doesn't show."""
+    sweep = tmp_path / "s.yaml"
+    sweep.write_text("name: s\nspace: {scoring.alpha: [1.0, 1.5]}\n")
+    driver = RunningDriver(SweepFolder(tmp_path, "s"))
+    told = ear("sweep", "stop", sweep, "--root", tmp_path).stdout
+    assert told == (
+        "No running driver of s is visible from here. Drivers that are starting, queued or on other machines were "
+        "asked to stop.\n"
+    )
+    assert driver.stop_requested()
+
+
+def test_nothing_is_made_where_no_sweep_can_run(tmp_path: Path) -> None:
+    sweep = tmp_path / "s.yaml"
+    sweep.write_text("name: s\nspace: {scoring.alpha: [1.0, 1.5]}\n")
+    told = ear("sweep", "stop", sweep, "--root", tmp_path / "misspelt", code=2).stderr
+    assert f"There is no folder {tmp_path / 'misspelt'}" in told
+    assert not (tmp_path / "misspelt").exists()
 
 
 def ask_to_stop(folder: SweepFolder, at: float) -> None:
