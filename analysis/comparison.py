@@ -25,7 +25,7 @@ class Comparison:
     apart: list[Pair]  # pairs that differ
     close: list[Pair]  # pairs without a significant difference
     unknown: list[Pair]  # pairs with fewer than two finished seeds in common
-    alone: int  # pairs that would differ significantly without the correction for multiple tests
+    uncorrected: int  # pairs that would differ significantly without the correction for multiple tests
     seeds: str  # common seeds of the tested pairs: `3`, or `2 to 3`
 
 
@@ -62,7 +62,7 @@ def compare(pairs: Sequence[Pair], values: pd.DataFrame) -> Comparison:
         apart=[pair for (pair, _), differ in zip(known, verdicts, strict=True) if differ],
         close=[pair for (pair, _), differ in zip(known, verdicts, strict=True) if not differ],
         unknown=unknown,
-        alone=sum(p < 1 - CONFIDENCE for p in p_values),
+        uncorrected=sum(p < 1 - CONFIDENCE for p in p_values),
         seeds=seed_range(counts) if counts else "0",
     )
 

@@ -60,8 +60,8 @@ def told_apart(compared: Comparison, axes: list[str]) -> str:
         verb = "tells" if apart else "can't tell"
         return f"{begin} {verb} {listed(apart + close, axes)} apart (95% confidence)."
     confidence = "95% confidence for all together"
-    if compared.alone > len(apart):
-        confidence += f"; taken one by one, {compared.alone}"
+    if compared.uncorrected > len(apart):
+        confidence += f"; taken one by one, {compared.uncorrected}"
     count = share(len(apart), len(apart) + len(close))
     sentence = f"{begin} tells {count} pairs of neighbours apart ({confidence})."
     if apart and close and (names := listed(close, axes)):

@@ -1,1 +1,1 @@
-"""SLURM support through submitit: profiles, submission, and what runs inside a job (supervision, rendezvous, Ray)."""
+"""SLURM support through submitit: profiles, submission, and what runs in a job (supervision, message board, Ray)."""

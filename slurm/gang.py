@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ear.files.private import keep_private, write_secret
 from slurm.allocation import Allocation
+from slurm.message_board import POLL_SECONDS, MessageBoard, first_address, show_address
 from slurm.ray_node import Head, RayNode
-from slurm.rendezvous import POLL_SECONDS, Rendezvous, first_address, show_address
 
 FOLDER, ATTEMPT = "EAR_GANG_FOLDER", "EAR_GANG_ATTEMPT"  # environment variables that the job sets for the driver
 HEAD, OVER = "head", "over"  # topics on the message board
@@ -24,7 +24,7 @@ REJOIN_SECONDS = 30.0  # before a node whose Ray process died joins the same hea
 class Gang:
     """A job that is one Ray cluster; its tasks communicate through a message board."""
 
-    def __init__(self, allocation: Allocation, board: Rendezvous) -> None:
+    def __init__(self, allocation: Allocation, board: MessageBoard) -> None:
         self.allocation = allocation
         self._board = board
 
@@ -34,7 +34,7 @@ class Gang:
         allocation = Allocation.current()
         if allocation is None or FOLDER not in os.environ:
             return None
-        return cls(allocation, Rendezvous(Path(os.environ[FOLDER]), allocation.job, int(os.environ[ATTEMPT])))
+        return cls(allocation, MessageBoard(Path(os.environ[FOLDER]), allocation.job, int(os.environ[ATTEMPT])))
 
     def environment(self) -> dict[str, str]:
         """Returns the environment variables for the driver."""

@@ -29,10 +29,10 @@ from ear.process.interrupt import end_with_parent
 from slurm.allocation import LAST_STOP, NOTHING_READY, SUPERVISED, Allocation
 from slurm.attempts import Attempts
 from slurm.gang import Gang
+from slurm.message_board import MessageBoard, first_address, show_address
 from slurm.ports import free_port
 from slurm.progress import Progress
 from slurm.queue import task_states
-from slurm.rendezvous import Rendezvous, first_address, show_address
 from slurm.stop_requests import STOP, last_stop
 from slurm.submitit_private import requeue_this_job
 
@@ -42,7 +42,7 @@ Shape = Literal["alone", "gang", "processes"]
 INTERRUPTED = 130  # exit code of a command that saved its work and stopped on request
 PORT = "port"  # topic on the message board
 POLL_SECONDS = 0.2
-REQUEUE_WAIT_SECONDS = 90.0  # a failed task waits this long before it ends the job, so that a killed one can requeue it
+REQUEUE_WAIT_SECONDS = 90.0  # a failed task waits so long before it ends the job: a killed one may requeue it
 RENDEZVOUS_SECONDS = 300.0  # for all processes of a training to start
 IDLE_RESTART_SECONDS = 300.0  # before a driver with nothing to do is started again
 REQUEUE_MARGIN_SECONDS = 10.0  # seconds of the signal's delay that are reserved for the requeue
@@ -108,7 +108,7 @@ class EarJob:
                 remove_abandoned(parent)  # temporary folders of a killed command
 
     def _run_task(self, allocation: Allocation) -> None:
-        board = Rendezvous(self.folder, allocation.job, allocation.restarts)
+        board = MessageBoard(self.folder, allocation.job, allocation.restarts)
         match self.shape:
             case "alone":
                 self._supervise(allocation, {})
@@ -139,7 +139,7 @@ class EarJob:
         attempts = Attempts(self.folder / f"attempts-{allocation.job}.json", self.restarts)
         rest = self.folder / f"rest-{allocation.job}"  # written when the driver had nothing to do
         if (left := IDLE_RESTART_SECONDS - seconds_since(rest)) > 0:
-            self._requeue(left)  # again, since SLURM drops a start time that is set while a job is ending
+            self._requeue(left)  # it began too early: SLURM drops a start time that is set while a job is ending
         while True:
             if allocation.rank == 0:
                 attempts.begin(os.environ.get("SLURMD_NODENAME", ""), Progress.of(self.store, self.cache))
@@ -195,7 +195,7 @@ class EarJob:
             time.sleep(POLL_SECONDS)
         return code
 
-    def _meet(self, allocation: Allocation, board: Rendezvous) -> dict[str, str]:
+    def _meet(self, allocation: Allocation, board: MessageBoard) -> dict[str, str]:
         """The environment variables by which torch.distributed finds the other processes."""
         if allocation.rank == 0:
             board.publish(PORT, free_port())

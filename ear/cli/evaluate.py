@@ -98,7 +98,7 @@ def evaluate_checkpoint(
     from ear.process.distributed import joined_processes
     from ear.process.execution import set_up
     from ear.store import Store
-    from ear.store.identity import checkpoint_keys
+    from ear.store.checkpoint_identity import checkpoint_keys
     from ear.store.uses import record_use
     from ear.terminal.progress import progress_bar
     from ear.training.checkpoint import load_header

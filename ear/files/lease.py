@@ -6,7 +6,7 @@ from types import TracebackType
 
 from filelock import SoftFileLease, Timeout
 
-LEASE_SECONDS = 60.0  # without renewal, after which others take over; for a dead process of this host at once
+LEASE_SECONDS = 60.0  # without renewal, after which others take over; at once from a process of this host that died
 
 
 class Lease:

@@ -2,8 +2,8 @@
 
     S(p, y) = E|x - y|^alpha - tau/2 E|x - x'|^alpha,    x, x' ~ p independent
 
-It is strictly proper for 0 < alpha < 2 and tau = 1. At alpha = 2 it is |E x - y|^2 up to a constant of y, which depends
-on p only through its mean: proper, but not strictly.
+It is strictly proper for 0 < alpha < 2 and tau = 1. At alpha = 2 and tau = 1 it equals |E x - y|^2, so it depends on p
+only through its mean: proper, but not strictly.
 
 Dimensions: M samples, N rows, D values per token.
 """

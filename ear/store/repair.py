@@ -1,6 +1,6 @@
 """Removes damaged results and all results that may have been computed from them.
 
-ROOT/store/.removed.json    their keys: their metrics in MLflow are not shown until they have been computed again
+ROOT/store/.removed.json    keys of removed results: reports hide their metrics in MLflow until they are computed again
 """
 
 import json

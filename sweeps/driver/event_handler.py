@@ -5,11 +5,11 @@ import warnings
 from collections import Counter
 from contextlib import suppress
 
-from sweeps.driver.progress import Counts, State
 from sweeps.driver.progress_table import ProgressTable
 from sweeps.driver.running_driver import RunningDriver
 from sweeps.driver.scheduler import Scheduler, Task
-from sweeps.search.run_source import RunSource
+from sweeps.driver.task_progress import Counts, State
+from sweeps.spec.run_source import RunSource
 from sweeps.spec.runs import PlannedRun, RunResult
 from sweeps.spec.tags import CONFIRMATION_ROLE, ROLE
 from sweeps.tracking.tracker import Tracker
@@ -57,7 +57,7 @@ class EventHandler:
 
     @property
     def at_rest(self) -> bool:
-        """Whether the sweep is stopping and no trial has anything left to save. Evaluations never have."""
+        """Whether the sweep is stopping and no trial has anything left to save; evaluations save nothing."""
         if not self.stopping:
             return False
         training = {trial for trial, task in self.tasks.items() if self.scheduler.trains_now(task)}

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ear.terminal.console import terminal
 from ear.terminal.units import clock
-from sweeps.driver.progress import OVER, Counts, Row, State
+from sweeps.driver.task_progress import OVER, Counts, Row, State
 
 SUMMARY_SECONDS = 60  # between two summary lines when the output is no terminal
 COUNT_SECONDS = 2.0  # between two counts

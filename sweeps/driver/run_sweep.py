@@ -22,9 +22,9 @@ from sweeps.driver.scheduler import Scheduler, Task
 from sweeps.driver.shared_results import shared_results
 from sweeps.driver.sweep_folder import SweepFolder
 from sweeps.driver.task_request import task_request
-from sweeps.search.run_source import Grid, RunSource
 from sweeps.spec.namesakes import warn_of_namesakes
 from sweeps.spec.plan import Plan
+from sweeps.spec.run_source import Grid, RunSource
 from sweeps.tracking.tracker import Tracker
 
 MAX_IDLE_SECONDS = 120.0  # wait for other drivers before the job gives its machine back, if it can be requeued

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ear.store import Lease, Store
 from sweeps.driver.evaluation_batches import BATCH, Batches
-from sweeps.search.run_source import RunSource
+from sweeps.spec.run_source import RunSource
 from sweeps.spec.runs import PlannedRun, RunResult, result_of
 from sweeps.spec.stage_tree import StageTree, TrainingNode
 
@@ -61,7 +61,7 @@ class Scheduler:
         self._trained: set[str] = set()  # nodes that were seen in the store
         self._unbegun = Batches()
         self._leases: dict[str, Lease] = {}  # held by this driver, by batch
-        self._watched: dict[str, Lease] = {}  # held by others, by batch: kept to notice when a dead machine's expires
+        self._watched: dict[str, Lease] = {}  # of other holders, by batch; each times its holder's silence
         self._taken: dict[str, float] = {}  # batches that another driver holds -> when to try again
         self._in_hand: Task | None = None
 
@@ -88,7 +88,7 @@ class Scheduler:
         return task
 
     def left_to_others(self) -> bool:
-        """Whether other drivers hold all that is left, and nothing follows it that needs one more driver."""
+        """Whether other drivers hold all that is left, and will be enough for what becomes ready after it."""
         if self.ready():
             return False
         unsettled = [run for run in self.tree.runs.values() if run.keys.evaluation not in self.settled]

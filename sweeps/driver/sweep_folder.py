@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from ear.errors import UserError
 from ear.files.writing import require_writable
 from slurm.stop_requests import request_stop
-from sweeps.driver.progress import Row
+from sweeps.driver.task_progress import Row
 
 
 @dataclass(frozen=True)

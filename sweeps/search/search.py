@@ -179,8 +179,8 @@ class Search:
         return [each for each in self.study.trials() if role(each) == "proposal" and each.state is not TrialState.FAIL]
 
     def _take_in(self) -> list[PlannedRun]:
-        """The runs of trials that this driver has not seen: of unfinished ones, and of finished ones, since one driver
-        writes MLflow for all."""
+        """The runs of trials that this driver has not seen, including finished ones, since one driver writes MLflow for
+        all."""
         runs: list[PlannedRun] = []
         for trial in self.study.trials():
             if trial.number in self._seen:

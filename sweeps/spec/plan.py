@@ -9,7 +9,7 @@ from ear.config.hashing import digest
 from ear.config.loading import read_yaml, validate, yaml_files
 from ear.errors import UserError
 from ear.evaluation.measurable import unmeasured
-from sweeps.spec.axes import refuse_axes, refuse_measures, refuse_overlaps
+from sweeps.spec.axis_checks import refuse_axes, refuse_measures, refuse_overlaps
 from sweeps.spec.configurations import Configurations
 from sweeps.spec.identity import SweepIdentity
 from sweeps.spec.intermediate import IntermediateConfig

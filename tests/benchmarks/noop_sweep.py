@@ -24,8 +24,8 @@ from sweeps.driver.run_sweep import fit
 from sweeps.driver.running_driver import RunningDriver
 from sweeps.driver.scheduler import Task
 from sweeps.driver.sweep_folder import SweepFolder
-from sweeps.search.run_source import Grid
 from sweeps.spec.plan import Plan, compile_plan
+from sweeps.spec.run_source import Grid
 from sweeps.spec.runs import PlannedRun, RunResult
 from sweeps.tracking.tracker import Tracker
 

@@ -14,7 +14,7 @@ from ear.config import load_config
 from ear.data import load_dataset
 from ear.process.distributed import Processes
 from ear.store import Store
-from ear.store.identity import checkpoint_keys
+from ear.store.checkpoint_identity import checkpoint_keys
 from ear.training.checkpoint import CHECKPOINT
 
 

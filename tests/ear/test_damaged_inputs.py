@@ -25,7 +25,7 @@ from ear.run import Run
 from ear.sampling import Sampler
 from ear.sampling.checked_decoding import OverflowingSamplesError, decoded_images
 from ear.store import Store, run_keys
-from ear.store.identity import checkpoint_keys
+from ear.store.checkpoint_identity import checkpoint_keys
 from ear.tokenizers import build_tokenizer
 from ear.training.checkpoint import CHECKPOINT, DIGESTS, SEAL
 from ear.training.token_data import load_token_data

@@ -27,7 +27,7 @@ from ear.evaluation.metrics import feature_statistics
 from ear.evaluation.reconstruction import reconstruct
 from ear.evaluation.reference import Reference, load_reference, require_enough_images
 from ear.store import Store, reference_keys
-from ear.store.identity import checkpoint_keys
+from ear.store.checkpoint_identity import checkpoint_keys
 from ear.training.token_data import load_token_data
 from ear.training.trainer import Trainer
 

@@ -28,7 +28,7 @@ from ear.process.distributed import Processes
 from ear.process.interrupt import StoppedError
 from ear.run import Run
 from ear.store import Store, reference_keys, run_keys
-from ear.store.identity import checkpoint_keys
+from ear.store.checkpoint_identity import checkpoint_keys
 from ear.store.keys import require_known_reference
 from ear.training.checkpoint import CHECKPOINT
 

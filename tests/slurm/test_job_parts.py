@@ -19,10 +19,10 @@ from ear.training.checkpoint import CheckpointHeader, save_checkpoint
 from slurm.allocation import Allocation
 from slurm.attempts import Attempts, FruitlessError
 from slurm.job import EarJob, make_scratch, seconds_since
+from slurm.message_board import MessageBoard
 from slurm.ports import PORTS, free_port
 from slurm.progress import Progress
 from slurm.ray_node import own_address
-from slurm.rendezvous import Rendezvous
 from slurm.stop_requests import is_another, last_stop, request_stop
 
 TASK = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "1", "SLURM_CPUS_ON_NODE": "4"}
@@ -79,8 +79,8 @@ def test_a_member_of_an_array_has_its_own_name(environment: pytest.MonkeyPatch) 
 
 
 def test_messages_of_an_earlier_attempt_are_not_seen(tmp_path: Path) -> None:
-    Rendezvous(tmp_path, "7", 0).publish("port", 1)
-    later = Rendezvous(tmp_path, "7", 1)
+    MessageBoard(tmp_path, "7", 0).publish("port", 1)
+    later = MessageBoard(tmp_path, "7", 1)
     assert later.read("port") is None
     threading.Timer(0.3, lambda: later.publish("port", 2)).start()
     assert later.wait("port", 10) == 2
@@ -89,7 +89,7 @@ def test_messages_of_an_earlier_attempt_are_not_seen(tmp_path: Path) -> None:
 
 
 def test_a_reader_never_sees_half_a_message(tmp_path: Path) -> None:
-    board = Rendezvous(tmp_path, "7", 0)
+    board = MessageBoard(tmp_path, "7", 0)
     messages = [[number] * 20_000 for number in range(20)]
 
     def read() -> list[list[int]]:
@@ -184,7 +184,7 @@ def test_all_tasks_meet_at_the_address_by_which_the_second_node_knows_the_first(
     """Ranks 0 to 3 are on the first node, which knows only its loopback."""
     environment.setattr("submitit.helpers.TorchDistributedEnvironment", MagicMock())
     job = EarJob([], "processes", tmp_path, tmp_path, None, 60.0, 3, None, "")
-    board = Rendezvous(tmp_path, "7", 0)
+    board = MessageBoard(tmp_path, "7", 0)
     board.publish("port", 1)
     met = []
     for rank, node, own in ((4, 1, "10.0.0.7"), (0, 0, "127.0.0.1"), (1, 0, "127.0.0.1"), (8, 2, "192.168.0.7")):
@@ -198,7 +198,7 @@ def test_on_one_node_nobody_waits_for_another(tmp_path: Path, environment: pytes
     environment.setattr("submitit.helpers.TorchDistributedEnvironment", MagicMock())
     allocation = in_job(environment, SLURM_PROCID="0", SLURM_NNODES="1", SLURM_LAUNCH_NODE_IPADDR="10.0.0.7")
     job = EarJob([], "processes", tmp_path, tmp_path, None, 60.0, 3, None, "")
-    assert job._meet(allocation, Rendezvous(tmp_path, "7", 0)) == {"MASTER_ADDR": "10.0.0.7"}
+    assert job._meet(allocation, MessageBoard(tmp_path, "7", 0)) == {"MASTER_ADDR": "10.0.0.7"}
 
 
 @pytest.mark.parametrize("stopped", ["before it was submitted", "since", "never"])

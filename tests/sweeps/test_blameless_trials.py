@@ -20,8 +20,8 @@ from sweeps.driver.running_driver import RunningDriver
 from sweeps.driver.scheduler import Scheduler
 from sweeps.driver.sweep_folder import SweepFolder
 from sweeps.driver.task_request import task_request
-from sweeps.search.run_source import Grid
 from sweeps.spec.plan import Plan
+from sweeps.spec.run_source import Grid
 from sweeps.tracking.tracker import Tracker
 from sweeps.trial.helper_processes import TrialProcesses
 from sweeps.trial.messages import Report

@@ -12,7 +12,7 @@ from sweeps.driver.event_handler import EventHandler
 from sweeps.driver.running_driver import RunningDriver
 from sweeps.driver.scheduler import Scheduler
 from sweeps.driver.sweep_folder import SweepFolder
-from sweeps.search.run_source import Grid
+from sweeps.spec.run_source import Grid
 from sweeps.tracking.tracker import Tracker
 from sweeps.trial.messages import Report
 

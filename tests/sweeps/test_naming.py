@@ -11,8 +11,8 @@ from simulated import plan_of
 
 from ear.config.schema import StageConfig
 from ear.terminal.console import terminal
-from sweeps.driver.progress import Row
 from sweeps.driver.progress_table import rows_table
+from sweeps.driver.task_progress import Row
 from sweeps.search.confirmation import confirmation_runs
 from sweeps.spec.naming import is_reserved, plain, short_names, shown
 from sweeps.views.plan_view import format_parameter

@@ -5,8 +5,8 @@ from rich.console import Console
 
 from ear.terminal.units import clock
 from sweeps.driver import progress_table as table_module
-from sweeps.driver.progress import Counts, Row
 from sweeps.driver.progress_table import ROWS_KEPT, ProgressTable
+from sweeps.driver.task_progress import Counts, Row
 
 
 @pytest.fixture(autouse=True)

@@ -22,10 +22,10 @@ from ear.errors import UserError
 from ear.store import Store
 from sweeps.cli import plan as show_plan
 from sweeps.cli import status as show_status
-from sweeps.driver.progress import Counts
 from sweeps.driver.progress_table import ProgressTable
 from sweeps.driver.running_driver import RunningDriver
 from sweeps.driver.sweep_folder import SweepFolder
+from sweeps.driver.task_progress import Counts
 from sweeps.search.study_summary import load_study
 from sweeps.spec.plan import Plan
 from sweeps.tracking.tracker import Tracker

@@ -23,7 +23,7 @@ from sweeps.driver.sweep_folder import SweepFolder
 DRIVER = """
 import sys
 from pathlib import Path
-from sweeps.driver.progress import Counts
+from sweeps.driver.task_progress import Counts
 from sweeps.driver.progress_table import ProgressTable
 from sweeps.driver.running_driver import RunningDriver
 from sweeps.driver.sweep_folder import SweepFolder

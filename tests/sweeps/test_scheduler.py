@@ -11,7 +11,7 @@ from simulated import Hands, plan_of, publish_training, work_through
 from ear.store import Store
 from sweeps.driver.evaluation_batches import BATCH
 from sweeps.driver.scheduler import Scheduler
-from sweeps.search.run_source import Grid
+from sweeps.spec.run_source import Grid
 
 GRID = """
 name: grid

@@ -12,7 +12,7 @@ ADDRESS = "address"  # topic
 POLL_SECONDS = 0.5
 
 
-class Rendezvous:
+class MessageBoard:
     """The message board of one attempt at a job; it ignores the messages of earlier attempts."""
 
     def __init__(self, folder: Path, job: str, attempt: int) -> None:
@@ -48,13 +48,13 @@ class Rendezvous:
         return message
 
 
-def show_address(allocation: Allocation, board: Rendezvous) -> None:
+def show_address(allocation: Allocation, board: MessageBoard) -> None:
     """Publishes the first node's address as the second node sees it; does nothing on other nodes."""
     if allocation.node == 1:
         board.publish(ADDRESS, allocation.address)
 
 
-def first_address(allocation: Allocation, board: Rendezvous, seconds: float) -> str:
+def first_address(allocation: Allocation, board: MessageBoard, seconds: float) -> str:
     """Returns the first node's address as the second node sees it, since a node may know itself only by loopback.
 
     Args:

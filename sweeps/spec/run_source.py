@@ -26,7 +26,7 @@ class RunSource(Protocol):
         ...
 
     def known_end(self, run: PlannedRun) -> RunResult | None:
-        """Returns how a run ended for any driver without a result in the store: stopped early or failed."""
+        """Returns how a run without a result in the store ended, on whichever driver: stopped early or failed."""
         ...
 
     def tags(self, run: PlannedRun) -> dict[str, str]:
