@@ -74,6 +74,8 @@ def holm(p_values: Sequence[float]) -> list[bool]:
     share configurations. It is uniformly more powerful than Bonferroni's. The false discovery rate would be the wrong
     criterion: it lets one in twenty of the reported differences be false.
     """
+    if not p_values:
+        return []
     return [bool(rejected) for rejected in multipletests(p_values, 1 - CONFIDENCE, method="holm")[0]]
 
 

@@ -1,4 +1,4 @@
-"""Processes that this one starts: which signals reach them, and how those are killed that others left behind."""
+"""Processes that this one starts: which signals reach them, and killing those that were left behind."""
 
 import os
 import signal

@@ -19,10 +19,10 @@ class StoppedError(Exception):
     """A stop was requested during work that the next call continues."""
 
 
-def end_with_parent() -> None:
-    """Make the kernel kill this process as soon as its parent ends, in any way. Works only on Linux."""
+def end_with_parent(by: signal.Signals = signal.SIGKILL) -> None:
+    """Make the kernel send this process a signal as soon as its parent ends, in any way. Works only on Linux."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, by)
 
 
 @contextmanager

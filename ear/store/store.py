@@ -150,7 +150,8 @@ class Store:
         """Open the store below an output root, creating it if needed.
 
         Args:
-            on_wait: called every half second while waiting for another process; it may raise to stop waiting.
+            on_wait: called before a result is computed, and every half second while another process does it; it may
+                raise to stop.
             any_format: also open a store of an earlier format, whose results have other keys.
             reading: change nothing, so that the store may be read-only or missing.
 
@@ -338,8 +339,8 @@ class Store:
         """
         lease = self.lease(key)
         while key not in self:
+            self._on_wait()  # also before the work, which may take long and can't be stopped
             if not lease.acquire():
-                self._on_wait()
                 time.sleep(POLL_SECONDS)
                 continue
             with lease:

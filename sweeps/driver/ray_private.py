@@ -1,6 +1,7 @@
 """Adapter for the private names of Ray that EAR uses. Tested with Ray 2.60; pyproject.toml has the upper bound.
 
-Ray offers neither publicly: which modules its workers find first, and which of its own processes have ended.
+Ray offers neither publicly: which modules its workers find first, and which of its own processes have ended. The
+underscored arguments of `ray.init`, which its documentation lists, are in `ray_cluster.py`.
 `tests/sweeps/test_ray_cluster.py` fails if an update changes what they do.
 """
 

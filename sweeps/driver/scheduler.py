@@ -61,7 +61,7 @@ class Scheduler:
         self._trained: set[str] = set()  # nodes that were seen in the store
         self._unbegun = Batches()
         self._leases: dict[str, Lease] = {}  # held by this driver, by batch
-        self._watched: dict[str, Lease] = {}  # of other holders, by batch; each times its holder's silence
+        self._watched: dict[str, Lease] = {}  # others', by batch; each measures how long it was not renewed
         self._taken: dict[str, float] = {}  # batches that another driver holds -> when to try again
         self._in_hand: Task | None = None
 

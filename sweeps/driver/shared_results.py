@@ -9,6 +9,7 @@ reports the failure.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -47,8 +48,10 @@ def shared_results(plan: Plan, root: Path, store: Store) -> Iterator[None]:
             from ear.data.content import require_as_known
             from ear.evaluation.evaluate import prepare
             from ear.evaluation.reference import require_enough_images
+            from ear.process.execution import choose_device
 
             for key, run in runs.items():
+                choose_device(run.config.execution)  # refuses a GPU that is not there
                 dataset = load_dataset(run.config.data)
                 require_as_known(run.config.data, dataset)
                 require_enough_images(run.config)
@@ -68,12 +71,11 @@ def _may_come_later(run: PlannedRun, plan: Plan, store: Store) -> bool:
 @contextmanager
 def _computed_meanwhile(runs: Iterable[PlannedRun], root: Path) -> Iterator[None]:
     """Within this context another process computes what evaluations of these runs need."""
-    terminal(stderr=True).print(
-        "Training the classifier that images are measured with (once per dataset), beside the trials"
-    )
+    say = "Training the classifier that images are measured with, beside the trials (once per dataset) ..."
+    terminal(stderr=True).print(say, soft_wrap=True)
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "sweeps.driver.shared_results"],
-        env={**os.environ, **code_environment()},
+        [sys.executable, "-P", "-m", "sweeps.driver.shared_results", str(os.getpid())],
+        env={**os.environ, **code_environment(), "CUDA_VISIBLE_DEVICES": ""},  # as in trials without a GPU
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -99,9 +101,14 @@ def leave() -> NoReturn:
     raise KeyboardInterrupt
 
 
-def main() -> None:
-    """Runs the other process; the request is JSON on its standard input."""
-    end_with_parent()
+def main(parent: int) -> None:
+    """Runs the other process; the request is JSON on its standard input. It ends with its parent, or when told to."""
+    end_with_parent(signal.SIGTERM)  # it releases its leases first
+    if os.getppid() != parent:
+        return
+    for number in (signal.SIGINT, signal.SIGHUP):  # Ctrl-C reaches the whole group: the driver ends this process last
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: leave())  # by an exception, which releases leases
     request = json.load(sys.stdin)
     require_same_code(request["code"])
     from ear.data import load_dataset
@@ -114,9 +121,8 @@ def main() -> None:
         config = validate(RunConfig, values, source="the request")
         dataset = load_dataset(config.data)
         set_up(config.execution)
-        with on_interrupt(leave):  # so that leases are released
-            prepare(config, run_keys(config, dataset), dataset, store)
+        prepare(config, run_keys(config, dataset), dataset, store)
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]))

@@ -1,6 +1,7 @@
 """Prints the status of a sweep, read from its folder and the store by a process other than its drivers."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def show_status(plan: Plan, root: Path, as_json: bool) -> None:
         name = result.state if result else ends.get(run.keys.evaluation, "to do")
         counts[name] = counts.get(name, 0) + 1
     cost = spent(tree, store)
-    begun = sum(store.workspace(key).is_dir() and key not in store for key in tree.nodes)
+    begun = len(unfinished_stages(tree, store, ends))
     if as_json:
         values: dict[str, Any] = {
             "name": plan.sweep.name,
@@ -117,6 +118,13 @@ def show_status(plan: Plan, root: Path, as_json: bool) -> None:
             console.print(f"    {line}")
     if len(failures) > FAILURES_SHOWN:
         console.print(f"{len(failures) - FAILURES_SHOWN} more failed: {folder.path / 'failures'}")
+
+
+def unfinished_stages(tree: StageTree, store: Store, ends: Mapping[str, str]) -> set[str]:
+    """Returns the keys of begun stages that a driver would resume: not those of runs that a search has stopped."""
+    wanted = [run for key, run in tree.runs.items() if ends.get(key) not in ("pruned", "not begun")]
+    keys = {key for run in wanted for key in run.keys.stages}
+    return {key for key in keys if key not in store and store.workspace(key).is_dir()}
 
 
 def resumable(stages: int) -> str:

@@ -29,7 +29,7 @@ space: {{scoring.alpha: [1.0, 1.5]}}
 """
 LONG, SHORT = 5000, 20
 MOMENTS = {  # steps of the second stage, what the sweep says, seconds after that
-    "while it prepares": (SHORT, "Preparing", 1),
+    "while it loads the dataset": (SHORT, "Loading the dataset", 1),
     "while Ray starts": (SHORT, "Starting Ray", 1),
     "while trials import": (SHORT, "Starting Ray", 6),
     "while it trains": (LONG, "stage 2/2: training", 1),

@@ -162,7 +162,7 @@ def test_what_can_not_be_told_is_neither_intact_nor_removed(
 ) -> None:
     if "Input/output" in reason and not FAULTY_DISK.exists():
         pytest.skip("there is no such file here")
-    require_untold(store, change, reason)
+    require_unreadable(store, change, reason)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_what_can_not_be_told_is_neither_intact_nor_removed(
 def test_what_may_not_be_read_is_neither_intact_nor_removed(
     change: Callable[[Path], object], reason: str, store_of_a_user: Store
 ) -> None:
-    require_untold(store_of_a_user, change, reason)
+    require_unreadable(store_of_a_user, change, reason)
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def store_of_a_user() -> Iterator[Store]:
                 ctypes.CDLL(None).setfsuid(0)
 
 
-def require_untold(store: Store, change: Callable[[Path], object], reason: str) -> None:
+def require_unreadable(store: Store, change: Callable[[Path], object], reason: str) -> None:
     publish(store, A)
     publish(store, B, (A,))
     publish(store, C)

@@ -324,7 +324,7 @@ def test_a_folder_that_takes_no_leases_stops_nobody(tmp_path: Path) -> None:
     assert store.lease("key").acquire()
 
 
-def test_a_lease_that_is_released_under_the_look_at_it_is_no_company(
+def test_a_lease_that_is_released_under_the_look_at_it_is_not_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(tmp_path)

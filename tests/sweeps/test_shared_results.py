@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ear.errors import UserError
 from ear.store import Store
 from sweeps.driver.shared_results import shared_results
 from sweeps.spec.plan import Plan
+from sweeps.trial.trainable import StopRequestedError
 
 SWEEP = "name: shared\nspace: {scoring.alpha: [1.0, 1.5]}\n"
 
@@ -25,13 +27,20 @@ def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "Popen", started)
 
 
-def beside() -> list[psutil.Process]:
-    children = psutil.Process().children()
+def beside(driver: int | None = None) -> list[psutil.Process]:
+    children = psutil.Process(driver).children()
     return [child for child in children if "sweeps.driver.shared_results" in child.cmdline()]
 
 
 def shared_keys(plan: Plan) -> tuple[str, str]:
     return plan.runs[0].keys.extractor, plan.runs[0].keys.reference
+
+
+def wait_for_its_lease(store: Store) -> None:
+    deadline = time.monotonic() + 60
+    while not list((store.work / "leases").glob("*.lease")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_it_is_trained_beside_the_trials_once(digits_store: Path, tmp_path: Path) -> None:
@@ -52,14 +61,56 @@ def test_who_leaves_early_ends_it_and_its_lease(tmp_path: Path) -> None:
     extractor, _ = shared_keys(plan)
     with shared_results(plan, tmp_path, store):
         assert beside()
-        deadline = time.monotonic() + 60
-        while not list((store.work / "leases").glob("*.lease")):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for_its_lease(store)
         assert not store.lease(extractor).acquire()
     assert not beside()
     assert store.published() == set()
     assert not list((store.work / "leases").glob("*.lease"))
+
+
+def test_an_evaluation_that_needs_it_waits_and_stops_when_asked(tmp_path: Path) -> None:
+    """Also where the other process ends meanwhile: what it left would take long, and could not be stopped."""
+    plan, store = plan_of(tmp_path, SWEEP), Store(tmp_path)
+    extractor, _ = shared_keys(plan)
+    asked = []
+
+    def ask() -> None:
+        asked.append(True)
+        if len(asked) == 2:
+            (process,) = beside()
+            process.kill()
+        if len(asked) == 3:
+            raise StopRequestedError
+
+    with shared_results(plan, tmp_path, store):
+        wait_for_its_lease(store)
+        with pytest.raises(StopRequestedError):
+            Store(tmp_path, on_wait=ask).get_or_create(extractor, "extractor", lambda _: pytest.fail("computed"))
+    assert store.lease(extractor).acquire()  # of a dead process of this machine: at once
+
+
+DRIVER = """
+import sys, time
+from pathlib import Path
+from ear.store import Store
+from sweeps.driver.shared_results import shared_results
+from sweeps.spec.plan import compile_plan
+root = Path(sys.argv[1])
+with shared_results(compile_plan(root / "sweep.yaml"), root, Store(root)):
+    time.sleep(100)
+"""
+
+
+def test_it_ends_with_a_driver_that_is_killed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    extractor, _ = shared_keys(plan_of(tmp_path, SWEEP))
+    with subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)]) as driver:
+        wait_for_its_lease(store)
+        (process,) = beside(driver.pid)
+        driver.kill()
+    process.wait(10)
+    assert not list((store.work / "leases").glob("*.lease"))  # released, for drivers on other machines
+    assert extractor not in store
 
 
 @pytest.mark.usefixtures("no_process")
@@ -87,6 +138,13 @@ def test_files_of_the_user_are_read_before_any_trial(
     plan = plan_of(tmp_path, f"{SWEEP}set: {{{settings.format(tmp_path / 'wrong')}}}\n")
     with pytest.raises(UserError, match=message), shared_results(plan, tmp_path, Store(tmp_path)):
         pass
+
+
+def test_a_gpu_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, f"{SWEEP}set: {{execution.device: cuda}}\n")
+    with pytest.raises(UserError, match="torch sees no GPU here"), shared_results(plan, tmp_path, Store(tmp_path)):
+        pass
+    assert not beside()
 
 
 def test_settings_that_no_evaluation_can_meet_are_refused_at_once(tmp_path: Path) -> None:
