@@ -265,7 +265,8 @@ class MlflowRuns:
 
     def prune(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
         """Marks the run as stopped early, which is a result too; if already marked, restores missing artifacts."""
-        if self._is_written(run, self._pruned):
+        # It runs again if another driver wrote its end before this one's `begin` was written.
+        if self._is_written(run, self._pruned) and run.keys.evaluation not in self._running:
             return
         self.begin(run, tags)
         self.client.set_tag(self._runs[run.keys.evaluation], OUTCOME, "pruned")

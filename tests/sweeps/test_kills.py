@@ -248,5 +248,8 @@ def test_a_driver_goes_on_where_ray_s_own_processes_are_killed(digits_store: Pat
     for killed in ("raylet", "gcs_server"):
         assert f"Ray's process {killed} was killed (SIGKILL): restarting it" in messages
     assert {run.info.status for run in mlflow_runs(root, "one")} == {"FINISHED"}
-    assert left_running(root) == []
+    deadline = time.monotonic() + 20  # a worker whose Ray was killed ends by itself
+    while left := left_running(root):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.5)
     assert max(steps_repeated(root, "one")) <= STEPS_BETWEEN_CHECKPOINTS

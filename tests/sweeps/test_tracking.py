@@ -11,7 +11,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from tracked import assert_whole, finished_plan, local_client, write
+from tracked import assert_whole, children, finished_plan, local_client, write
 
 from ear.errors import UserError
 from ear.store import Store
@@ -136,6 +136,23 @@ def test_of_two_drivers_one_writes_and_the_other_takes_over(
     time.sleep(0.5)
     assert second.close(complete=True)
     assert_whole(local_client(tmp_path), plan)
+
+
+@pytest.mark.usefixtures("database")
+def test_a_run_that_both_drivers_of_a_search_report_as_pruned_has_ended(plan: Plan, tmp_path: Path) -> None:
+    """The first one wrote its end; the other, which trained it, reports its beginning and its end once more."""
+    first = Tracker(plan.identity, Store(tmp_path), tmp_path)
+    second = Tracker(plan.identity, Store(tmp_path), tmp_path)
+    run = plan.runs[0]
+    second.begin(run, {})
+    second.intermediate(run, 300, 42.0)
+    second.prune(run, {})
+    first.prune(run, {})
+    assert first.close(complete=True)
+    assert second.close(complete=True)
+    (pruned,) = children(local_client(tmp_path)).values()
+    assert (pruned.info.status, pruned.data.tags["ear.outcome"]) == ("FINISHED", "pruned")
+    assert pruned.data.metrics["intermediate"] == 42.0
 
 
 @pytest.mark.usefixtures("database")
