@@ -36,7 +36,7 @@ from slurm.submission import JobRecord
 from sweeps.spec.plan import compile_plan
 
 STEPS = 1500  # a minute of training for each of two runs
-STEPS_OVER_THE_LIMIT = 2500  # for the tests of the time limit: more than the job trains in its first minute
+STEPS_OVER_THE_LIMIT = 4000  # for the tests of the time limit: more than the job trains before its first signal
 STEPS_BETWEEN_CHECKPOINTS = 400  # trained in the second between two, and while one is written
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
@@ -165,9 +165,12 @@ def test_disturbed_and_done(
 def test_the_time_limit(
     profile: str, undisturbed: Callable[[int], dict[str, dict[str, float]]], tmp_path: Path
 ) -> None:
-    """Two minutes, of which the last is for saving; submitit counts every one of these as a time-out."""
+    """Two minutes, of which the last half is for saving; submitit counts every one of these as a time-out.
+
+    The signal comes 75 to 85 s after the start: long enough to train a little on a busy machine too.
+    """
     sweep = write_sweep(tmp_path, STEPS_OVER_THE_LIMIT)
-    short = profile.replace("hours: 0.5", "hours: 0.0333\nsignal_delay: 60")
+    short = profile.replace("hours: 0.5", "hours: 0.0333\nsignal_delay: 35")
     record = submit("sweep", "run", sweep, "--slurm", write_profile(tmp_path, short), root=tmp_path)
     assert_completed(record, 900)
     assert attempts(record) > len(record.tasks), output(record)
