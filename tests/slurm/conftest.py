@@ -25,3 +25,11 @@ def cluster() -> Iterator[Path]:
         del os.environ[name]
     else:
         os.environ[name] = before
+
+
+@pytest.fixture(autouse=True)
+def _no_job_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A job that a failed test left in the queue would take the next test's nodes."""
+    yield
+    if "cluster" in request.fixturenames:
+        subprocess.run(["scancel", "--me"], check=True)
