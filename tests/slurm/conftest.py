@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Iterator
+from getpass import getuser
 from pathlib import Path
 
 import pytest
@@ -32,4 +33,4 @@ def _no_job_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """A job that a failed test left in the queue would take the next test's nodes."""
     yield
     if "cluster" in request.fixturenames:
-        subprocess.run(["scancel", "--me"], check=True)
+        subprocess.run(["scancel", f"--user={getuser()}"], check=True)
