@@ -81,6 +81,7 @@ def test_what_the_removed_results_took_to_compute(store: Store) -> None:
     store.publish(C, "evaluation", fill, {}, (B,))
     store.publish(D, "reference", fill, {"seconds": 1.0})
     assert [lost_seconds(store, [key]) for key in (A, B, C, D)] == [3600.0, 1800.0, 60.0, 0.0]
+    assert lost_seconds(store, [A, B, C]) == 5460.0
     (store.path(C) / "evaluation.json").unlink()
     (store.path(A) / "entry.json").write_text("{")
     assert lost_seconds(store, [C, A]) == 0.0  # as far as they tell
