@@ -36,7 +36,7 @@ from slurm.submission import JobRecord
 from sweeps.spec.plan import compile_plan
 
 STEPS = 1500  # a minute of training for each of two runs
-STEPS_OVER_THE_LIMIT = 4000  # for the tests of the time limit: more than the job trains before its first signal
+STEPS_OVER_THE_LIMIT = 3000  # for the tests of the time limit: more than the job trains before its first signal
 STEPS_BETWEEN_CHECKPOINTS = 400  # trained in the second between two, and while one is written
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
