@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
 from analysis.statistics import p_value, seed_range
 from sweeps.spec.confidence import CONFIDENCE
@@ -73,10 +72,17 @@ def holm(p_values: Sequence[float]) -> list[bool]:
     Holm's correction holds for any dependence between the tests; neighbouring pairs depend on each other, since they
     share configurations. It is uniformly more powerful than Bonferroni's. The false discovery rate would be the wrong
     criterion: it lets one in twenty of the reported differences be false.
+
+    Not statsmodels' `multipletests` (0.15), which finds the same and collects all garbage in each call: 0.05 to 0.6 s.
     """
-    if not p_values:
-        return []
-    return [bool(rejected) for rejected in multipletests(p_values, 1 - CONFIDENCE, method="holm")[0]]
+    finds = [False] * len(p_values)
+    for left, at in zip(
+        range(len(p_values), 0, -1), sorted(range(len(p_values)), key=p_values.__getitem__), strict=True
+    ):
+        if p_values[at] >= (1 - CONFIDENCE) / left:
+            break
+        finds[at] = True
+    return finds
 
 
 def not_worse(winner: pd.Series, others: Sequence[pd.Series], values: pd.DataFrame) -> list[pd.Series]:
