@@ -1,5 +1,5 @@
 # make demo    the paper's alpha ablation on digits: trains, tracks, prints the table (about 3 minutes)
-# make test    lint, types, import contract, tests (about 15 minutes on two cores)
+# make test    lint, types, import contract, tests (about 16 minutes on two cores)
 # Both set up .venv first: the exact versions of pins.txt, and this project, editable.
 
 PYTHON ?= python3

@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def signals_kept_from_children(*, all_of_a_job: bool = True) -> Iterator[None]:
-    """Blocks signals in the processes that are started in this context: SIGHUP, which a closing terminal sends, and
+    """Block signals in the processes that are started in this context: SIGHUP, which a closing terminal sends, and
     with `all_of_a_job` also SIGTERM, SIGUSR1 and SIGUSR2, which SLURM sends to all processes of a job.
 
     The processes inherit the signal mask, and none of Ray's processes changes it. Without it, a raylet would exit at
@@ -24,7 +24,7 @@ def signals_kept_from_children(*, all_of_a_job: bool = True) -> Iterator[None]:
 
 
 def kill_processes_naming(folder: Path) -> None:
-    """Kills this user's processes whose command line contains a folder; Ray's processes name their temporary folder."""
+    """Kill this user's processes whose command line contains a folder; Ray's processes name their temporary folder."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if process.stat().st_uid == os.getuid() and str(folder) in (process / "cmdline").read_text():
