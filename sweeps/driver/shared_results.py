@@ -125,4 +125,7 @@ def main(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    try:
+        main(int(sys.argv[1]))
+    except KeyboardInterrupt:
+        os._exit(1)  # tidying up torch's modules takes a second, for which the driver would wait
