@@ -41,7 +41,7 @@ def shared_results(plan: Plan, root: Path, store: Store) -> Iterator[None]:
     later = {key: run for key, run in runs.items() if _may_come_later(run, plan, store)}
     with ExitStack() as stack:
         if later:
-            stack.enter_context(_computed_meanwhile(later.values(), root))
+            stack.enter_context(computed_meanwhile(later.values(), root))
         with on_interrupt(leave), waiting_for("Loading the dataset and what its images are measured with"):
             # Imported here: they import torch, which a sweep with nothing to do does not need.
             from ear.data import load_dataset
@@ -69,7 +69,7 @@ def _may_come_later(run: PlannedRun, plan: Plan, store: Store) -> bool:
 
 
 @contextmanager
-def _computed_meanwhile(runs: Iterable[PlannedRun], root: Path) -> Iterator[None]:
+def computed_meanwhile(runs: Iterable[PlannedRun], root: Path) -> Iterator[None]:
     """Within this context another process computes what evaluations of these runs need."""
     say = "Training the classifier that images are measured with, beside the trials (once per dataset) ..."
     terminal(stderr=True).print(say, soft_wrap=True)
@@ -108,7 +108,8 @@ def main(parent: int) -> None:
         return
     for number in (signal.SIGINT, signal.SIGHUP):  # Ctrl-C reaches the whole group: the driver ends this process last
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: leave())  # by an exception, which releases leases
+    # While it imports there is no lease to release, and an import can swallow an exception.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
     request = json.load(sys.stdin)
     require_same_code(request["code"])
     from ear.data import load_dataset
@@ -121,7 +122,9 @@ def main(parent: int) -> None:
         config = validate(RunConfig, values, source="the request")
         dataset = load_dataset(config.data)
         set_up(config.execution)
-        prepare(config, run_keys(config, dataset), dataset, store)
+        keys = run_keys(config, dataset)
+        signal.signal(signal.SIGTERM, lambda *_: leave())  # by an exception, which releases leases
+        prepare(config, keys, dataset, store)
 
 
 if __name__ == "__main__":

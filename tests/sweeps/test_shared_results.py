@@ -1,10 +1,12 @@
 """The classifier that a sweep's evaluations share, trained by a process of its own beside the trials."""
 
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -12,7 +14,7 @@ from simulated import plan_of
 
 from ear.errors import UserError
 from ear.store import Store
-from sweeps.driver.shared_results import shared_results
+from sweeps.driver.shared_results import computed_meanwhile, shared_results
 from sweeps.spec.plan import Plan
 from sweeps.trial.trainable import StopRequestedError
 
@@ -66,6 +68,22 @@ def test_who_leaves_early_ends_it_and_its_lease(tmp_path: Path) -> None:
     assert not beside()
     assert store.published() == set()
     assert not list((store.work / "leases").glob("*.lease"))
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.8, 1.3])
+def test_it_ends_by_itself_while_it_imports(seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver does not have to kill it. An exception would mostly end it too, but imports can swallow it."""
+    started: list[subprocess.Popen[str]] = []
+    start = subprocess.Popen
+
+    def recording(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
+        started.append(start(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", recording)
+    with computed_meanwhile(plan_of(tmp_path, SWEEP).runs[:1], tmp_path):
+        time.sleep(seconds)
+    assert started[0].returncode in (1, -signal.SIGTERM)
 
 
 def test_an_evaluation_that_needs_it_waits_and_stops_when_asked(tmp_path: Path) -> None:
