@@ -8,21 +8,33 @@ from ear.config.hashed import hashed_values
 from ear.config.loading import apply_overrides, validate
 from ear.errors import UserError, shortened
 from ear.files.writing import exists
+from ear.store import Store
+from ear.store.key_prefix import is_key_prefix, training_key
 from ear.training.checkpoint import CHECKPOINT
 
 
-def checkpoint_file(path: Path) -> Path:
-    """Return the checkpoint file that `path` names: the file itself, or the one in a folder of the store.
+def checkpoint_file(path: Path, root: Path) -> Path:
+    """Return the checkpoint file that `path` names.
+
+    Args:
+        path: the file; the folder that contains it; or the first digits of the key of a training or of one of its
+            evaluations, alone (in the store below `root`) or in the path of a store, as in `runs/store/284beb59`.
+        root: the output root.
 
     Raises:
         UserError: there is no such file.
     """
     file = path / CHECKPOINT if exists(path) and path.is_dir() else path
-    if not exists(file):
-        raise UserError(
-            f"There is no checkpoint {shortened(str(file))}: `ear train` prints the path of the one it writes."
-        )
-    return file
+    if exists(file):
+        return file
+    folder = path.parent if path.name != str(path) else Store.folder_in(root)
+    if is_key_prefix(path.name) and folder == Store.folder_in(folder.parent) and folder.is_dir():
+        store = Store(folder.parent, reading=True)
+        return store.path(training_key(store, path.name)) / CHECKPOINT
+    raise UserError(
+        f"There is no checkpoint {shortened(str(file))}: `ear train` prints the path of the one it writes, and "
+        "`ear store list` the keys of all, whose first digits are enough."
+    )
 
 
 def override(config: RunConfig, overrides: Sequence[str], checkpoint: Path) -> RunConfig:

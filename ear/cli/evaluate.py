@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ear.cli.launch import DryRun, Follow, Slurm, launched
-from ear.cli.options import DEFAULT_ROOT, Json, Overrides, Root
+from ear.cli.options import CHECKPOINT_HELP, DEFAULT_ROOT, Json, Overrides, Root
 
 if TYPE_CHECKING:
     from ear.evaluation.result import Evaluation
@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     context: typer.Context,
-    checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help="A checkpoint file, or the folder of a training in the store.")
-    ],
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help=CHECKPOINT_HELP)],
     overrides: Overrides = [],  # noqa: B006 (typer copies it)
     keep_images: Annotated[
         Path | None,
@@ -39,7 +37,7 @@ def evaluate(
 
     \b
     Examples:
-      ear evaluate runs/store/KEY --set sampling.cfg=1.5 --set evaluation.images=4000
+      ear evaluate 284beb59 --set sampling.cfg=1.5 --set evaluation.images=4000
       ear evaluate runs/store/KEY --set evaluation.statistics=VIRTUAL_imagenet256_labeled.npz
       ear evaluate runs/store/KEY --set evaluation.images=50000 --slurm training
       ear evaluate fashion_mnist --reconstruction
@@ -47,7 +45,7 @@ def evaluate(
     from ear.config.loading import yaml_files
 
     if slurm is not None:
-        check(checkpoint, overrides, reconstruction)
+        check(checkpoint, overrides, reconstruction, root)
     inputs = yaml_files(checkpoint) if reconstruction else ()
     if launched(context, "evaluate", Path(checkpoint).stem[:12], slurm, dry_run, follow, inputs=inputs):
         return
@@ -57,7 +55,7 @@ def evaluate(
         evaluate_checkpoint(Path(checkpoint), overrides, keep_images, root, as_json)
 
 
-def check(name: str, overrides: list[str], reconstruction: bool) -> None:
+def check(name: str, overrides: list[str], reconstruction: bool, root: Path) -> None:
     """Check the arguments before a job is queued, so that it does not fail as soon as it starts.
 
     Raises:
@@ -72,7 +70,7 @@ def check(name: str, overrides: list[str], reconstruction: bool) -> None:
     if reconstruction:
         config = load_config(name, overrides)
     else:
-        path = checkpoint_file(Path(name))
+        path = checkpoint_file(Path(name), root)
         config = override(load_header(path).config, overrides, path)
         require_enough_images(config)
     statistics = config.evaluation.statistics
@@ -103,7 +101,7 @@ def evaluate_checkpoint(
     from ear.terminal.progress import progress_bar
     from ear.training.checkpoint import load_header
 
-    path = checkpoint_file(checkpoint)
+    path = checkpoint_file(checkpoint, root)
     config = override(load_header(path).config, overrides, path)
     require_enough_images(config)  # before the real images are read
     set_up(config.execution)

@@ -11,7 +11,9 @@ Overrides = Annotated[
 ]
 Root = Annotated[Path, typer.Option("--root", envvar="EAR_ROOT", metavar="DIR", help="Output root.")]
 Json = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
-Checkpoint = Annotated[
-    Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint file, or the folder of a training in the store.")
-]
+CHECKPOINT_HELP = (
+    "A checkpoint file, the folder of a training in the store, or the first 8 or more digits of the key of a training "
+    "or of its evaluation."
+)
+Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help=CHECKPOINT_HELP)]
 DEFAULT_ROOT = Path("runs")

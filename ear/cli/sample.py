@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ear.cli.options import Checkpoint, Overrides
+from ear.cli.options import DEFAULT_ROOT, Checkpoint, Overrides, Root
 
 CLASSES_BY_DEFAULT = 10
 MOST_IMAGES = 100_000  # in one grid, which is held in memory
@@ -23,10 +23,11 @@ def sample(
     out: Annotated[Path, typer.Option(help="PNG file for the grid, one row per class.")] = Path("samples.png"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of the generation orders and the noise.")] = 0,
     overrides: Overrides = [],  # noqa: B006 (typer copies it)
+    root: Root = DEFAULT_ROOT,
 ) -> None:
     """Sample images from a checkpoint into a PNG grid.
 
-    Example:  ear sample runs/store/KEY --classes 3,8 --num 16 --set sampling.cfg=1.5 --out grid.png
+    Example:  ear sample 284beb59 --classes 3,8 --num 16 --set sampling.cfg=1.5 --out grid.png
     """
     import torch
 
@@ -40,7 +41,7 @@ def sample(
 
     import_extra("torchvision.utils", "evaluation")  # fail before sampling, not when the grid is written
     require_png_place(out)
-    path = checkpoint_file(checkpoint)
+    path = checkpoint_file(checkpoint, root)
     config = override(load_header(path).config, overrides, path)
     labels = parse_classes(classes, config.data.classes)
     require_a_grid(labels, num)

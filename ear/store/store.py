@@ -159,7 +159,7 @@ class Store:
             UserError: the folder can't be written, or another version of this program wrote it in another format.
         """
         self._on_wait = on_wait
-        self.folder = root / "store"
+        self.folder = self.folder_in(root)
         self.work = self.folder / ".work"
         self.uses = self.folder / ".uses"
         self._reading = reading
@@ -175,6 +175,11 @@ class Store:
                 f"{self.folder} was written by an earlier version of this program, which used other keys: run "
                 f"`ear store migrate --root {root}`, which computes nothing, or give another folder with --root."
             )
+
+    @staticmethod
+    def folder_in(root: Path) -> Path:
+        """The folder of the store below an output root."""
+        return root / "store"
 
     def _read_format(self) -> int:
         path = self.folder / FORMAT
