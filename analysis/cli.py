@@ -26,7 +26,10 @@ def report(
 
     written = write_report(name, root)
     if as_json:
-        print(json.dumps({"findings": written.findings, "files": [str(file) for file in written.files]}))
+        said = {"incomplete": written.incomplete, "findings": written.findings}
+        print(json.dumps({**said, "files": [str(file) for file in written.files]}))
         return
+    if written.incomplete:
+        print(written.incomplete, end="\n\n")
     print(written.table, written.caption, written.findings, sep="\n\n")
     print("\nFiles:", *(f"  {file}" for file in written.files), sep="\n")

@@ -38,6 +38,7 @@ class Report:
     table: str  # Markdown
     caption: str
     findings: str
+    incomplete: str  # what the sweep still lacks; empty if nothing
     files: list[Path]
 
 
@@ -64,6 +65,8 @@ def write_report(name: str, root: Path) -> Report:
     summary = summarise(results.frame, results.axes, METRICS)
     counts = summary["finished"][summary["finished"] > 0]
     caption = describe(results.conditions, seed_range(counts) if len(counts) else "0")
+    # In the caption, since it goes with the table and the figures wherever they are copied to.
+    caption = f"{results.incomplete} {caption}".strip()
     if results.searched:
         paper = None  # the paper has only ablations of one parameter
         summary = ranked(summary, results)
@@ -75,7 +78,8 @@ def write_report(name: str, root: Path) -> Report:
     words = " ".join([words, *notes(results, summary)])
     text = markdown(table)
     paper_line = f"\nPaper: {paper.setting}.\n" if paper else ""
-    write_text(folder / "table.md", f"{text}\n\n{caption}\n{paper_line}\n{words}\n")
+    first = f"{results.incomplete}\n\n" if results.incomplete else ""
+    write_text(folder / "table.md", f"{first}{text}\n\n{caption}\n{paper_line}\n{words}\n")
     full_caption = f"{caption} {'Paper: ' + paper.setting + '.' if paper else ''}".strip()
     write_text(folder / "table.tex", latex(table, results.axes, full_caption, f"tab:{name}"))
     write_text(folder / "table.csv", as_csv(summary))
@@ -84,7 +88,7 @@ def write_report(name: str, root: Path) -> Report:
     if len(counts):
         save_sample_sheet(folder / "samples.png", results, summary, caption)
         files.append(folder / "samples.png")
-    return Report(folder, text, caption, words, files)
+    return Report(folder, text, caption, words, results.incomplete, files)
 
 
 def refuse_removed(store: Store, results: SweepResults) -> None:

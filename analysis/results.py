@@ -1,6 +1,7 @@
 """Reads a sweep's runs from MLflow into a table with a row per run."""
 
 import json
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ from sweeps.spec.tags import (
     last_ran,
 )
 from sweeps.tracking.mlflow_client import open_client, search_runs, tracking_errors, tracking_uri
+from sweeps.tracking.parent_run import SETTINGS_FILE
 
 METRICS = ("fid", "is", "precision", "recall", "fid_null", "is_null", "precision_null", "recall_null")
 
@@ -48,6 +50,7 @@ class SweepResults:
     objectives: list[str]  # the metrics that rank
     constraints: dict[str, BoundConfig] = field(default_factory=dict)  # of a search, by metric
     earlier: list[list[str]] = field(default_factory=list)  # axes of earlier sweeps of this name, newest first
+    incomplete: str = ""  # what the sweep still lacks, as a sentence; empty if nothing
 
     @property
     def objective(self) -> str:
@@ -95,7 +98,7 @@ def load_results(name: str, root: Path) -> SweepResults:
         parent, *others = sorted(parents, key=last_ran, reverse=True)
         runs = search_runs(client, experiment.experiment_id, f"tags.`{PARENT}` = '{parent.info.run_id}'")
         searched = any(TRIAL in run.data.tags for run in runs)
-        bounds = constraints(client, parent.info.run_id) if searched else {}
+        settings = sweep_settings(client, parent.info.run_id)
     ended = [run for run in runs if has_ended(run)]
     measured = [run for run in ended if run.data.tags.get(ROLE) != CONFIRMATION_ROLE]
     if not measured:
@@ -113,8 +116,9 @@ def load_results(name: str, root: Path) -> SweepResults:
         client,
         confirmations(again),
         json.loads(parent.data.tags.get(OBJECTIVES, json.dumps([objective]))),
-        bounds,
+        constraints(settings) if searched else {},
         [json.loads(other.data.tags[PARAMETERS]) for other in others],
+        unfinished_search(parent, measured) if searched else missing_runs(settings, len(measured)),
     )
 
 
@@ -124,11 +128,33 @@ def has_ended(run: Any) -> bool:
     return outcome in OUTCOMES and (outcome != "failed" or run.info.status == "FAILED")
 
 
-def constraints(client: Any, parent: str) -> dict[str, BoundConfig]:
-    """Returns a search's constraints, from the settings stored with its parent run."""
+def sweep_settings(client: Any, parent: str) -> dict[str, Any]:
+    """Returns a sweep's settings, as stored with its parent run."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = json.loads(Path(client.download_artifacts(parent, "sweep.json", folder)).read_text(encoding="utf-8"))
+        path = Path(client.download_artifacts(parent, SETTINGS_FILE, folder))
+        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return settings
+
+
+def constraints(settings: Mapping[str, Any]) -> dict[str, BoundConfig]:
+    """Returns a search's constraints."""
     return {metric: BoundConfig(**bound) for metric, bound in settings["search"]["constraints"].items()}
+
+
+def missing_runs(settings: Mapping[str, Any], ended: int) -> str:
+    """States how many runs of a grid have ended; empty if all have."""
+    planned = math.prod(len(values) for values in settings["space"].values()) * len(settings["seeds"])
+    if ended >= planned:
+        return ""
+    return f"Incomplete: {ended} of {planned} runs have ended."
+
+
+def unfinished_search(parent: Any, runs: Sequence[Any]) -> str:
+    """States how many trials of an unfinished search have ended; empty if the search has finished."""
+    if parent.info.status == "FINISHED":
+        return ""
+    trials = len({run.data.tags[TRIAL] for run in runs})
+    return f"Incomplete: the search has not finished; {trials} of its trials have ended."
 
 
 def confirmations(runs: list[Any]) -> pd.DataFrame:

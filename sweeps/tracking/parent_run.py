@@ -11,6 +11,8 @@ from sweeps.spec.tags import DIGEST, KIND, LAST_RAN, OBJECTIVE, OBJECTIVES, PARA
 from sweeps.tracking.mlflow_client import search_runs, tracking_uri
 from sweeps.tracking.mlflow_database import artifact_folder, is_database
 
+SETTINGS_FILE = "sweep.json"  # the artifact with the sweep's settings
+
 
 class ParentRun:
     """The parent run of a sweep: found, restored or created, and set to RUNNING."""
@@ -37,7 +39,7 @@ class ParentRun:
     def touch(self) -> None:
         """Rewrites an existing tag and artifact, which shows whether MLflow accepts writes now."""
         self._client.set_tag(self.id, KIND, "sweep")
-        self._client.log_dict(self.id, self._identity.resolved, "sweep.json")
+        self._client.log_dict(self.id, self._identity.resolved, SETTINGS_FILE)
 
     def close(self, complete: bool) -> None:
         """Ends the run; `complete` says whether every child run has its result."""

@@ -12,7 +12,7 @@ import pytest
 
 from analysis.conditions import conditions_of
 from analysis.report import Report, write_report
-from analysis.results import METRICS, load_results
+from analysis.results import METRICS, load_results, missing_runs
 from analysis.samples import first_seeds, note
 from ear.errors import UserError
 from ear.store import Store
@@ -61,6 +61,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     client = open_client(root)
     experiment = client.create_experiment("ends", (root / "artifacts").as_uri())
     parent = client.create_run(experiment, tags={DIGEST: "x", PARAMETERS: json.dumps([ALPHA])}).info.run_id
+    client.log_dict(parent, {"space": {ALPHA: list(ENDS)}, "seeds": [0, 1, 2]}, "sweep.json")
     for alpha, ends in ENDS.items():
         for seed, (outcome, status) in enumerate(ends):
             track(client, experiment, parent, alpha, seed, outcome, status)
@@ -101,6 +102,21 @@ def test_the_table_names_each_outcome(report: Report) -> None:
     assert fid["1.5"] == "failed"
     assert fid["1.75"] == "1 diverged at step 7, 1 pruned"
     assert fid["2.0"] == "20.00"
+
+
+def test_what_has_not_ended_is_said_first(root: Path, report: Report) -> None:
+    """Ten of fifteen: a run that failed has ended, one that is retried has not. It goes wherever the table goes."""
+    said = "Incomplete: 10 of 15 runs have ended."
+    assert load_results("ends", root).incomplete == report.incomplete == said
+    assert (report.folder / "table.md").read_text().startswith(said)
+    assert rf"\caption{{{said}" in (report.folder / "table.tex").read_text()
+
+
+def test_a_whole_grid_lacks_nothing() -> None:
+    settings = {"space": {"a": [1, 2], "b": [1, 2, 3]}, "seeds": [0, 1]}
+    assert missing_runs(settings, 12) == ""
+    assert missing_runs(settings, 11) == "Incomplete: 11 of 12 runs have ended."
+    assert missing_runs({"space": {}, "seeds": [0]}, 1) == ""
 
 
 def test_the_caption_counts_the_seeds_that_the_numbers_rest_on(report: Report) -> None:
