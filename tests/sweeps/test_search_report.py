@@ -11,6 +11,8 @@ from simulated import plan_of, work_through
 from test_confirmation import front_of, lucky_fid, lucky_recall
 
 from analysis.report import Report, write_report
+from analysis.results import load_results
+from ear.store import Store
 from sweeps.search.search import Search
 from sweeps.tracking.tracker import Tracker
 
@@ -73,6 +75,13 @@ def test_the_front_comes_first_and_is_said_with_every_objective(tmp_path: Path) 
     with (tmp_path / "s" / "report" / "table.csv").open() as table:
         written = list(csv.DictReader(table))
     assert [int(row["trial"]) for row in written if row["pareto_front"] == "True"] == front
+
+    assert report.incomplete == ""
+    stopped = Tracker(plan_of(tmp_path, text("random", MORE, trials=5)).identity, Store(tmp_path), tmp_path)
+    assert stopped.close(complete=False)
+    assert load_results("s", tmp_path).incomplete == (
+        "Incomplete: the search has not finished; 15 of its trials have ended."
+    )
     assert {row["trial"] for row in written if row["broken"]} == {
         str(trial.number) for trial in trials if trial.values[0] > 20
     }
