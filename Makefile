@@ -28,9 +28,9 @@ types: $(READY)
 contract: $(READY)
 	$(BIN)/lint-imports
 
-# Two workers, a file at a time each (tests/conftest.py). After 15 minutes in one test a worker says where it hangs, and ends.
+# Three workers on two cores, a file at a time each (tests/conftest.py): Slurm's and Ray's tests mostly wait. After 15 minutes in one test a worker says where it hangs, and ends.
 tests: $(READY)
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder \
 	  -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 
 # On SLURM most of the time is waiting: with -j2 the two halves run side by side. Benchmarks run by themselves.

@@ -1,4 +1,4 @@
-"""What holds for all tests, and how two workers of pytest-xdist share them."""
+"""What holds for all tests, and how the workers of pytest-xdist share them."""
 
 import os
 from collections.abc import Generator, Iterator
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from xdist.scheduler.protocol import Scheduling
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # Each worker has a core. EAR itself computes with execution.threads, so that no number depends on this.
+    # Workers share the cores. EAR itself computes with execution.threads, so that no number depends on this.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # An example takes how long it takes: the other worker, or whatever else the machine does, is no fault of it.
@@ -40,7 +40,7 @@ def scope_of(nodeid: str) -> str:
     """What one worker runs in one piece: a file, whose fixtures are then made once, or all that start a cluster.
 
     A machine can have one Slurm, and Ray clusters that shared two cores with each other would only take longer. Slurm's
-    tests and Ray's wait for each other's processes most of the time: two workers run them side by side.
+    tests and Ray's mostly wait for processes of their own, so a third worker runs the rest beside them on two cores.
     """
     file = nodeid.partition("::")[0]
     return CLUSTERS.get(file, file)

@@ -5,8 +5,8 @@ import shlex
 import sys
 import traceback
 import warnings
-from importlib.metadata import entry_points
-from typing import Any
+from importlib.metadata import entry_points, version
+from typing import Annotated, Any
 
 import typer
 
@@ -37,10 +37,30 @@ First steps:
 Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted. --debug adds the traceback to an error.
 """,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich's help is prettier but costs 0.1 s of imports
 )
+
+
+def show_version(asked: bool) -> None:
+    """Print the version, and the commit of a checkout, and exit, if asked."""
+    if asked:
+        from ear.process.provenance import git_commit
+
+        commit = git_commit()
+        print(f"ear {version('ear')}" + (f", commit {commit}" if commit else ""))
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    _: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
 for command in (train, sample, evaluate, encode, info, convert, schema):
     app.command()(command)
 app.add_typer(store, name="store")

@@ -94,13 +94,16 @@ def test_sample_draws_a_grid_with_a_row_a_class(checkpoint: Path, tmp_path: Path
     assert imread(out).shape == (2 * 36 + 4, 4 * 36 + 4, 3)
 
 
-def test_sampling_settings_matter_and_repeat(checkpoint: Path, tmp_path: Path) -> None:
+def test_sampling_settings_matter_and_repeat(checkpoint: Path, root: Path, tmp_path: Path) -> None:
     def draw(name: str, *arguments: str) -> np.ndarray:
         ear("sample", checkpoint, "--classes", "1", "--num", "2", "--out", tmp_path / name, *arguments)
         return imread(tmp_path / name)
 
     plain = draw("a.png")
     assert np.array_equal(draw("b.png", "--set", "execution.batch_size=1"), plain)
+    key = checkpoint.name[:12]  # as `ear store list` prints it
+    ear("sample", key, "--root", root, "--classes", "1", "--num", "2", "--out", tmp_path / "e.png")
+    assert np.array_equal(imread(tmp_path / "e.png"), plain)
     assert not np.array_equal(draw("c.png", "--seed", "1"), plain)
     assert not np.array_equal(draw("d.png", "--set", "sampling.steps=2"), plain)
 
@@ -149,3 +152,4 @@ def test_evaluate_measures_once_and_labels_its_numbers(checkpoint: Path, root: P
     text = ear(*arguments).stdout
     assert f"FID {first['metrics']['fid']:.3f}" in text
     assert first["reference"] in text
+    assert json.loads(ear("evaluate", checkpoint.name[:8], *FEW, "--root", root, "--json").stdout) == first

@@ -1,6 +1,8 @@
 """Configuration and the command line: what is refused, how, and with which exit code."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +119,20 @@ def test_help_imports_neither_torch_nor_pydantic() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "sweep" in done.stdout
+
+
+def test_version_names_the_commit() -> None:
+    said = ear("--version").stdout
+    assert re.fullmatch(r"ear \d+\.\d+\.\d+(, commit [0-9a-f]{40}(\+changes)?)?\n", said), said
+
+
+@pytest.mark.parametrize(("typed", "word", "offered"), [("ear sw", 1, "sweep"), ("ear sweep pl", 2, "plan")])
+def test_a_shell_completes_commands_of_every_package(typed: str, word: int, offered: str) -> None:
+    asked = {"_EAR_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(word)}
+    done = subprocess.run(
+        [Path(sys.executable).parent / "ear"], env={**os.environ, **asked}, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [offered], done.stderr
 
 
 def test_ear_imports_no_orchestration() -> None:
