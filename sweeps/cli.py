@@ -105,6 +105,17 @@ def _run(compiled: "Plan", root: Path) -> None:
     typer.echo(f"       ear ui{at_root}    every run in MLflow's pages")
 
 
+@app.command(name="list")
+def list_(root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
+    """List the sweeps that were run below an output root, the one that changed last first.
+
+    Example:  ear sweep list
+    """
+    from sweeps.views.list_view import show_sweeps
+
+    show_sweeps(root, as_json)
+
+
 @app.command()
 def status(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
     """Show what a sweep is running and where, what is done, what failed and why, and what it has cost.

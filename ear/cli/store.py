@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ear.cli.options import DEFAULT_ROOT, Json, Root
-from ear.terminal.units import size
+from ear.terminal.units import age, size
 
 app = typer.Typer(help="List, verify, clean up and migrate the results in the store.", no_args_is_help=True)
 
@@ -279,14 +279,3 @@ def what(kind: str, details: dict[str, object]) -> str:
         diverged = details.get("diverged_at")
         return f"diverged at step {diverged}" if diverged is not None else f"{details.get('step')} steps"
     return f"of {str(details['training'])[:KEY_SHOWN]}" if "training" in details else ""
-
-
-def age(created: str) -> str:
-    """Format the age of an ISO 8601 time in the unit that fits: "3 h"."""
-    from datetime import UTC, datetime
-
-    seconds = (datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds()
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -1,5 +1,7 @@
 """Formats quantities for people."""
 
+from datetime import UTC, datetime
+
 
 def size(count: float) -> str:
     """Format a number of bytes in the unit that fits: "4.5 MB"."""
@@ -31,3 +33,12 @@ def clock(seconds: float | None) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def age(created: str) -> str:
+    """Format the age of an ISO 8601 time in the unit that fits: "3 h"."""
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds()
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -58,6 +58,7 @@ def test_what_only_looks_imports_nothing_heavy(tmp_path: Path, monkeypatch: pyte
             ["sweep", "plan", file, *root],
             ["sweep", "status", file, *root],
             ["store", "list", *root],
+            ["sweep", "list", *root],
         ],
     }
     typed = [arguments for some in commands.values() for arguments in some]
