@@ -82,13 +82,28 @@ def write_report(name: str, root: Path) -> Report:
     write_text(folder / "table.md", f"{first}{text}\n\n{caption}\n{paper_line}\n{words}\n")
     full_caption = f"{caption} {'Paper: ' + paper.setting + '.' if paper else ''}".strip()
     write_text(folder / "table.tex", latex(table, results.axes, full_caption, f"tab:{name}"))
-    write_text(folder / "table.csv", as_csv(summary))
+    write_text(folder / "table.csv", as_csv(with_keys(summary, results)))
     files = [folder / "table.md", folder / "table.csv", folder / "table.tex"]
     files += save_figure(folder, results, summary, paper, caption)
     if len(counts):
         save_sample_sheet(folder / "samples.png", results, summary, caption)
         files.append(folder / "samples.png")
     return Report(folder, text, caption, words, results.incomplete, files)
+
+
+def with_keys(summary: pd.DataFrame, results: SweepResults) -> pd.DataFrame:
+    """Returns the table with the column `keys`: a key for each run, by seed, that leads to its checkpoint.
+
+    That is the evaluation's key, or the last stage's if the run did not finish; `ear sample` and `ear evaluate` take
+    both.
+    """
+    groups = results.frame.groupby(results.axes, sort=True, dropna=False)  # in the order of `summarise`
+    keys = [" ".join(map(_checkpoint_key, group.to_dict("records"))) for _, group in groups]
+    return summary.assign(keys=pd.Series(keys).reindex(summary.index))
+
+
+def _checkpoint_key(run: dict[str, Any]) -> str:
+    return str(run["key"] if run["outcome"] == "finished" or not run["stages"] else run["stages"][-1])
 
 
 def refuse_removed(store: Store, results: SweepResults) -> None:

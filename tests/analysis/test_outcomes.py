@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 
 from analysis.conditions import conditions_of
-from analysis.report import Report, write_report
+from analysis.report import Report, with_keys, write_report
 from analysis.results import METRICS, load_results, missing_runs
 from analysis.samples import first_seeds, note
+from analysis.statistics import summarise
 from ear.errors import UserError
 from ear.store import Store
 from ear.store.uses import recorded_uses
@@ -92,6 +93,15 @@ def test_the_csv_counts_each_outcome(report: Report) -> None:
         [1.75, 2, 0, 1, 1, 0],
         [2.0, 1, 1, 0, 0, 0],
     ]
+    assert table["keys"].tolist() == ["1.0-0 1.0-1 1.0-2", "1.25-0 1.25-1 1.25-2", "1.5-0", "1.75-0 1.75-1", "2.0-0"]
+
+
+def test_a_run_without_an_evaluation_has_the_key_of_its_last_stage(root: Path) -> None:
+    results = load_results("ends", root)
+    frame = results.frame.assign(stages=[["first", "last"]] * len(results.frame))
+    summary = summarise(frame, [ALPHA], METRICS).sort_values(ALPHA, ascending=False)  # the keys follow their rows
+    keys = with_keys(summary, replace(results, frame=frame))["keys"].tolist()
+    assert keys == ["2.0-0", "last last", "last", "1.25-0 1.25-1 last", "1.0-0 1.0-1 last"]
 
 
 def test_the_table_names_each_outcome(report: Report) -> None:
