@@ -1,5 +1,5 @@
 # make demo    the paper's alpha ablation on digits: trains, tracks, prints the table (about 3 minutes)
-# make test    lint, types, import contract, tests (about 16 minutes on two cores)
+# make test    lint, types, import contract, tests (about 12 minutes on two cores)
 # Both set up .venv first: the exact versions of pins.txt, and this project, editable.
 
 PYTHON ?= python3
@@ -28,7 +28,8 @@ types: $(READY)
 contract: $(READY)
 	$(BIN)/lint-imports
 
-# Three workers on two cores, a file at a time each (tests/conftest.py): Slurm's and Ray's tests mostly wait. After 15 minutes in one test a worker says where it hangs, and ends.
+# Three workers on two cores, a file at a time each (tests/conftest.py): Slurm's and Ray's tests mostly wait. After 15
+# minutes in one test a worker says where it hangs, and ends.
 tests: $(READY)
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder \
 	  -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
