@@ -48,14 +48,9 @@ def on_a_laptop(digits_store: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.mark.parametrize("profile", [GANG, ARRAY], ids=["gang", "array"])
 def test_the_same_numbers_as_on_a_laptop_from_both_nodes(
-    profile: str, on_a_laptop: dict[str, dict[str, float]], digits_store: Path, tmp_path: Path
+    profile: str, on_a_laptop: dict[str, dict[str, float]], tmp_path: Path
 ) -> None:
-    """The two drivers of an array also share the classifier and the real images' features, which are still to be made.
-
-    A gang has one driver, which makes them as on a laptop.
-    """
-    if profile == GANG:
-        shutil.copytree(digits_store, tmp_path / "store")
+    """With the classifier and the real images' features still to be made: two drivers share that too."""
     sweep = write_sweep(tmp_path, STEPS)
     record = submit("sweep", "run", sweep, "--slurm", write_profile(tmp_path, profile), root=tmp_path)
     assert_completed(record)
