@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from analysis.sweep_runs import Row, RunOfSweep
 from ear.errors import UserError
-from sweeps.spec.tags import OUTCOME, PARAMETERS, detail
 
 # Condition -> its name in a report.
 CONDITIONS = {
@@ -28,29 +28,27 @@ ALONE = " for each configuration alone; with common seeds, differences can be mo
 Conditions = dict[str, Any]  # the evaluation conditions of one run
 
 
-def conditions_of(runs: Iterable[Any], axes: Sequence[str]) -> list[Conditions]:
-    """Returns the distinct conditions of the finished MLflow runs; more than one only if an axis varies them.
+def conditions_of(runs: Iterable[RunOfSweep], axes: Sequence[str]) -> list[Conditions]:
+    """Returns the distinct conditions of the finished runs; more than one only if an axis varies them.
 
     Raises:
         UserError: the conditions differ although no axis varies them, so that one table would mislead.
     """
-    finished = [run for run in runs if run.data.tags.get(OUTCOME) == "finished"]
+    finished = [run for run in runs if run.row["outcome"] == "finished"]
     deciding = [axis for axis in axes if axis.split(".")[0] in DECIDED_BY]
     alike: dict[str, list[Conditions]] = {}
     for run in finished:
-        parameters = json.loads(run.data.tags[PARAMETERS])
-        alike.setdefault(json.dumps([parameters.get(axis) for axis in deciding]), []).append(_conditions(run, axes))
+        decided = json.dumps([run.parameters.get(axis) for axis in deciding])
+        alike.setdefault(decided, []).append(_conditions(run.row, axes))
     for group in alike.values():
         _require_alike(group)
     found = {json.dumps(conditions, sort_keys=True): conditions for group in alike.values() for conditions in group}
     return list(found.values())
 
 
-def _conditions(run: Any, axes: Sequence[str]) -> Conditions:
-    tags, metrics, parameters = run.data.tags, run.data.metrics, run.data.params
-    found = {name: tags.get(detail(name), metrics.get(name)) for name in CONDITIONS}
-    found["extractor_accuracy"] = metrics.get("extractor_accuracy")
-    return found | {name: parameters[name] for name in SETTINGS if name not in axes}
+def _conditions(row: Row, axes: Sequence[str]) -> Conditions:
+    found = {name: row[name] for name in (*CONDITIONS, "extractor_accuracy")}
+    return found | {name: row[name] for name in SETTINGS if name not in axes}
 
 
 def _require_alike(group: Sequence[Conditions]) -> None:

@@ -1,4 +1,4 @@
-"""Writes a sweep's report from MLflow: table, figure, samples and findings, with the evaluation conditions."""
+"""Writes a sweep's report: table, figure, samples and findings, with the evaluation conditions."""
 
 import tempfile
 from collections.abc import Sequence
@@ -51,7 +51,8 @@ def write_report(name: str, root: Path) -> Report:
     """
     results = load_results(name, root)
     refuse_outdated(Store(root, reading=True), results.rests_on)
-    refuse_removed(Store(root, reading=True), results)
+    if results.client is not None:  # what the store holds can't be stale
+        refuse_removed(Store(root, reading=True), results)
     if results.searched:
         refuse_damaged_search(name, root)
     folder = root / name / "report"
@@ -86,7 +87,7 @@ def write_report(name: str, root: Path) -> Report:
     files = [folder / "table.md", folder / "table.csv", folder / "table.tex"]
     files += save_figure(folder, results, summary, paper, caption)
     if len(counts):
-        save_sample_sheet(folder / "samples.png", results, summary, caption)
+        save_sample_sheet(folder / "samples.png", results, summary, caption, Store(root, reading=True))
         files.append(folder / "samples.png")
     return Report(folder, text, caption, words, results.incomplete, files)
 

@@ -15,6 +15,7 @@ from analysis.figures import wrap_caption
 from analysis.notation import figure_symbol, figure_value
 from analysis.results import SweepResults
 from ear.files.writing import write_atomically
+from ear.store import Store
 from sweeps.spec.metric import better
 
 COLUMNS_OF_SHEET = 5
@@ -22,7 +23,7 @@ TITLE_WIDTH = 36  # characters of a panel's title
 MOST_PANELS = 20  # of more configurations, only the best are shown
 
 
-def save_sample_sheet(path: Path, results: SweepResults, summary: pd.DataFrame, caption: str) -> None:
+def save_sample_sheet(path: Path, results: SweepResults, summary: pd.DataFrame, caption: str, store: Store) -> None:
     """Saves a sheet with one panel per configuration: samples of its first finished seed, one row per class and a last
     row without class label."""
     first = panels_of(results, summary)
@@ -34,7 +35,7 @@ def save_sample_sheet(path: Path, results: SweepResults, summary: pd.DataFrame, 
         for panel in panels:
             panel.set_axis_off()
         for panel, (_, configuration) in zip(panels, first.iterrows(), strict=False):
-            panel.imshow(samples_of(results, configuration["run_id"]), interpolation="nearest")
+            panel.imshow(samples_of(results, configuration, store), interpolation="nearest")
             values = ", ".join(
                 f"{figure_symbol(axis, results.axes)} = {figure_value(configuration[axis])}" for axis in results.axes
             )
@@ -71,11 +72,15 @@ def note(results: SweepResults) -> str:
     )
 
 
-def samples_of(results: SweepResults, run_id: str) -> NDArray[np.float32]:
+def samples_of(results: SweepResults, run: pd.Series, store: Store) -> NDArray[np.float32]:
     """Returns the run's two sample sheets, labelled above unlabelled, as one picture [rows, columns, RGB]."""
     with tempfile.TemporaryDirectory() as folder:
         labelled, unlabelled = (
-            imread(results.client.download_artifacts(run_id, name, folder))[..., :3]
+            imread(
+                store.path(run["key"]) / name
+                if results.client is None
+                else results.client.download_artifacts(run["run_id"], name, folder)
+            )[..., :3]
             for name in ("samples.png", "samples_null.png")
         )
     gap = np.ones((labelled.shape[0] // 40, *labelled.shape[1:]), dtype=labelled.dtype)

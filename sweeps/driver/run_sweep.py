@@ -4,7 +4,7 @@ import itertools
 import logging
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ear.process.code import code_digest
@@ -25,6 +25,7 @@ from sweeps.driver.task_request import task_request
 from sweeps.spec.namesakes import warn_of_namesakes
 from sweeps.spec.plan import Plan
 from sweeps.spec.run_source import Grid, RunSource
+from sweeps.spec.sweep_record import RecordedRun, SweepRecord
 from sweeps.tracking.tracker import Tracker
 
 MAX_IDLE_SECONDS = 120.0  # wait for other drivers before the job gives its machine back, if it can be requeued
@@ -63,7 +64,8 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
         scheduler, idle = Scheduler(source, store, plan.sweep.retries), False
         handler = EventHandler(scheduler, source, tracker, driver)
         try:
-            scheduler.on_grown = lambda: _record_use(identity.user, scheduler, store)
+            record = SweepRecord.begun(identity)
+            scheduler.on_grown = lambda: _record(record, identity.user, scheduler, source, root, store)
             scheduler.start()
             to_do = scheduler.ready()  # a search picks up its finished confirmation runs here
             known = set(scheduler.settled)
@@ -82,6 +84,7 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
             if result.state == "failed" and key not in known
         }
         complete = scheduler.done and not failed and handler.stop_reason is None
+        replace(record, complete=complete).write(root)
         with waiting_for("Bringing MLflow up to date"):
             tracker.close(complete=complete)
         source.require_sound()  # every later call repeats this error
@@ -103,8 +106,10 @@ def open_source(plan: Plan, root: Path, store: Store) -> RunSource:
     return Search(plan.sweep, plan.configurations, root, store)
 
 
-def _record_use(user: str, scheduler: Scheduler, store: Store) -> None:
-    """Records which results the sweep needs, including those not computed yet."""
+def _record(record: SweepRecord, user: str, scheduler: Scheduler, source: RunSource, root: Path, store: Store) -> None:
+    """Records the sweep's runs so far, and which results they need, including those not computed yet."""
+    runs = [RecordedRun.of(run, source.tags(run)) for run in scheduler.tree.runs.values()]
+    replace(record, runs=runs).write(root)
     keys = {key for run in scheduler.tree.runs.values() for key in (*run.keys.stages, run.keys.evaluation)}
     keys |= {key for run in scheduler.tree.runs.values() for key in (run.keys.reference, run.keys.extractor)}
     record_use(store, user, keys)

@@ -85,6 +85,12 @@ def ends_without_result(sweep: SweepConfig, configurations: Configurations, fold
     return ends
 
 
+def ends_noted(name: str, folder: Path) -> dict[str, str]:
+    """Returns, by evaluation key, how those runs of a search ended that the study notes as pruned or failed."""
+    study = load_study(name, folder)
+    return {key: end for trial in study.trials for key, end in trial.user_attrs.get(ENDS, {}).items()} if study else {}
+
+
 def load_study(name: str, folder: Path) -> "optuna.Study | None":
     """Loads the study in a sweep's folder for reading; None if there is none of this name.
 

@@ -50,6 +50,21 @@ def given_uri() -> str | None:
     return os.environ.get(VARIABLE, "").strip() or None
 
 
+@contextmanager
+def tracked_at(uri: str | None) -> Iterator[None]:
+    """Makes this the tracking URI meanwhile, as if the variable had been set to it; changes nothing for None."""
+    before = os.environ.get(VARIABLE)
+    if uri is not None:
+        os.environ[VARIABLE] = uri
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[VARIABLE] = before
+        elif uri is not None:
+            del os.environ[VARIABLE]
+
+
 def tracking_uri(root: Path) -> str:
     """Returns where runs are tracked: MLFLOW_TRACKING_URI, or a sqlite file under the output root."""
     return given_uri() or sqlite_uri((root / "mlflow.db").resolve())

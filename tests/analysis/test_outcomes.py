@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 
 from analysis.conditions import conditions_of
+from analysis.mlflow_source import row
 from analysis.report import Report, with_keys, write_report
-from analysis.results import METRICS, load_results, missing_runs
+from analysis.results import METRICS, load_results
 from analysis.samples import first_seeds, note
 from analysis.statistics import summarise
+from analysis.sweep_runs import RunOfSweep, SweepRuns
 from ear.errors import UserError
 from ear.store import Store
 from ear.store.uses import recorded_uses
@@ -123,10 +125,14 @@ def test_what_has_not_ended_is_said_first(root: Path, report: Report) -> None:
 
 
 def test_a_whole_grid_lacks_nothing() -> None:
-    settings = {"space": {"a": [1, 2], "b": [1, 2, 3]}, "seeds": [0, 1]}
-    assert missing_runs(settings, 12) == ""
-    assert missing_runs(settings, 11) == "Incomplete: 11 of 12 runs have ended."
-    assert missing_runs({"space": {}, "seeds": [0]}, 1) == ""
+    def incomplete(space: dict[str, list[int]], seeds: list[int], ended: int) -> str:
+        return SweepRuns(
+            [], ["fid"], {"space": space, "seeds": seeds}, False, [RunOfSweep({}, "", {})] * ended
+        ).incomplete
+
+    assert incomplete({"a": [1, 2], "b": [1, 2, 3]}, [0, 1], 12) == ""
+    assert incomplete({"a": [1, 2], "b": [1, 2, 3]}, [0, 1], 11) == "Incomplete: 11 of 12 runs have ended."
+    assert incomplete({}, [0], 1) == ""
 
 
 def test_the_caption_counts_the_seeds_that_the_numbers_rest_on(report: Report) -> None:
@@ -154,7 +160,7 @@ def test_files_of_one_name_and_other_content_are_not_one_reference(root: Path) -
     experiment = client.create_experiment("references", (root / "artifacts").as_uri())
     parent = client.create_run(experiment, tags={DIGEST: "y", PARAMETERS: json.dumps([ALPHA])}).info.run_id
 
-    def runs(*hashes: str | None, **parameters: Sequence[object]) -> list[Any]:
+    def runs(*hashes: str | None, **parameters: Sequence[object]) -> list[RunOfSweep]:
         found = []
         for seed, content in enumerate(hashes):
             track(client, experiment, parent, 1.0, seed, *FINISHED)
@@ -162,11 +168,10 @@ def test_files_of_one_name_and_other_content_are_not_one_reference(root: Path) -
             if content is not None:
                 client.set_tag(run, "ear.reference_hash", content)
             point = {f"evaluation.{name}": values[seed] for name, values in parameters.items()}
-            client.set_tag(run, PARAMETERS, json.dumps({ALPHA: 1.0, **point}))
-            found.append(client.get_run(run))
+            found.append(RunOfSweep({ALPHA: 1.0, **point}, "", row(client.get_run(run))))
         return found
 
-    def hashes(runs: list[Any], axes: list[str]) -> list[str]:
+    def hashes(runs: list[RunOfSweep], axes: list[str]) -> list[str]:
         return [conditions["reference_hash"] for conditions in conditions_of(runs, axes)]
 
     assert hashes(runs("a", "a"), [ALPHA]) == ["a"]
