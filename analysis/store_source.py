@@ -59,7 +59,7 @@ class ResultReader:
         """
         stages = self._trained(run)
         if run.evaluation in self._published:
-            found = self._finished(run)
+            found = self._finished(run, stages)
         elif stages and stages[-1].details["diverged_at"] is not None:
             found = {"outcome": "diverged", "diverged_at": float(stages[-1].details["diverged_at"])}
             found |= {"rests_on": run.stages, "hosts": _hosts(stages)}
@@ -80,7 +80,7 @@ class ResultReader:
                 break
         return entries
 
-    def _finished(self, run: RecordedRun) -> Row:
+    def _finished(self, run: RecordedRun, stages: list[Entry]) -> Row:
         evaluation, entry = load_evaluation(run.evaluation, self._store), self._store.entry(run.evaluation)
         return {
             "outcome": "finished",
@@ -89,7 +89,7 @@ class ResultReader:
             "evaluate_seconds": evaluation.seconds,
             "rests_on": [run.evaluation],
             "git_commit": entry.provenance.get("git_commit"),
-            "hosts": _hosts([*self._trained(run), entry]),
+            "hosts": _hosts([*stages, entry]),
         }
 
     def _row(self, run: RecordedRun, stages: list[Entry], found: Row) -> Row:

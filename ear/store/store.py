@@ -124,7 +124,9 @@ class Entry:
         write_json(path, {**values, "provenance": {**self.provenance, SEAL: self._sealed()}})
 
     def _sealed(self) -> str:
-        return digest({name: value for name, value in asdict(self).items() if name != SEAL})
+        # Not `asdict`, which copies everything deeply: reports load thousands of entries.
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != SEAL}
+        return digest({**values, "files": {name: vars(file) for name, file in self.files.items()}})
 
     @property
     def bytes(self) -> int:
