@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.statistics import OUTCOMES
-from analysis.sweep_runs import METRICS, Row, RunOfSweep, SweepRuns
+from analysis.sweep_runs import MEASURED_BY, METRICS, Row, RunOfSweep, SweepRuns
 from ear.errors import UserError
 from sweeps.spec.sweep_record import EVALUATION_SETTINGS
 from sweeps.spec.tags import (
@@ -29,8 +29,7 @@ from sweeps.spec.tags import (
 from sweeps.tracking.mlflow_client import search_runs
 from sweeps.tracking.parent_run import SETTINGS_FILE
 
-TAGGED = ("extractor", "extractor_hash", "reference", "reference_hash")
-MEASURED = ("images", "null_images", "extractor_accuracy", "reference_images")
+TAGGED = ("extractor", "extractor_hash", "reference", "reference_hash")  # of MEASURED_BY; the others are metrics
 
 
 def tracked_sweep(name: str, client: Any) -> SweepRuns | None:
@@ -89,8 +88,8 @@ def row(run: Any) -> Row:
         "seed": int(tags[SEED]),
         "outcome": outcome,
         "diverged_at": metrics.get("diverged_at"),
-        **{name: metrics.get(name) for name in (*METRICS, *MEASURED)},
-        **{name: tags.get(detail(name)) for name in TAGGED},
+        **{name: metrics.get(name) for name in METRICS},
+        **{name: tags.get(detail(name)) if name in TAGGED else metrics.get(name) for name in MEASURED_BY},
         **{name: json.loads(parameters[name]) for name in EVALUATION_SETTINGS if name in parameters},
         "train_steps": metrics.get("train_steps"),
         "train_seconds": metrics.get("train_seconds"),

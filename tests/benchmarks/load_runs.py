@@ -11,11 +11,8 @@ import statistics
 import sys
 import tempfile
 import time
-import warnings
 from pathlib import Path
-from typing import Any
 
-from ear.config import load_config
 from ear.config.hashing import digest
 from ear.files.writing import write_json
 from ear.store import Store

@@ -9,10 +9,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from pandas.testing import assert_frame_equal
 from simulated import plan_of, publish_evaluation, publish_training
-from tracked import local_client
+from tracked import forget_record, local_client
 
 from analysis.report import Report, write_report
+from analysis.results import load_results
+from ear.errors import UserError
 from ear.store import Store
 from ear.store.collect import find_garbage
 from ear.store.uses import recorded_uses
@@ -21,6 +24,7 @@ from sweeps.spec.naming import is_reserved
 from sweeps.spec.plan import Plan
 from sweeps.spec.runs import PlannedRun
 from sweeps.spec.stage_tree import TrainingNode
+from sweeps.tracking.mlflow_database import sqlite_uri
 from sweeps.tracking.tracker import Tracker
 
 
@@ -105,11 +109,47 @@ def test_what_an_earlier_version_noted_of_a_point_is_corrected(root: Path) -> No
     """It noted what stood in the YAML: two seeds of one configuration would be two rows."""
     text = "name: noted\nseeds: [0, 1]\nspace: {scoring.alpha: [1.5]}\n"
     assert len(rows_of(reported(root, text))) == 1
+    forget_record(root, "noted")
     client = local_client(root)
     runs = client.search_runs([experiment_of(root, "noted")], "tags.`ear.seed` = '1'")
     client.set_tag(runs[0].info.run_id, "ear.parameters", '{"scoring.alpha": "1.5"}')
     assert len(rows_of(write_report("noted", root))) == 2
     assert [row["α"] for row in rows_of(reported(root, text))] == ["1.5"]
+
+
+def test_the_store_and_mlflow_give_the_same_report(root: Path) -> None:
+    text = "name: twice\nseeds: [0, 1]\nspace: {scoring.alpha: [0.9, 1.5], sampling.cfg: [1.0, 2.0]}\n"
+    report = reported(root, text, diverge=lambda node: node.config.scoring.alpha < 1)
+    from_store = {file.name: file.read_bytes() for file in report.files}
+    stored, tracked = (load_results("twice", root, uri) for uri in (None, sqlite_uri(root / "mlflow.db")))
+    assert (stored.client is None, tracked.client is None) == (True, False)
+    assert_frame_equal(stored.frame.drop(columns="run_id"), tracked.frame.drop(columns="run_id"), check_dtype=False)
+    forget_record(root, "twice")
+    assert {file.name: file.read_bytes() for file in write_report("twice", root).files} == from_store
+
+
+def test_a_report_needs_no_mlflow(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "name: alone_with_store\nspace: {scoring.alpha: [1.5]}\n"
+    expected = reported(root, text).table
+    shutil.copytree(root / "store", tmp_path / "store")
+    shutil.copytree(root / "alone_with_store", tmp_path / "alone_with_store")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody listens there
+    assert write_report("alone_with_store", tmp_path).table == expected
+
+
+def test_a_damaged_record_is_named(root: Path) -> None:
+    reported(root, "name: spoiled\nspace: {scoring.alpha: [1.5]}\n")
+    (record,) = (root / "spoiled").glob("sweep-*.json")
+    record.write_text(record.read_text()[:-30])
+    with pytest.raises(UserError, match=r"sweep-.*\.json is damaged .*: run the sweep again"):
+        write_report("spoiled", root)
+    assert reported(root, "name: spoiled\nspace: {scoring.alpha: [1.5]}\n").table  # which writes it anew
+
+
+def test_an_unknown_sweep_is_met_with_similar_names(root: Path) -> None:
+    carried_out(root, "name: known_one\nspace: {scoring.alpha: [1.5]}\n")
+    with pytest.raises(UserError, match=r"There is no sweep 'knwon_one' in .*; did you mean known_one"):
+        write_report("knwon_one", root)
 
 
 def test_a_grid_whose_values_change_and_change_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
