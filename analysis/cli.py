@@ -1,20 +1,38 @@
 """The `ear report` command."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ear.cli.options import DEFAULT_ROOT, Json, Root
+from ear.errors import UserError
 
 
 def report(
-    name: Annotated[str, typer.Argument(metavar="SWEEP", help="The sweep's name, as in its YAML.")],
+    names: Annotated[list[str], typer.Argument(metavar="SWEEP...", help="The sweeps' names, as in their YAML.")],
     root: Root = DEFAULT_ROOT,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write here (of several sweeps: to DIR/SWEEP), not to ROOT/SWEEP/report."),
+    ] = None,
+    columns: Annotated[
+        str, typer.Option(metavar="METRICS", help="The metrics to show, e.g. fid,is,recall; table.csv has all.")
+    ] = "",
+    caption: Annotated[
+        str, typer.Option(metavar="TEXT", help="The caption of the LaTeX table, if there is one sweep.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
-    """Print a sweep's table beside the paper's, and write the table, a figure and samples.
+    """Print the tables of sweeps beside the paper's, and write tables, figures and samples.
 
-    Example:  ear report quickstart
+    The numbers come from the store; MLflow is not needed.
+
+    \b
+    Examples:
+      ear report quickstart
+      ear report alpha temperatures --out for_the_paper
+      ear report alpha --columns fid,recall --caption "Influence of the exponent."
     """
     import json
 
@@ -22,14 +40,28 @@ def report(
 
     for module in ("pandas", "matplotlib"):
         import_extra(module, "analysis")
-    from analysis.report import write_report
+    from analysis.report import Layout, write_report
 
-    written = write_report(name, root)
+    if caption and len(names) > 1:
+        raise UserError("--caption is for one sweep: give each of several sweeps its own in its own call.")
+    layout = Layout([name.strip() for name in columns.split(",") if name.strip()], caption)
+    written = {}
+    for name in dict.fromkeys(names):
+        folder = None if out is None else out / name if len(names) > 1 else out
+        written[name] = write_report(name, root, folder, layout)
     if as_json:
-        said = {"incomplete": written.incomplete, "findings": written.findings}
-        print(json.dumps({**said, "files": [str(file) for file in written.files]}))
+        said = {
+            name: {
+                "incomplete": each.incomplete,
+                "findings": each.findings,
+                "files": [str(file) for file in each.files],
+            }
+            for name, each in written.items()
+        }
+        print(json.dumps(said if len(said) > 1 else next(iter(said.values()))))
         return
-    if written.incomplete:
-        print(written.incomplete, end="\n\n")
-    print(written.table, written.caption, written.findings, sep="\n\n")
-    print("\nFiles:", *(f"  {file}" for file in written.files), sep="\n")
+    for name, each in written.items():
+        heading = [f"# {name}"] if len(written) > 1 else []
+        parts = [*heading, each.incomplete, each.table, each.caption, each.findings]
+        print(*(part for part in parts if part), sep="\n\n", end="\n\n")
+        print("Files:", *(f"  {file}" for file in each.files), sep="\n", end="\n\n" if len(written) > 1 else "\n")

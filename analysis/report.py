@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.ablation_figure import save_ablation_figure
 from analysis.axis_values import as_csv
+from analysis.best_rows import best_rows
 from analysis.conditions import describe, differing
 from analysis.findings import findings
 from analysis.grid_figure import is_numeric_grid, save_grid_figure
@@ -18,7 +19,7 @@ from analysis.results import METRICS, SweepResults, load_results
 from analysis.samples import save_sample_sheet
 from analysis.search import ranked, search_findings, search_table
 from analysis.statistics import seed_range, summarise
-from analysis.tables import display_table, latex, markdown
+from analysis.tables import COLUMNS, Table, ablation_table, latex, markdown
 from ear.errors import UserError
 from ear.files.writing import may_write, require_writable, write_text
 from ear.store import Store
@@ -28,6 +29,9 @@ from ear.store.uses import record_use
 from sweeps.spec.naming import short_names
 from sweeps.spec.result_comparison import STORED_OUTCOMES, differs
 from sweeps.spec.runs import stored_result
+
+LATEX_COLUMNS = ("fid", "is", "precision", "recall")
+BOLD = "Bold: the best of a column and all that can't be told from it (paired by seed, 95% confidence)."  # if any is
 
 
 @dataclass(frozen=True)
@@ -42,54 +46,123 @@ class Report:
     files: list[Path]
 
 
-def write_report(name: str, root: Path) -> Report:
-    """Writes ROOT/NAME/report/ for the sweep of this name that ran last; a temporary folder if that one is read-only.
+@dataclass(frozen=True)
+class Layout:
+    """What a user wants of a report's tables."""
+
+    columns: Sequence[str] = ()  # metrics; by default all, and in LaTeX those of LATEX_COLUMNS
+    caption: str = ""  # of the LaTeX table; by default what the numbers were measured on
+
+
+def write_report(name: str, root: Path, out: Path | None = None, layout: Layout = Layout()) -> Report:
+    """Writes the report of the sweep of this name that ran last.
+
+    Args:
+        name: the sweep's name.
+        root: the output root.
+        out: the folder to write to; ROOT/NAME/report by default, or a temporary folder if that one is read-only.
+        layout: what the tables show.
 
     Raises:
         UserError: the sweep is unknown, none of its runs has ended, its results were damaged or not measured alike, or
             the folder can't be written.
     """
-    results = load_results(name, root)
-    refuse_outdated(Store(root, reading=True), results.rests_on)
+    results = sound_results(name, root)
+    folder = writable_folder(results, root, out)
+    contents = contents_of(results)
+    # With what is missing first, since a caption goes with a figure wherever that is copied to.
+    caption = f"{results.incomplete} {contents.caption}".strip()
+    files = write_tables(folder, results, contents, layout)
+    files += save_figure(folder, results, contents.summary, contents.paper, caption)
+    if not results.finished.empty:
+        save_sample_sheet(folder / "samples.png", results, contents.summary, caption, Store(root, reading=True))
+        files.append(folder / "samples.png")
+    said = f"{contents.caption} {contents.note}".strip()
+    return Report(folder, contents.text(layout), said, contents.findings, results.incomplete, files)
+
+
+def sound_results(name: str, root: Path) -> SweepResults:
+    """Loads a sweep's results and checks that none is damaged, outdated or based on such ones.
+
+    Raises:
+        UserError: as `write_report`.
+    """
+    results, store = load_results(name, root), Store(root, reading=True)
+    refuse_outdated(store, results.rests_on)
     if results.client is not None:  # what the store holds can't be stale
-        refuse_removed(Store(root, reading=True), results)
+        refuse_removed(store, results)
     if results.searched:
         refuse_damaged_search(name, root)
-    folder = root / name / "report"
-    if may_write(folder):
-        record_use(Store(root), f"report {name}", results.rests_on)
-        require_writable(folder)
-        remove_pictures(folder, [results.axes, *results.earlier])
-    else:  # an archive or another user's results
-        folder = Path(tempfile.mkdtemp(prefix=f"ear-report-{name}-"))
-    paper = paper_ablation(results.axes)
+    return results
+
+
+def writable_folder(results: SweepResults, root: Path, out: Path | None) -> Path:
+    """Returns the folder for a report, without the previous report's pictures, and records what the report needs.
+
+    Raises:
+        UserError: `out` can't be written.
+    """
+    folder = root / results.name / "report" if out is None else out
+    if out is None and not may_write(folder):  # an archive or another user's results
+        return Path(tempfile.mkdtemp(prefix=f"ear-report-{results.name}-"))
+    require_writable(folder)
+    if may_write(root):
+        record_use(Store(root), f"report {results.name}", results.rests_on)
+    remove_pictures(folder, [results.axes, *results.earlier])
+    return folder
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a report says."""
+
+    summary: pd.DataFrame  # a row per configuration, in the order of the table
+    table: Table
+    caption: str  # what the numbers were measured on
+    note: str  # on the table's notation
+    findings: str
+    paper: PaperAblation | None
+
+    def text(self, layout: Layout) -> str:
+        """Returns the table as Markdown."""
+        return markdown(self.table.only(layout.columns) if layout.columns else self.table)
+
+    @property
+    def paper_note(self) -> str:
+        """Says what the paper's numbers were measured on; empty if there are none."""
+        return f"Paper: {self.paper.setting}." if self.paper else ""
+
+
+def contents_of(results: SweepResults) -> Contents:
+    """Returns what a report on these results says."""
     summary = summarise(results.frame, results.axes, METRICS)
     counts = summary["finished"][summary["finished"] > 0]
     caption = describe(results.conditions, seed_range(counts) if len(counts) else "0")
-    # In the caption, since it goes with the table and the figures wherever they are copied to.
-    caption = f"{results.incomplete} {caption}".strip()
     if results.searched:
-        paper = None  # the paper has only ablations of one parameter
         summary = ranked(summary, results)
-        table = search_table(summary, results)
-        words = search_findings(summary, results)
-    else:
-        table = display_table(summary, results.axes, paper)
-        words = grid_findings(results, paper)
-    words = " ".join([words, *notes(results, summary)])
-    text = markdown(table)
-    paper_line = f"\nPaper: {paper.setting}.\n" if paper else ""
-    first = f"{results.incomplete}\n\n" if results.incomplete else ""
-    write_text(folder / "table.md", f"{first}{text}\n\n{caption}\n{paper_line}\n{words}\n")
-    full_caption = f"{caption} {'Paper: ' + paper.setting + '.' if paper else ''}".strip()
-    write_text(folder / "table.tex", latex(table, results.axes, full_caption, f"tab:{name}"))
-    write_text(folder / "table.csv", as_csv(with_keys(summary, results)))
-    files = [folder / "table.md", folder / "table.csv", folder / "table.tex"]
-    files += save_figure(folder, results, summary, paper, caption)
-    if len(counts):
-        save_sample_sheet(folder / "samples.png", results, summary, caption, Store(root, reading=True))
-        files.append(folder / "samples.png")
-    return Report(folder, text, caption, words, results.incomplete, files)
+        words = " ".join([search_findings(summary, results), *notes(results, summary)])
+        return Contents(summary, search_table(summary, results), caption, "", words, None)
+    paper = paper_ablation(results.axes)
+    comparable = not differing(results.conditions)
+    best = best_rows(results.frame, summary, results.axes, tuple(COLUMNS)) if comparable else {}
+    words = " ".join([grid_findings(results, paper), *notes(results, summary)])
+    return Contents(
+        summary, ablation_table(summary, results.axes, paper, best), caption, BOLD if best else "", words, paper
+    )
+
+
+def write_tables(folder: Path, results: SweepResults, contents: Contents, layout: Layout) -> list[Path]:
+    """Writes the table as Markdown, CSV and LaTeX; returns the files."""
+    notes = "\n\n".join(part for part in (contents.caption, contents.note, contents.paper_note) if part)
+    parts = [results.incomplete, contents.text(layout), notes, contents.findings]
+    write_text(folder / "table.md", "\n\n".join(part for part in parts if part) + "\n")
+    write_text(folder / "table.csv", as_csv(with_keys(contents.summary, results)))
+    in_full = " ".join([results.incomplete, contents.caption, contents.note, contents.paper_note])
+    in_latex = contents.table.only(layout.columns or LATEX_COLUMNS)
+    write_text(
+        folder / "table.tex", latex(in_latex, layout.caption or " ".join(in_full.split()), f"tab:{results.name}")
+    )
+    return [folder / "table.md", folder / "table.csv", folder / "table.tex"]
 
 
 def with_keys(summary: pd.DataFrame, results: SweepResults) -> pd.DataFrame:

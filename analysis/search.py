@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from analysis.results import SweepResults
-from analysis.tables import COLUMNS, cell, display_table
+from analysis.tables import COLUMNS, Table, cell, display_table
 from sweeps.search.domination import front, outcome
 from sweeps.spec.confidence import half_width
 from sweeps.spec.metric import better, written
@@ -52,8 +52,11 @@ def on_front(found: pd.DataFrame, objectives: list[str]) -> pd.Series:
     return pd.Series(found.index.isin(able.index[front(outcomes)]), found.index)
 
 
-def search_table(found: pd.DataFrame, results: SweepResults) -> pd.DataFrame:
-    """Returns the best of the `ranked` configurations, at least the whole Pareto front, as text cells."""
+def search_table(found: pd.DataFrame, results: SweepResults) -> Table:
+    """Returns the best of the `ranked` configurations, at least the whole Pareto front.
+
+    Nothing is marked as best: the same runs selected the configurations, and the confirmation judges them.
+    """
     several = len(results.objectives) > 1
     rows = found.head(max(BEST_SHOWN, found["pareto_front"].sum() if several else 0))
     table = display_table(rows, results.axes, None)
@@ -70,7 +73,7 @@ def search_table(found: pd.DataFrame, results: SweepResults) -> pd.DataFrame:
         table["constraints"] = [
             "" if nothing else words or "held" for words, nothing in zip(rows["broken"], unknown, strict=True)
         ]
-    return table
+    return Table(table, results.axes, {heading: metric for metric, (heading, _) in COLUMNS.items()})
 
 
 def search_findings(found: pd.DataFrame, results: SweepResults) -> str:

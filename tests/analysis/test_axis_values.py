@@ -15,7 +15,7 @@ from analysis.notation import latex_text, markdown_text
 from analysis.results import METRICS, SweepResults
 from analysis.samples import MOST_PANELS, panels_of
 from analysis.statistics import summarise
-from analysis.tables import display_table, latex, markdown
+from analysis.tables import Table, display_table, latex, markdown
 
 AXIS, OTHER = "optimizer.x", "scoring.alpha"
 SORTED = [None, False, True, -1, 0.5, 10, "10", "b", [0.8, 2], [0.9], [0.9, None], {"b": 1}, {"b": 2}, NOT_DRAWN]
@@ -92,9 +92,11 @@ def test_a_figure_without_inception_scores_is_drawn(tmp_path: Path) -> None:
 def test_words_of_users_do_not_break_tables() -> None:
     words = r"a|b {c: 1} 50% $x$ ~^\d & #_"
     table = display_table(summarise(runs([words, 2]), [AXIS], METRICS), [AXIS], None)
-    assert {line.replace(r"\|", "").count("|") for line in markdown(table).splitlines()} == {len(table.columns) + 1}
+    assert {line.replace(r"\|", "").count("|") for line in markdown(Table(table)).splitlines()} == {
+        len(table.columns) + 1
+    }
     assert r"a|b \{c: 1\} 50\% \$x\$ \textasciitilde{}\textasciicircum{}\textbackslash{}d \& \#\_" in latex(
-        table, [AXIS], "caption", "tab:x"
+        Table(table, [AXIS]), "caption", "tab:x"
     )
 
 

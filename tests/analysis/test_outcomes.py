@@ -107,12 +107,12 @@ def test_a_run_without_an_evaluation_has_the_key_of_its_last_stage(root: Path) -
 
 
 def test_the_table_names_each_outcome(report: Report) -> None:
-    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in report.table.splitlines()]
+    cells = [[cell.strip(" *↓↑") for cell in row.split("|")[1:-1]] for row in report.table.splitlines()]
     fid = {row[0]: row[cells[0].index("FID")] for row in cells[2:]}
-    assert fid["1.0"].endswith("(1 of 3 pruned)")
+    assert fid["1.0"].endswith("(1 of 3 stopped early)")
     assert fid["1.25"].endswith("(1 of 3 failed)")
     assert fid["1.5"] == "failed"
-    assert fid["1.75"] == "1 diverged at step 7, 1 pruned"
+    assert fid["1.75"] == "1 diverged at step 7, 1 stopped early"
     assert fid["2.0"] == "20.00"
 
 

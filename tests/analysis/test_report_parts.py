@@ -18,7 +18,7 @@ from analysis.paper import PaperAblation, paper_ablation
 from analysis.report import grid_findings
 from analysis.results import METRICS, SweepResults
 from analysis.statistics import summarise
-from analysis.tables import display_table, latex, markdown
+from analysis.tables import Table, display_table, latex, markdown
 from sweeps.spec.confidence import half_width
 
 ALPHA = "scoring.alpha"
@@ -108,15 +108,15 @@ def test_cells_name_what_did_not_finish() -> None:
     table = display_table(summary_of(ends), [ALPHA], None)
     nothing = [
         "diverged at step 7",
-        "pruned",
+        "stopped early",
         "failed",
-        "2 diverged at step 7, 1 pruned, 1 failed",
-        "1 pruned, 1 failed",
+        "2 diverged at step 7, 1 stopped early, 1 failed",
+        "1 stopped early, 1 failed",
     ]
     assert list(table["FID"]) == [
-        "5.00 ± 0.00 (1 of 3 pruned)",
+        "5.00 ± 0.00 (1 of 3 stopped early)",
         "5.00 (2 of 3 failed)",
-        "5.00 (1 of 4 diverged, 1 of 4 pruned, 1 of 4 failed)",
+        "5.00 (1 of 4 diverged, 1 of 4 stopped early, 1 of 4 failed)",
         *nothing,
     ]
     assert list(table["recall"]) == ["0.700 ± 0.000", "0.700", "0.700", *nothing]
@@ -144,10 +144,10 @@ def test_table_shows_intervals_divergence_and_the_paper(paper: PaperAblation) ->
         "diverged at step 7",
     ]
     assert list(table["FID, paper"]) == ["3.55", "", "4.10", "188.1"]
-    assert markdown(table).count("\n") == 5
-    text = latex(table, [ALPHA], "100% of digits_test", "tab:x")
+    assert markdown(Table(table)).count("\n") == 5
+    text = latex(Table(table, [ALPHA]), "100% of digits_test", "tab:x")
     assert r"$\alpha$" in text
-    assert r"$\pm$" in text
+    assert rf"12.00 \pm {width:.2f}" in text
     assert r"100\% of digits\_test" in text
 
 

@@ -165,7 +165,7 @@ def test_values_without_a_finished_run_are_named(paper: PaperAblation) -> None:
         "No run finished at 1.5 (failed), 2.0 (diverged at step 7), so nothing is compared there."
     )
     only = findings(runs({0.9: [17.0], 1.0: ["pruned"]}), [ALPHA], paper)
-    assert only.startswith("No run finished at 1.0 (pruned), so nothing is compared there. With one seed")
+    assert only.startswith("No run finished at 1.0 (stopped early), so nothing is compared there. With one seed")
 
 
 def collapsed(recall: Sequence[float], inception: Sequence[float] = (0.7,) * 5) -> pd.DataFrame:

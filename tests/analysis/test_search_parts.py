@@ -81,7 +81,7 @@ def test_one_objective_ranks_as_it_always_did_and_what_breaks_bounds_behind() ->
 def test_the_table_has_the_whole_front_and_all_that_decides() -> None:
     line = [[(float(number), number / 100)] for number in range(15)]  # each on the front
     results = results_of([*line, [(50.0, 0.01)]], ["fid", "recall"], {"recall_null": BoundConfig(at_least=0.2)})
-    table = search_table(ranked_of(results), results)
+    table = search_table(ranked_of(results), results).cells
     assert list(table["Pareto front"]) == [f"trial {number}" for number in range(15)]
     assert set(table["recall_null"]) == {"0.250"}
     assert set(table["constraints"]) == {"held"}
@@ -131,4 +131,4 @@ def test_where_nothing_has_a_value_the_search_says_so() -> None:
         results = results_of([[None], [None, None]], objectives, {"recall": BoundConfig(at_least=0.1)})
         found = ranked_of(results)
         assert search_findings(found, results) == "2 configurations, none with a value."
-        assert list(search_table(found, results)["FID"]) == ["diverged at step 7"] * 2
+        assert list(search_table(found, results).cells["FID"]) == ["diverged at step 7"] * 2

@@ -63,7 +63,9 @@ def reported(root: Path, text: str, **how: Callable[..., object]) -> Report:
 
 
 def rows_of(report: Report) -> list[dict[str, str]]:
-    header, _, *lines = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in report.table.splitlines()]
+    header, _, *lines = [
+        [cell.strip(" *↓↑") for cell in line.strip("|").split(" | ")] for line in report.table.splitlines()
+    ]
     return [dict(zip(header, line, strict=True)) for line in lines]
 
 

@@ -52,7 +52,9 @@ def test_the_front_comes_first_and_is_said_with_every_objective(tmp_path: Path) 
     assert set(front) == {number for number in front_of(search) if trials[number].values[0] <= 20}
     assert 2 < len(front) < 8
 
-    header, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in report.table.splitlines()]
+    header, _, *lines = [
+        [cell.strip(" *↓↑") for cell in line.strip("|").split("|")] for line in report.table.splitlines()
+    ]
     rows = [dict(zip(header, line, strict=True)) for line in lines]
     assert [row["Pareto front"] for row in rows[: len(front)]] == [f"trial {number}" for number in front]
     assert {row["Pareto front"] for row in rows[len(front) :]} == {""}
