@@ -1,21 +1,18 @@
 """Writes a sweep's report from MLflow: table, figure, samples and findings, with the evaluation conditions."""
 
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from analysis.ablation_figure import save_ablation_figure
 from analysis.axis_values import as_csv
 from analysis.conditions import describe, differing
 from analysis.findings import findings
-from analysis.grid_figure import is_numeric_grid, save_grid_figure
 from analysis.paper import PaperAblation, paper_ablation
+from analysis.plots.report_plots import remove_plots, save_plots, why_no_figure
 from analysis.results import METRICS, SweepResults, load_results
-from analysis.samples import save_sample_sheet
 from analysis.search import ranked, search_findings, search_table
 from analysis.statistics import seed_range, summarise
 from analysis.tables import display_table, latex, markdown
@@ -25,7 +22,6 @@ from ear.store import Store
 from ear.store.outdated import refuse_outdated
 from ear.store.repair import removed_keys
 from ear.store.uses import record_use
-from sweeps.spec.naming import short_names
 from sweeps.spec.result_comparison import STORED_OUTCOMES, differs
 from sweeps.spec.runs import stored_result
 
@@ -58,7 +54,7 @@ def write_report(name: str, root: Path) -> Report:
     if may_write(folder):
         record_use(Store(root), f"report {name}", results.rests_on)
         require_writable(folder)
-        remove_pictures(folder, [results.axes, *results.earlier])
+        remove_plots(folder, [results.axes, *results.earlier])
     else:  # an archive or another user's results
         folder = Path(tempfile.mkdtemp(prefix=f"ear-report-{name}-"))
     paper = paper_ablation(results.axes)
@@ -75,7 +71,7 @@ def write_report(name: str, root: Path) -> Report:
     else:
         table = display_table(summary, results.axes, paper)
         words = grid_findings(results, paper)
-    words = " ".join([words, *notes(results, summary)])
+    words = " ".join([words, *notes(results)])
     text = markdown(table)
     paper_line = f"\nPaper: {paper.setting}.\n" if paper else ""
     first = f"{results.incomplete}\n\n" if results.incomplete else ""
@@ -84,10 +80,7 @@ def write_report(name: str, root: Path) -> Report:
     write_text(folder / "table.tex", latex(table, results.axes, full_caption, f"tab:{name}"))
     write_text(folder / "table.csv", as_csv(with_keys(summary, results)))
     files = [folder / "table.md", folder / "table.csv", folder / "table.tex"]
-    files += save_figure(folder, results, summary, paper, caption)
-    if len(counts):
-        save_sample_sheet(folder / "samples.png", results, summary, caption)
-        files.append(folder / "samples.png")
+    files += save_plots(folder, results, summary, paper, caption, Store(root, reading=True))
     return Report(folder, text, caption, words, results.incomplete, files)
 
 
@@ -156,11 +149,11 @@ def grid_findings(results: SweepResults, paper: PaperAblation | None) -> str:
     return findings(results.frame, results.axes, paper)
 
 
-def notes(results: SweepResults, summary: pd.DataFrame) -> list[str]:
+def notes(results: SweepResults) -> list[str]:
     """Returns notes on what the report leaves out: the figure, and earlier sweeps of the same name."""
     found = []
-    if not results.searched and (reason := why_no_figure(results, summary)):
-        found.append(f"There is no figure: {reason}.")
+    if reason := why_no_figure(results):
+        found.append(f"There is no figure of the metrics: {reason}.")
     if results.earlier:
         count = len(results.earlier)
         which = "Another sweep" if count == 1 else f"{count} other sweeps"
@@ -169,39 +162,3 @@ def notes(results: SweepResults, summary: pd.DataFrame) -> list[str]:
             "To report another one, run its FILE again, which trains nothing again, or give each its own name."
         )
     return found
-
-
-def why_no_figure(results: SweepResults, summary: pd.DataFrame) -> str:
-    """Returns why a grid has no figure; empty if it has one."""
-    if results.finished.empty:
-        return "no run has finished"
-    if len(results.axes) > 2:
-        return f"one of {len(results.axes)} axes can't be drawn"
-    if len(results.axes) == 2 and not is_numeric_grid(summary, results.axes):
-        return "the values of two axes are drawn only where all are numbers"
-    return ""
-
-
-def save_figure(
-    folder: Path, results: SweepResults, summary: pd.DataFrame, paper: PaperAblation | None, caption: str
-) -> list[Path]:
-    """Saves the figure of a grid with one axis or two numeric axes; returns its path, if there is a figure."""
-    if results.searched or why_no_figure(results, summary):
-        return []
-    path = folder / figure_name(results.axes)
-    if len(results.axes) == 1:
-        save_ablation_figure(path, summary, results.axes[0], paper, caption)
-    else:
-        save_grid_figure(path, summary, results.axes, caption)
-    return [path]
-
-
-def figure_name(axes: Sequence[str]) -> str:
-    """Returns the file name of a figure over these axes."""
-    return f"{'-'.join(short_names(axes).values())}.png"
-
-
-def remove_pictures(folder: Path, spaces: Sequence[Sequence[str]]) -> None:
-    """Removes the pictures of the previous report, which may show other runs, and of sweeps over these axes."""
-    for name in ("samples.png", *map(figure_name, spaces)):
-        (folder / name).unlink(missing_ok=True)

@@ -13,6 +13,7 @@ import pandas as pd
 from analysis.axis_values import NOT_DRAWN, axis_column
 from analysis.conditions import Conditions, conditions_of
 from analysis.statistics import OUTCOMES
+from ear.config import load_config
 from ear.errors import UserError
 from ear.terminal.credentials import shown
 from sweeps.spec.search_schema import BoundConfig
@@ -51,6 +52,7 @@ class SweepResults:
     constraints: dict[str, BoundConfig] = field(default_factory=dict)  # of a search, by metric
     earlier: list[list[str]] = field(default_factory=list)  # axes of earlier sweeps of this name, newest first
     incomplete: str = ""  # what the sweep still lacks, as a sentence; empty if nothing
+    base: dict[str, Any] = field(default_factory=dict)  # of a grid: the base's value of each axis, where it is known
 
     @property
     def objective(self) -> str:
@@ -119,6 +121,7 @@ def load_results(name: str, root: Path) -> SweepResults:
         constraints(settings) if searched else {},
         [json.loads(other.data.tags[PARAMETERS]) for other in others],
         unfinished_search(parent, measured) if searched else missing_runs(settings, len(measured)),
+        {} if searched else base_values(settings, axes),
     )
 
 
@@ -139,6 +142,25 @@ def sweep_settings(client: Any, parent: str) -> dict[str, Any]:
 def constraints(settings: Mapping[str, Any]) -> dict[str, BoundConfig]:
     """Returns a search's constraints."""
     return {metric: BoundConfig(**bound) for metric, bound in settings["search"]["constraints"].items()}
+
+
+def base_values(settings: Mapping[str, Any], axes: Sequence[str]) -> dict[str, Any]:
+    """Returns the base's value of each axis; nothing if the base can't be read any more."""
+    try:
+        config = load_config(settings["base"]).model_dump(mode="json")
+    except (KeyError, UserError):  # a file that was moved
+        return {}
+    return {axis: settings["set"].get(axis, value_at(config, axis)) for axis in axes}
+
+
+def value_at(config: Any, parameter: str) -> Any:
+    """Returns a dotted parameter's value; None if the configuration does not have it."""
+    for part in parameter.split("."):
+        try:
+            config = config[int(part)] if isinstance(config, list) else config[part]
+        except (KeyError, IndexError, TypeError, ValueError):
+            return None
+    return config
 
 
 def missing_runs(settings: Mapping[str, Any], ended: int) -> str:

@@ -83,7 +83,7 @@ def test_every_value_that_a_run_can_have_is_a_row(root: Path) -> None:
         for betas in ("[0.8, 0.999]", "[0.9, 0.95]")
         for model in (small, large)
     ]
-    assert "There is no figure: one of 4 axes can't be drawn." in report.findings
+    assert "There is no figure of the metrics: 4 axes need shared seeds." in report.findings
     with (report.folder / "table.csv").open() as table:
         written = list(csv.DictReader(table))
     assert [row["optimizer.betas"] for row in written[:3]] == ["[0.8, 0.999]", "[0.8, 0.999]", "[0.9, 0.95]"]
@@ -120,14 +120,14 @@ def test_a_grid_whose_values_change_and_change_back(root: Path, monkeypatch: pyt
     with pytest.warns(UserWarning, match="another sweep with other runs has already used the name changed"):
         report = reported(root, other)
     assert [row["epsilon"] for row in rows_of(report)] == ["0.1"]
-    assert (report.folder / "epsilon.png").exists()
-    assert not (report.folder / "alpha.png").exists()  # of the other runs
+    assert (report.folder / "figures" / "epsilon.png").exists()
+    assert not (report.folder / "figures" / "alpha.png").exists()  # of the other runs
     for number in range(2):
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
             report = reported(root, first)
         assert [row["α"] for row in rows_of(report)] == ["1.1", "1.2"], number
-        assert {file.name for file in report.folder.glob("*.png")} == {"alpha.png", "samples.png"}
+        assert {file.name for file in report.folder.rglob("*.png")} == {"alpha.png"}
         assert "Another sweep with other runs used the name changed before; this is the one that ran last." in (
             report.findings
         )
@@ -160,7 +160,7 @@ def test_where_every_run_diverged_the_table_says_when(root: Path) -> None:
         (alpha, "diverged at step 5", "diverged at step 5") for alpha in ("0.8", "0.9")
     ]
     assert report.caption == "No run has finished, so nothing was measured."
-    assert "There is no figure: no run has finished." in report.findings
+    assert "There is no figure of the metrics: no run has finished." in report.findings
     assert [file.name for file in report.files] == ["table.md", "table.csv", "table.tex"]
     (use,) = (use for use in recorded_uses(Store(root)) if use.user == "report diverged")
     assert use.keys == {key for run in plan_of(root, text).runs for key in run.keys.stages}
