@@ -19,6 +19,7 @@ Interval = tuple[float, float]  # lower and upper end; equal for a single value
 Direction = Literal["x", "y"]
 
 BREAK_FROM = 0.5  # share of the range that the largest gap exceeds
+FLATTENED = 3  # values on one side of the break, at least
 SMALLEST_SHARE = 0.25  # of the axis, for one side of the break
 MARGIN = 0.1  # of a side's range, at each of its ends
 GAP = 0.03  # between the two sides, as a share of their mean length
@@ -36,12 +37,12 @@ class Break:
 
 
 def find_break(intervals: Sequence[Interval], floor: float = -math.inf) -> Break | None:
-    """Returns where an axis that shows these intervals is broken; None if it is not.
+    """Returns where an axis that shows these intervals, one for each value, is broken; None if it is not.
 
-    At least three intervals are needed: of two values, none flattens others. The axis does not go below `floor`.
+    The axis does not go below `floor`.
     """
     ordered = sorted(intervals)
-    if len(ordered) < 3:
+    if len(ordered) <= FLATTENED:
         return None
     at, gap, low = 0, 0.0, ordered[0]
     reach = ordered[0][1]
@@ -49,7 +50,7 @@ def find_break(intervals: Sequence[Interval], floor: float = -math.inf) -> Break
         if interval[0] - reach > gap:
             at, gap, low = number, interval[0] - reach, (ordered[0][0], reach)
         reach = max(reach, interval[1])
-    if gap <= BREAK_FROM * (reach - ordered[0][0]):
+    if gap <= BREAK_FROM * (reach - ordered[0][0]) or max(at, len(ordered) - at) < FLATTENED:
         return None
     high = (ordered[at][0], reach)
     below, above = (1 + 2 * MARGIN) * (low[1] - low[0]), (1 + 2 * MARGIN) * (high[1] - high[0])

@@ -30,12 +30,13 @@ REST = 0.75  # inches: of the title and the x axis
 NAMES = 0.7  # inches: of the y axis
 PALETTE = "cividis"  # made for colour-vision deficiencies; its lightness is monotone
 LIGHT = 0.5  # luminance above which numbers are black
+INSET = 0.05  # of outlines, as a share of a cell
 NO_VALUE = "0.92"  # grey of cells without a finished run
 
 
 @house_style()
 def heat_map(frame: pd.DataFrame, axes: Sequence[str], metric: str = "fid") -> Figure:
-    """Draws the means over two parameters, lighter where better; the second parameter along x.
+    """Draws the means over two parameters, lighter where better; the one with more values along x.
 
     A thick outline marks the best mean, thin ones the configurations that can't be told apart from it
     (`comparison.not_worse`); with one seed there is no test, and only the best is outlined. Cells without a finished
@@ -45,6 +46,8 @@ def heat_map(frame: pd.DataFrame, axes: Sequence[str], metric: str = "fid") -> F
         frame: a row per run: the two axes, `seed`, `outcome`, `diverged_at` and the metric.
     """
     down, across = axes
+    if frame[down].nunique() > frame[across].nunique():
+        down, across = across, down
     summary = summarise(frame, list(axes), [metric])
     rows, columns = (sorted(summary[axis].unique()) for axis in (down, across))
     width = COLUMN if NAMES + CELL[0] * len(columns) <= COLUMN else FULL
@@ -68,7 +71,14 @@ def heat_map(frame: pd.DataFrame, axes: Sequence[str], metric: str = "fid") -> F
     for number, index in enumerate(best_ones(frame, summary, list(axes), metric)):
         y, x = at[summary.loc[index, down], summary.loc[index, across]]
         panel.add_patch(
-            Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, edgecolor=VERMILION, linewidth=0.9 if number else 2.2)
+            Rectangle(
+                (x - 0.5 + INSET, y - 0.5 + INSET),
+                1 - 2 * INSET,
+                1 - 2 * INSET,
+                fill=False,
+                edgecolor=VERMILION,
+                linewidth=0.8 if number else 2.2,
+            )
         )
     panel.set_xticks(range(len(columns)), [figure_value(value) for value in columns])
     panel.set_yticks(range(len(rows)), [wrapped(figure_value(value), NAMES) for value in rows])

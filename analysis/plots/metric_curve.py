@@ -54,11 +54,13 @@ class Series:
 
     @property
     def intervals(self) -> list[Interval]:
-        """What the panel's y axis must show."""
+        """What the panel's y axis must show of each value: the interval and the seeds."""
         means = self.means.dropna()
         widths = self.half_widths.reindex(means.index).fillna(0)
-        ends = [(mean - width, mean + width) for mean, width in zip(means, widths, strict=True)]
-        return [*ends, *((value, value) for value in self.seeds.dropna())]
+        by_value = self.seeds.groupby(level=0)
+        lowest, highest = by_value.min().reindex(means.index), by_value.max().reindex(means.index)
+        low = lowest.fillna(means).combine(means - widths, min)
+        return list(zip(low, highest.fillna(means).combine(means + widths, max), strict=True))
 
 
 @house_style()

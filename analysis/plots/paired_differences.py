@@ -10,8 +10,10 @@ from analysis.comparison import by_seed, differences, holm
 from analysis.notation import figure_value
 from analysis.plots.broken_axis import panels
 from analysis.plots.style import (
+    CHARACTER,
     COLUMN,
     FAINT,
+    FULL,
     GREY,
     OURS,
     SMALL,
@@ -81,11 +83,18 @@ def paired_differences(
     """
     table, paired = difference_table(frame, axes, metric, reference)
     base = summarise(frame, list(axes), [metric]).astype(object).loc[reference]
+    # The title names the parameters, in the order of their values here.
+    names = [", ".join(figure_value(row[axis]) for axis in axes) for row in table.to_dict("records")]
+    if max(map(len, names), default=0) * CHARACTER > LABELS * width:
+        width = FULL
+        names = [in_clauses(name, LABELS * width) for name in names]
     figure = new_figure(width, ROW * max(2, len(table)) + REST)
     widths = table["half_width"].fillna(0)
-    ends = zip(table["difference"] - widths, table["difference"] + widths, strict=True)
-    seeds = [(value, value) for found in paired for value in found]
-    parts, _ = panels(figure, figure.add_gridspec(1, 1)[0], [(0.0, 0.0), *ends, *seeds], "x")
+    ends = [
+        (min(mean - width, *found), max(mean + width, *found))
+        for mean, width, found in zip(table["difference"], widths, paired, strict=True)
+    ]
+    parts, _ = panels(figure, figure.add_gridspec(1, 1)[0], [(0.0, 0.0), *ends], "x")
     rows = np.arange(len(table))
     for part in parts:
         part.axvline(0, color=GREY, linewidth=0.8)
@@ -106,11 +115,7 @@ def paired_differences(
             )
         part.set_ylim(len(table) - 0.4, -0.6)
         part.grid(axis="y", visible=False)
-    if len(axes) == 1:
-        names = [figure_value(value) for value in table[axes[0]]]  # the title names the parameter
-    else:
-        names = [configuration_name(row, axes) for row in table.to_dict("records")]
-    parts[0].set_yticks(rows, [in_clauses(name, LABELS * width) for name in names])
+    parts[0].set_yticks(rows, names)
     direction = "lower" if better(metric) == "min" else "higher"
     figure.supxlabel(f"difference in {metric_name(metric)} ({direction} is better)", fontsize=SMALL)
     title = f"{metric_name(metric)} minus that of {configuration_name(base, axes)}"

@@ -50,7 +50,7 @@ def save_plots(
         caption: the evaluation conditions, which every plot's caption ends with.
     """
     files, captions = [], []
-    for plot in plots(results, summary, paper, store):
+    for plot in plots(results, summary, paper, store, store.folder.parent / results.name):
         whole = f"{plot.caption} {caption}"
         files += save_figure(replace(plot, caption=whole), folder / FOLDER)
         captions.append(f"![{plot.name}]({plot.name}.png)\n\n{whole}\n")
@@ -69,11 +69,22 @@ def remove_plots(folder: Path, spaces: Sequence[Sequence[str]]) -> None:
             file.unlink()
 
 
-def plots(results: SweepResults, summary: pd.DataFrame, paper: PaperAblation | None, store: Store) -> Iterator[Plot]:
-    """Yields a report's plots, the most telling one first; none if no run has finished."""
+def plots(
+    results: SweepResults, summary: pd.DataFrame, paper: PaperAblation | None, store: Store, folder: Path
+) -> Iterator[Plot]:
+    """Yields a report's plots, the most telling one first; none if no run has finished.
+
+    Args:
+        folder: the sweep's, where a search has its study.
+    """
     if results.finished.empty:
         return
-    if not results.searched:
+    if results.searched:
+        from analysis.plots.search_plots import search_plots  # these import Optuna
+        from sweeps.search.study_summary import load_study
+
+        yield from search_plots(results, summary, load_study(results.name, folder))
+    else:
         yield from grid_plots(results, paper)
         yield from speed_plots(results, store)
     yield from curve_plots(results, store)
@@ -169,7 +180,12 @@ def seconds_an_image(run: dict[str, Any], store: Store) -> float:
 
 
 def curve_plots(results: SweepResults, store: Store) -> Iterator[Plot]:
-    """Yields the training curves that the store has, one for each training."""
+    """Yields the training curves that the store has, one for each training.
+
+    Axes that affect only evaluation do not tell trainings apart, and are left out.
+    """
+    last = results.frame["stages"].map(lambda stages: stages[-1] if stages else None)
+    axes = [axis for axis in results.axes if results.frame.groupby(last)[axis].nunique(dropna=False).max() == 1]
     found: list[pd.DataFrame] = []
     seen: set[str] = set()
     for run in results.frame.to_dict("records"):
@@ -178,12 +194,12 @@ def curve_plots(results: SweepResults, store: Store) -> Iterator[Plot]:
             continue
         seen.add(ended[-1])
         curve = read_curve(store.path(ended[-1]) / CHECKPOINT)
-        about = {axis: run[axis] for axis in results.axes} | {"seed": run["seed"], "diverged_at": run["diverged_at"]}
+        about = {axis: run[axis] for axis in axes} | {"seed": run["seed"], "diverged_at": run["diverged_at"]}
         found.append(curve.assign(**{name: [value] * len(curve) for name, value in about.items()}))
     if found and len(curves := pd.concat(found, ignore_index=True)):
         yield Plot(
             "training",
-            training_curves(curves, results.axes),
+            training_curves(curves, axes),
             "One line per training; runs that differ only in evaluation share one. Losses of different α, train "
             "temperatures or rules do not compare.",
         )

@@ -29,6 +29,7 @@ LABELS = 1.3  # inches: the names beside the rows
 UNLABELLED_SHOWN = 3  # images in a row
 CLASS_COLUMNS = 5  # of the classes in a cell of two axes
 MOST_COLUMNS = 6  # cells beside one another; narrower tiles are no longer recognised
+EDGE = 0.04  # inches: around the page
 SPACE = 0.07  # inches: between blocks
 GAP = 0.12  # between tiles, as a share of a tile
 
@@ -94,17 +95,17 @@ def sample_list(
     shown = summary[summary.index.isin(pictures)].head(MOST_ROWS)
     lines = 2 if len(shown) <= TWICE_UP_TO else 1
     classes = next(iter(pictures.values())).labelled.shape[0]
-    tile = (FULL - LABELS - SPACE) / ((classes + UNLABELLED_SHOWN) * (1 + GAP))
+    tile = (FULL - EDGE - LABELS - SPACE) / ((classes + UNLABELLED_SHOWN) * (1 + GAP))
     left, right = LABELS, LABELS + block_width(classes, tile) + 2 * SPACE
     block = block_width(lines, tile) + SPACE
-    top = LINE_HEIGHT + SPACE
+    top = EDGE + LINE_HEIGHT + SPACE
     page = Page(top + block * (len(shown) + (real is not None)))
-    page.text("one column per class", left, 0)
-    page.text("no label", right, 0)
+    page.text("one column per class", left, EDGE)
+    page.text("no label", right, EDGE)
     for index, row in shown.iterrows():
         found = pictures[index]
         name = in_clauses(configuration_name(row, axes), LABELS)
-        page.text(f"{name}\n{value_of(row, metric)}", 0.02, top)
+        page.text(f"{name}\n{value_of(row, metric)}", EDGE, top)
         page.picture(found.labelled[:, :lines].swapaxes(0, 1), left, top, block_width(classes, tile))
         spare = found.unlabelled[0, : lines * UNLABELLED_SHOWN]
         page.picture(
@@ -112,7 +113,7 @@ def sample_list(
         )
         top += block
     if real is not None:
-        page.text("real images", 0.02, top)
+        page.text("real images", EDGE, top)
         page.picture(real[:, :lines].swapaxes(0, 1), left, top, block_width(classes, tile))
     return page.figure
 
@@ -154,19 +155,19 @@ def sample_grid(
     rows, columns = (sorted(summary[axis].unique()) for axis in (down, across))
     classes = next(iter(pictures.values())).labelled.shape[0]
     lines = -(-classes // CLASS_COLUMNS)
-    width = (FULL - LABELS / 2 - 2 * SPACE * (len(columns) - 1)) / len(columns)
+    width = (FULL - EDGE - LABELS / 2 - 2 * SPACE * (len(columns) - 1)) / len(columns)
     tile = width / (CLASS_COLUMNS * (1 + GAP) - GAP)
     block = LINE_HEIGHT + block_width(lines, tile) + 2 * SPACE
-    top = 2 * LINE_HEIGHT + 2 * SPACE
+    top = EDGE + 2 * LINE_HEIGHT + 2 * SPACE
     page = Page(top + block * len(rows) + (block - LINE_HEIGHT if real is not None else 0))
     lefts = [LABELS / 2 + at * (width + 2 * SPACE) for at in range(len(columns))]
-    page.text(figure_symbol(across, axes), lefts[0], 0, NORMAL)
-    page.text(figure_symbol(down, axes), 0.02, LINE_HEIGHT, NORMAL)
+    page.text(figure_symbol(across, axes), lefts[0], EDGE, NORMAL)
+    page.text(figure_symbol(down, axes), EDGE, EDGE + LINE_HEIGHT, NORMAL)
     for left, value in zip(lefts, columns, strict=True):
-        page.text(figure_value(value), left + width / 2, LINE_HEIGHT, NORMAL, ha="center")
+        page.text(figure_value(value), left + width / 2, EDGE + LINE_HEIGHT, NORMAL, ha="center")
     at = {(row[down], row[across]): (index, row) for index, row in summary.iterrows()}
     for value in rows:
-        page.text(figure_value(value), 0.02, top + LINE_HEIGHT + tile / 2, NORMAL)
+        page.text(figure_value(value), EDGE, top + LINE_HEIGHT + tile / 2, NORMAL)
         for left, other in zip(lefts, columns, strict=True):
             index, row = at.get((value, other), (None, None))
             if row is not None and index in pictures:
@@ -174,7 +175,7 @@ def sample_grid(
                 page.picture(in_lines(pictures[index].labelled[:, 0]), left, top + LINE_HEIGHT, width)
         top += block
     if real is not None:
-        page.text("real", 0.02, top + tile / 2, NORMAL)
+        page.text("real", EDGE, top + tile / 2, NORMAL)
         for number, left in enumerate(lefts):
             page.picture(in_lines(real[:, number % real.shape[1]]), left, top, width)
     return page.figure

@@ -7,7 +7,9 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
 from analysis.plots.broken_axis import panels
 from analysis.plots.style import (
@@ -21,6 +23,7 @@ from analysis.plots.style import (
     house_style,
     metric_label,
     new_figure,
+    renderer_of,
 )
 from analysis.statistics import summarise
 from ear.config.yaml_text import parse_yaml
@@ -30,6 +33,7 @@ HEIGHT = 2.3  # inches
 SECONDS = "seconds_per_image"
 MOST_NAMED = 5  # configurations on the front that are named
 MILLI_BELOW = 0.1  # seconds
+BEHIND = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5}
 ROOM = 0.25  # of the x axis' range, on each side, for the names
 
 
@@ -60,6 +64,7 @@ def speed_quality(frame: pd.DataFrame, axes: Sequence[str], metric: str = "fid")
     grid = figure.add_gridspec(1, 2, width_ratios=(1.3, 1))
     widths = shown[f"{metric}_ci"].fillna(0)
     ends = list(zip(shown[metric] - widths, shown[metric] + widths, strict=True))
+    labels: list[Annotation] = []
     parts, broken = panels(figure, grid[0], ends, floor=0)
     best = shown.iloc[front([outcome(pair, [SECONDS, metric]) for pair in _pairs(shown, metric)])].sort_values(SECONDS)
     for part in parts:
@@ -70,15 +75,18 @@ def speed_quality(frame: pd.DataFrame, axes: Sequence[str], metric: str = "fid")
         part.errorbar(best[SECONDS], best[metric], yerr=best[f"{metric}_ci"], marker="o", **style)
         part.plot(best[SECONDS], best[metric], color=OURS, linewidth=0.8)
         time_axis(part, shown[SECONDS].tolist())
-    for _, row in best.head(MOST_NAMED).iterrows():
-        part = next(part for part in parts if part.get_ylim()[0] <= row[metric] <= part.get_ylim()[1])
-        name(part, configuration_name(row, axes), row[SECONDS], row[metric])
+    named = best.astype(object).head(MOST_NAMED)  # as objects, so that integers stay integers
+    for part in parts:
+        within = named[named[metric].between(*part.get_ylim())]
+        names = [configuration_name(row, axes) for _, row in within.iterrows()]
+        labels += name_points(part, names, within[SECONDS].tolist(), within[metric].tolist())
     parts[0].set_xlabel(f"{unit} an image (sampling and measuring)", fontsize=SMALL)
     larger = parts[0] if broken is None or broken.high_share < 0.5 else parts[-1]
     larger.set_ylabel(metric_label(metric))
     parts[-1].set_title("ours", fontsize=SMALL)
     beside = figure.add_subplot(grid[1])
-    draw_paper(beside)
+    labels += draw_paper(beside)
+    spread(figure, labels)
     return figure
 
 
@@ -86,18 +94,17 @@ def _pairs(shown: pd.DataFrame, metric: str) -> list[tuple[float, float]]:
     return list(zip(shown[SECONDS], shown[metric], strict=True))
 
 
-def draw_paper(panel: Axes) -> None:
-    """Draws the paper's models."""
+def draw_paper(panel: Axes) -> list[Annotation]:
+    """Draws the paper's models; returns their names."""
     paper = paper_speed()
     models = pd.DataFrame(paper["models"])
     panel.plot(models["seconds"], models["fid"], "D", color=PAPER)
-    for row in models.to_dict("records"):
-        name(panel, row["name"], row["seconds"], row["fid"])
     time_axis(panel, models["seconds"].tolist())
     panel.set_ylim(models["fid"].min() - 0.2, models["fid"].max() + 0.2)
     panel.yaxis.set_major_locator(MaxNLocator(5))
     panel.set_xlabel("seconds an image", fontsize=SMALL)
     panel.set_title(f"paper: {paper['setting']}", fontsize=SMALL)
+    return name_points(panel, models["name"].tolist(), models["seconds"].tolist(), models["fid"].tolist())
 
 
 def time_axis(panel: Axes, times: Sequence[float]) -> None:
@@ -115,6 +122,24 @@ def time_axis(panel: Axes, times: Sequence[float]) -> None:
     panel.xaxis.set_minor_formatter(NullFormatter())
 
 
-def name(panel: Axes, words: str, x: float, y: float) -> None:
-    """Writes a name beside a point."""
-    panel.annotate(words, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=SMALL, va="bottom")
+def name_points(panel: Axes, names: Sequence[str], xs: Sequence[float], ys: Sequence[float]) -> list[Annotation]:
+    """Writes a name to the right of each point."""
+    style: dict[str, Any] = {"textcoords": "offset points", "fontsize": SMALL, "va": "center", "bbox": BEHIND}
+    return [panel.annotate(name, (x, y), xytext=(6, 0), **style) for name, x, y in zip(names, xs, ys, strict=True)]
+
+
+def spread(figure: Figure, labels: Sequence[Annotation]) -> None:
+    """Moves names up until no two overlap, beginning with the lowest."""
+    figure.draw_without_rendering()
+    renderer = renderer_of(figure)
+    placed: list[Bbox] = []
+    for label in sorted(labels, key=lambda label: label.get_window_extent(renderer).y0):
+        box = label.get_window_extent(renderer)
+        moved = 0.0
+        for other in placed:
+            here = box.translated(0, moved)
+            if here.overlaps(other):
+                moved += other.y1 - here.y0 + 1
+        x, y = label.xyann
+        label.xyann = (x, y + moved * 72 / figure.dpi)
+        placed.append(box.translated(0, moved))

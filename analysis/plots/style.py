@@ -1,5 +1,6 @@
 """The house style of all figures: sizes, colours, names of metrics and values."""
 
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,9 @@ FAINT = 0.4  # opacity of single seeds
 
 LOG_FROM = 4.0  # largest / smallest value above which an axis of a metric is logarithmic
 NAMES = {"fid": "FID", "is": "IS", "precision": "precision", "recall": "recall"}
+
+FORMULA = re.compile(r"(?<!\\)\$.*?(?<!\\)\$")
+FORMULA_STANDS_FOR = "\N{OBJECT REPLACEMENT CHARACTER}" * 4  # about as wide as a symbol with its index
 
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that every machine draws the same
@@ -152,18 +156,23 @@ def align_left(columns: Sequence[Sequence[Axes]]) -> None:
 
 
 def in_clauses(text: str, inches: float) -> str:
-    """Wraps small text to a width, after commas where it can."""
+    """Wraps small text to a width, after commas where it can; formulas count as a few characters."""
+    formulas = FORMULA.findall(text)
+    plain = FORMULA.sub(FORMULA_STANDS_FOR, text)
     lines: list[str] = []
-    for clause in text.replace(", ", ",\n").split("\n"):
+    for clause in plain.replace(", ", ",\n").split("\n"):
         if lines and len(f"{lines[-1]} {clause}") * CHARACTER <= inches:
             lines[-1] += f" {clause}"
         else:
             lines.append(clause)
-    return "\n".join(wrapped(line, inches) for line in lines)
+    found = "\n".join(wrapped(line, inches) for line in lines)
+    for formula in formulas:
+        found = found.replace(FORMULA_STANDS_FOR, formula, 1)
+    return found
 
 
 def wrapped(text: str, inches: float) -> str:
-    """Wraps small text to a width."""
+    """Wraps small text to a width, between words."""
     return textwrap.fill(text, max(8, int(inches / CHARACTER)), break_long_words=False)
 
 

@@ -51,16 +51,17 @@ def training_curves(curves: pd.DataFrame, axes: Sequence[str]) -> Figure:
     Losses of different alpha, train temperatures or rules do not compare: only their course does.
 
     Args:
+        axes: the parameters that the trainings differ in.
         curves: a row per record: the axes, `seed`, `step`, `loss`, `gradient_norm` and `diverged_at` (NaN if the run
             did not diverge).
     """
     figure = new_figure(FULL, HEIGHT)
     panels = figure.subplots(1, len(SHOWN))
-    groups = list(curves.groupby(list(axes), sort=True, dropna=False))
+    groups = list(curves.groupby(list(axes), sort=True, dropna=False)) if axes else [((), curves)]
     colours = matplotlib.colormaps[PALETTE](np.linspace(0, PALETTE_END, len(groups)))
     for panel, (column, title) in zip(panels, SHOWN.items(), strict=True):
         for colour, (_, group) in zip(colours, groups, strict=True):
-            label = configuration_name(group.iloc[0], axes)
+            label = configuration_name(group.astype(object).iloc[0], axes)
             for number, (_, run) in enumerate(group.groupby("seed", sort=True)):
                 run = run.sort_values("step")
                 finite = run[np.isfinite(run[column])]
@@ -81,7 +82,7 @@ def training_curves(curves: pd.DataFrame, axes: Sequence[str]) -> Figure:
             log_ticks(panel)
         panel.set_title(title)
         panel.set_xlabel("step")
-    if len(groups) <= MOST_NAMED:
+    if 1 < len(groups) <= MOST_NAMED:
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right upper", fontsize=SMALL)
     return figure
