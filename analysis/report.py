@@ -8,15 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.ablation_figure import save_ablation_figure
 from analysis.axis_values import as_csv
 from analysis.best_rows import best_rows
 from analysis.conditions import describe, differing
 from analysis.findings import findings
-from analysis.grid_figure import is_numeric_grid, save_grid_figure
 from analysis.paper import PaperAblation, paper_ablation
+from analysis.plots.report_plots import remove_plots, save_plots, why_no_figure
 from analysis.results import METRICS, SweepResults, load_results
-from analysis.samples import save_sample_sheet
 from analysis.search import ranked, search_findings, search_table
 from analysis.statistics import seed_range, summarise
 from analysis.tables import COLUMNS, Table, ablation_table, latex, markdown
@@ -26,7 +24,6 @@ from ear.store import Store
 from ear.store.outdated import refuse_outdated
 from ear.store.repair import removed_keys
 from ear.store.uses import record_use
-from sweeps.spec.naming import short_names
 from sweeps.spec.result_comparison import STORED_OUTCOMES, differs
 from sweeps.spec.runs import stored_result
 
@@ -73,10 +70,7 @@ def write_report(name: str, root: Path, out: Path | None = None, layout: Layout 
     # With what is missing first, since a caption goes with a figure wherever that is copied to.
     caption = f"{results.incomplete} {contents.caption}".strip()
     files = write_tables(folder, results, contents, layout)
-    files += save_figure(folder, results, contents.summary, contents.paper, caption)
-    if not results.finished.empty:
-        save_sample_sheet(folder / "samples.png", results, contents.summary, caption, Store(root, reading=True))
-        files.append(folder / "samples.png")
+    files += save_plots(folder, results, contents.summary, contents.paper, caption, Store(root, reading=True))
     said = f"{contents.caption} {contents.note}".strip()
     return Report(folder, contents.text(layout), said, contents.findings, results.incomplete, files)
 
@@ -108,7 +102,7 @@ def writable_folder(results: SweepResults, root: Path, out: Path | None) -> Path
     require_writable(folder)
     if may_write(root):
         record_use(Store(root), f"report {results.name}", results.rests_on)
-    remove_pictures(folder, [results.axes, *results.earlier])
+    remove_plots(folder, [results.axes, *results.earlier])
     return folder
 
 
@@ -140,12 +134,12 @@ def contents_of(results: SweepResults) -> Contents:
     caption = describe(results.conditions, seed_range(counts) if len(counts) else "0")
     if results.searched:
         summary = ranked(summary, results)
-        words = " ".join([search_findings(summary, results), *notes(results, summary)])
+        words = " ".join([search_findings(summary, results), *notes(results)])
         return Contents(summary, search_table(summary, results), caption, "", words, None)
     paper = paper_ablation(results.axes)
     comparable = not differing(results.conditions)
     best = best_rows(results.frame, summary, results.axes, tuple(COLUMNS)) if comparable else {}
-    words = " ".join([grid_findings(results, paper), *notes(results, summary)])
+    words = " ".join([grid_findings(results, paper), *notes(results)])
     return Contents(
         summary, ablation_table(summary, results.axes, paper, best), caption, BOLD if best else "", words, paper
     )
@@ -230,11 +224,11 @@ def grid_findings(results: SweepResults, paper: PaperAblation | None) -> str:
     return findings(results.frame, results.axes, paper)
 
 
-def notes(results: SweepResults, summary: pd.DataFrame) -> list[str]:
+def notes(results: SweepResults) -> list[str]:
     """Returns notes on what the report leaves out: the figure, and earlier sweeps of the same name."""
     found = []
-    if not results.searched and (reason := why_no_figure(results, summary)):
-        found.append(f"There is no figure: {reason}.")
+    if reason := why_no_figure(results):
+        found.append(f"There is no figure of the metrics: {reason}.")
     if results.earlier:
         count = len(results.earlier)
         which = "Another sweep" if count == 1 else f"{count} other sweeps"
@@ -243,39 +237,3 @@ def notes(results: SweepResults, summary: pd.DataFrame) -> list[str]:
             "To report another one, run its FILE again, which trains nothing again, or give each its own name."
         )
     return found
-
-
-def why_no_figure(results: SweepResults, summary: pd.DataFrame) -> str:
-    """Returns why a grid has no figure; empty if it has one."""
-    if results.finished.empty:
-        return "no run has finished"
-    if len(results.axes) > 2:
-        return f"one of {len(results.axes)} axes can't be drawn"
-    if len(results.axes) == 2 and not is_numeric_grid(summary, results.axes):
-        return "the values of two axes are drawn only where all are numbers"
-    return ""
-
-
-def save_figure(
-    folder: Path, results: SweepResults, summary: pd.DataFrame, paper: PaperAblation | None, caption: str
-) -> list[Path]:
-    """Saves the figure of a grid with one axis or two numeric axes; returns its path, if there is a figure."""
-    if results.searched or why_no_figure(results, summary):
-        return []
-    path = folder / figure_name(results.axes)
-    if len(results.axes) == 1:
-        save_ablation_figure(path, summary, results.axes[0], paper, caption)
-    else:
-        save_grid_figure(path, summary, results.axes, caption)
-    return [path]
-
-
-def figure_name(axes: Sequence[str]) -> str:
-    """Returns the file name of a figure over these axes."""
-    return f"{'-'.join(short_names(axes).values())}.png"
-
-
-def remove_pictures(folder: Path, spaces: Sequence[Sequence[str]]) -> None:
-    """Removes the pictures of the previous report, which may show other runs, and of sweeps over these axes."""
-    for name in ("samples.png", *map(figure_name, spaces)):
-        (folder / name).unlink(missing_ok=True)

@@ -2,18 +2,17 @@
 
 import csv
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
-from analysis.ablation_figure import draw, save_ablation_figure
 from analysis.axis_values import NOT_DRAWN, as_csv, axis_column
 from analysis.findings import findings
 from analysis.notation import latex_text, markdown_text
+from analysis.plots.metric_curve import metric_curve
+from analysis.plots.report_samples import rows_shown
+from analysis.plots.sample_sheet import MOST_ROWS
 from analysis.results import METRICS, SweepResults
-from analysis.samples import MOST_PANELS, panels_of
 from analysis.statistics import summarise
 from analysis.tables import Table, display_table, latex, markdown
 
@@ -72,9 +71,8 @@ def test_neighbours_are_judged_and_named_as_those_of_numbers_are() -> None:
 
 @pytest.mark.parametrize("numbers", [False, True])
 def test_values_that_are_no_numbers_are_drawn_side_by_side_in_the_table_s_order(numbers: bool) -> None:
-    summary = summarise(runs([3, 1, 7] if numbers else ["b$", None, 7]), [AXIS], METRICS)
-    panel = Figure().subplots()
-    draw(panel, summary.set_index(AXIS), "fid", None)
+    figure = metric_curve(runs([3, 1, 7] if numbers else ["b$", None, 7]), AXIS, ["fid"], without_label=False)
+    (panel,) = figure.axes
     line = panel.containers[0].lines[0]  # type: ignore[attr-defined]
     assert list(line.get_xdata(orig=False)) == ([1, 3, 7] if numbers else [0, 1, 2])
     assert list(line.get_ydata(orig=False)) == ([20.5, 10.5, 30.5] if numbers else [20.5, 30.5, 10.5])
@@ -83,10 +81,9 @@ def test_values_that_are_no_numbers_are_drawn_side_by_side_in_the_table_s_order(
         assert [text.get_text() for text in panel.get_xticklabels()] == ["none", "7", r"b\$"]
 
 
-def test_a_figure_without_inception_scores_is_drawn(tmp_path: Path) -> None:
-    summary = summarise(runs([1, 2]).assign(**{"is": None, "is_null": None}), [AXIS], METRICS)
-    save_ablation_figure(tmp_path / "x.png", summary, AXIS, None, "caption")
-    assert (tmp_path / "x.png").exists()
+def test_a_metric_that_was_not_measured_has_no_panel() -> None:
+    figure = metric_curve(runs([1, 2]).assign(**{"is": None, "is_null": None}), AXIS)
+    assert [panel.get_ylabel() for panel in figure.axes] == ["FID ↓", ""]  # with label and without
 
 
 def test_words_of_users_do_not_break_tables() -> None:
@@ -120,5 +117,5 @@ def test_words_are_text_to_latex_and_markdown(words: str, latex_has: str, markdo
 def test_the_sample_sheet_of_many_configurations_has_the_best() -> None:
     values = [*range(30, 0, -1), None]
     results = SweepResults("s", [AXIS], runs(values), [], None, pd.DataFrame(), ["fid"])
-    panels = panels_of(results, summarise(results.frame, [AXIS], METRICS))
-    assert list(map(str, panels[AXIS])) == [str(value) for value in range(30, 30 - MOST_PANELS, -1)]
+    shown = rows_shown(results, summarise(results.frame, [AXIS], METRICS))
+    assert list(map(str, shown[AXIS])) == [str(value) for value in range(30, 30 - MOST_ROWS, -1)]

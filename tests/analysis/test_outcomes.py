@@ -1,20 +1,19 @@
 """A report from MLflow on runs that ended in every way: each outcome is a row, counted under its name."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from analysis.conditions import conditions_of
 from analysis.mlflow_source import row
+from analysis.plots.report_samples import first_seeds
 from analysis.report import Report, with_keys, write_report
 from analysis.results import METRICS, load_results
-from analysis.samples import first_seeds, note
 from analysis.statistics import summarise
 from analysis.sweep_runs import RunOfSweep, SweepRuns
 from ear.errors import UserError
@@ -72,11 +71,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def report(root: Path) -> Iterator[Report]:
-    """Written with white squares for samples, which the runs here have not."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("analysis.samples.samples_of", lambda *_: np.ones((40, 40, 3), np.float32))
-        yield write_report("ends", root)
+def report(root: Path) -> Report:
+    """Without a sample sheet: the runs have no images."""
+    return write_report("ends", root)
 
 
 def test_a_failed_run_is_a_row_without_numbers(root: Path) -> None:
@@ -139,14 +136,10 @@ def test_the_caption_counts_the_seeds_that_the_numbers_rest_on(report: Report) -
     assert "; 1 to 2 seeds, mean ± 95% interval" in report.caption
 
 
-def test_the_sample_sheet_says_whose_numbers_it_shows(root: Path) -> None:
+def test_the_sample_sheet_shows_the_first_finished_seed(root: Path) -> None:
     results = load_results("ends", root)
-    assert first_seeds(results)["fid"].tolist() == [10.0, 12.5, 20.0]  # not the means
-    words = "One row per class, the last one without class label; samples, FID and recall of the first finished seed"
-    assert note(results) == f"{words}."
-    rows = pd.DataFrame({ALPHA: np.linspace(1, 2, 21), "outcome": "finished", "seed": 0})
-    many = replace(results, frame=rows)
-    assert note(many) == f"{words}; the 20 best of 21 configurations."
+    summary = summarise(results.frame, [ALPHA], METRICS).dropna(subset=["fid"])
+    assert [run["key"] for run in first_seeds(results, summary).values()] == ["1.0-0", "1.25-0", "2.0-0"]
 
 
 def test_the_report_needs_the_results_that_it_shows(root: Path, report: Report) -> None:

@@ -2,16 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.image import imread
 
-from analysis.ablation_figure import save_ablation_figure
 from analysis.conditions import ALONE, describe
-from analysis.figures import wrap_caption
 from analysis.findings import findings
 from analysis.notation import figure_symbol, latex_symbol
 from analysis.paper import PaperAblation, paper_ablation
@@ -185,25 +181,6 @@ def test_names_are_written_as_latex_and_matplotlib_read_them() -> None:
     assert latex_symbol(scale, [scale]) == r"generator\_lr\_scale"
     assert figure_symbol(scale, [scale]) == "generator_lr_scale"  # which would print the backslash
     assert latex_symbol(ALPHA, [ALPHA]) == figure_symbol(ALPHA, [ALPHA]) == r"$\alpha$"
-
-
-def test_figure_is_drawn_with_and_without_the_paper(tmp_path: Path, paper: PaperAblation) -> None:
-    summary = summary_of({1.0: [10.0, 12.0], 1.5: [11.0, 13.0], 2.0: [80.0, "diverged"]})
-    for name, beside in (("with.png", paper), ("without.png", None)):
-        save_ablation_figure(tmp_path / name, summary, ALPHA, beside, "caption")
-        pixels = imread(tmp_path / name)
-        assert pixels.shape[1] == 7.2 * 200
-        assert pixels.std() > 0.01
-    assert imread(tmp_path / "with.png").tobytes() != imread(tmp_path / "without.png").tobytes()
-
-
-def test_captions_break_after_clauses_only() -> None:
-    def lines(caption: str, width: int) -> list[str]:
-        return wrap_caption(caption, width).replace("\N{NO-BREAK SPACE}", " ").split("\n")
-
-    assert lines("two words; CFG 1.0; end", 19) == ["two words; CFG 1.0;", "end"]
-    assert lines("two words; CFG 1.0; end", 5) == ["two words;", "CFG 1.0;", "end"]
-    assert lines("one clause-with hyphens", 3) == ["one clause-with hyphens"]
 
 
 def test_what_was_not_measured_is_no_seed() -> None:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from analysis.plots.report_samples import rows_shown
+from analysis.plots.sample_sheet import MOST_ROWS
 from analysis.results import METRICS, SweepResults
-from analysis.samples import MOST_PANELS, panels_of
 from analysis.search import listed, ranked, search_findings, search_table
 from analysis.statistics import summarise
 from sweeps.spec.search_schema import BoundConfig
@@ -87,8 +88,8 @@ def test_the_table_has_the_whole_front_and_all_that_decides() -> None:
     assert set(table["constraints"]) == {"held"}
     alone = results_of([*line, [(50.0, 0.01)]], ["fid"])
     table = search_table(ranked_of(alone), alone)
-    assert len(table) == 10
-    assert not {"Pareto front", "constraints"} & set(table)
+    assert len(table.cells) == 10
+    assert not {"Pareto front", "constraints"} & set(table.cells)
 
 
 def test_what_is_on_the_front_no_more_is_not_named() -> None:
@@ -117,9 +118,9 @@ def test_the_sample_sheet_of_a_large_search_has_its_front() -> None:
     """Also where a parameter is drawn only now and then."""
     flat = [[(float(number), 0.5)] for number in range(1, 30)]
     results = results_of([*flat, [(90.0, 0.9)], [None]], ["fid", "recall"])
-    panels = panels_of(results, ranked_of(results))
-    assert len(panels) == MOST_PANELS
-    assert list(panels["trial"]) == [0, 29, *range(1, 19)]
+    shown = rows_shown(results, ranked_of(results))
+    assert len(shown) == MOST_ROWS
+    assert list(shown["trial"]) == [0, 29, *range(1, 19)]
 
 
 def test_words_are_listed() -> None:

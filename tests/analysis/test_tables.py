@@ -41,12 +41,12 @@ def best(fid: "np.ndarray[tuple[int, int], np.dtype[np.float64]]") -> set[int]:
 
 def test_a_row_as_good_as_the_best_is_left_out_in_one_of_twenty_tables_at_most() -> None:
     """Four equal configurations and a bad one, with noise that is common to a seed: each must be bold."""
-    rng, tables, missed = np.random.default_rng(0), 200, 0
+    rng, tables, missed = np.random.default_rng(0), 100, 0
     for _ in range(tables):
         fid = rng.normal(size=(5, 4)) + 2 * rng.normal(size=(1, 4)) + [[0], [0], [0], [0], [50]]
         missed += 0 not in best(fid)  # any one of the equal ones: which is the first of them does not matter
-    # Binomial(200, 0.05) has a standard deviation of 0.015.
-    assert missed / tables <= 0.05 + 3 * 0.015
+    # Binomial(100, 0.05) has a standard deviation of 0.022.
+    assert missed / tables <= 0.05 + 3 * 0.022
 
 
 def test_what_is_clearly_worse_is_not_bold() -> None:

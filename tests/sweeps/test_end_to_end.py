@@ -111,7 +111,10 @@ def test_plan_and_report(finished: tuple[Path, Path]) -> None:
     assert report.returncode == 0, report.stderr
     folder = root / "tiny" / "report"
     names = {path.name for path in folder.iterdir()}
-    assert names == {"table.md", "table.csv", "table.tex", "alpha.png", "samples.png"}
+    assert names == {"table.md", "table.csv", "table.tex", "figures"}
+    plots = {path.name for path in (folder / "figures").iterdir()}
+    drawn = ("alpha", "samples", "training")
+    assert plots == {"captions.md", *(f"{name}.{kind}" for name in drawn for kind in ("png", "pdf"))}
     table = (folder / "table.md").read_text()
     assert all(text in table for text in ("230.3", "digits-classifier", "200 generated images", "digits/train"))
 

@@ -89,7 +89,7 @@ def test_every_value_that_a_run_can_have_is_a_row(root: Path) -> None:
         for betas in ("[0.8, 0.999]", "[0.9, 0.95]")
         for model in (small, large)
     ]
-    assert "There is no figure: one of 4 axes can't be drawn." in report.findings
+    assert "There is no figure of the metrics: 4 axes need shared seeds." in report.findings
     with (report.folder / "table.csv").open() as table:
         written = list(csv.DictReader(table))
     assert [row["optimizer.betas"] for row in written[:3]] == ["[0.8, 0.999]", "[0.8, 0.999]", "[0.9, 0.95]"]
@@ -132,26 +132,28 @@ def test_the_store_and_mlflow_give_the_same_report(root: Path) -> None:
 
 def test_a_report_needs_no_mlflow(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "name: alone_with_store\nspace: {scoring.alpha: [1.5]}\n"
-    expected = reported(root, text).table
+    carried_out(root, text)
+    expected = load_results("alone_with_store", root).frame
     shutil.copytree(root / "store", tmp_path / "store")
     shutil.copytree(root / "alone_with_store", tmp_path / "alone_with_store")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody listens there
-    assert write_report("alone_with_store", tmp_path).table == expected
+    assert_frame_equal(load_results("alone_with_store", tmp_path).frame, expected)
 
 
 def test_a_damaged_record_is_named(root: Path) -> None:
-    reported(root, "name: spoiled\nspace: {scoring.alpha: [1.5]}\n")
+    carried_out(root, "name: spoiled\nspace: {scoring.alpha: [1.5]}\n")
     (record,) = (root / "spoiled").glob("sweep-*.json")
     record.write_text(record.read_text()[:-30])
     with pytest.raises(UserError, match=r"sweep-.*\.json is damaged .*: run the sweep again"):
-        write_report("spoiled", root)
-    assert reported(root, "name: spoiled\nspace: {scoring.alpha: [1.5]}\n").table  # which writes it anew
+        load_results("spoiled", root)
+    carried_out(root, "name: spoiled\nspace: {scoring.alpha: [1.5]}\n")  # which writes it anew
+    assert load_results("spoiled", root).client is None
 
 
 def test_an_unknown_sweep_is_met_with_similar_names(root: Path) -> None:
     carried_out(root, "name: known_one\nspace: {scoring.alpha: [1.5]}\n")
     with pytest.raises(UserError, match=r"There is no sweep 'knwon_one' in .*; did you mean known_one"):
-        write_report("knwon_one", root)
+        load_results("knwon_one", root)
 
 
 def test_a_grid_whose_values_change_and_change_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,14 +164,14 @@ def test_a_grid_whose_values_change_and_change_back(root: Path, monkeypatch: pyt
     with pytest.warns(UserWarning, match="another sweep with other runs has already used the name changed"):
         report = reported(root, other)
     assert [row["epsilon"] for row in rows_of(report)] == ["0.1"]
-    assert (report.folder / "epsilon.png").exists()
-    assert not (report.folder / "alpha.png").exists()  # of the other runs
+    assert (report.folder / "figures" / "epsilon.png").exists()
+    assert not (report.folder / "figures" / "alpha.png").exists()  # of the other runs
     for number in range(2):
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
             report = reported(root, first)
         assert [row["α"] for row in rows_of(report)] == ["1.1", "1.2"], number
-        assert {file.name for file in report.folder.glob("*.png")} == {"alpha.png", "samples.png"}
+        assert {file.name for file in report.folder.rglob("*.png")} == {"alpha.png"}
         assert "Another sweep with other runs used the name changed before; this is the one that ran last." in (
             report.findings
         )
@@ -202,7 +204,7 @@ def test_where_every_run_diverged_the_table_says_when(root: Path) -> None:
         (alpha, "diverged at step 5", "diverged at step 5") for alpha in ("0.8", "0.9")
     ]
     assert report.caption == "No run has finished, so nothing was measured."
-    assert "There is no figure: no run has finished." in report.findings
+    assert "There is no figure of the metrics: no run has finished." in report.findings
     assert [file.name for file in report.files] == ["table.md", "table.csv", "table.tex"]
     (use,) = (use for use in recorded_uses(Store(root)) if use.user == "report diverged")
     assert use.keys == {key for run in plan_of(root, text).runs for key in run.keys.stages}

@@ -1,8 +1,6 @@
 """The figure of a grid of two axes, on summaries whose numbers are written out."""
 
 import math
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,12 +8,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
-from matplotlib.image import imread
 
-from analysis.figures import metric_figure
-from analysis.grid_figure import MOST_ASIDE, NOTE, draw_grid, is_numeric_grid, roles, save_grid_figure, sideways
-from analysis.report import save_figure
-from analysis.results import METRICS, SweepResults
+from analysis.plots.grid_lines import MOST_ASIDE, draw_grid, is_numeric_grid, metric_panels, roles, sideways
+from analysis.results import METRICS
 from analysis.tables import display_table
 
 CFG, STEPS = "sampling.cfg", "sampling.steps"
@@ -55,9 +50,8 @@ def guidance() -> pd.DataFrame:
 
 
 @pytest.fixture
-def canvas(tmp_path: Path) -> Iterator[tuple[Figure, dict[str, Axes]]]:
-    with metric_figure(tmp_path / "canvas.png", "cfg", "caption") as parts:
-        yield parts
+def canvas() -> tuple[Figure, dict[str, Axes]]:
+    return metric_panels()
 
 
 def lines_of(panel: Axes) -> dict[str, ErrorbarContainer]:
@@ -169,10 +163,10 @@ def test_a_single_seed_has_a_point_and_no_bar(canvas: tuple[Figure, dict[str, Ax
     assert np.isnan(intervals_of(line)).all()
 
 
-def test_the_y_axis_is_logarithmic_from_a_ratio_of_four(tmp_path: Path) -> None:
+def test_the_y_axis_is_logarithmic_from_a_ratio_of_four() -> None:
     for largest, expected in ((39.0, "linear"), (41.0, "log")):
-        with metric_figure(tmp_path / "x.png", "cfg", "caption") as (figure, panels):
-            draw_grid(figure, panels, grid(dict.fromkeys(GUIDANCE, 10.0) | {(3.0, 16): largest}), CFG, STEPS)
+        figure, panels = metric_panels()
+        draw_grid(figure, panels, grid(dict.fromkeys(GUIDANCE, 10.0) | {(3.0, 16): largest}), CFG, STEPS)
         assert panels["fid"].get_yscale() == expected
         assert panels["is"].get_yscale() == "linear"  # 59 or 61 to 90
         assert panels["fid"].get_xscale() == "linear"
@@ -191,36 +185,6 @@ def test_numeric_grids_have_two_axes(guidance: pd.DataFrame) -> None:
     assert is_numeric_grid(guidance, AXES)
     assert not is_numeric_grid(guidance, [CFG])
     assert not is_numeric_grid(guidance.assign(**{"scoring.alpha": 1.0}), [*AXES, "scoring.alpha"])
-
-
-def results(axes: list[str], **columns: object) -> SweepResults:
-    """Of which the figure asks for the axes, whether the columns are a search's, and whether a run has finished."""
-    frame = pd.DataFrame({**{axis: [1] for axis in axes}, "outcome": ["finished"]}).assign(**columns)
-    return SweepResults("name", axes, frame, [], None, pd.DataFrame(), ["fid"])
-
-
-def test_the_report_names_the_figure_after_its_axes(tmp_path: Path, guidance: pd.DataFrame) -> None:
-    (written,) = save_figure(tmp_path, results(AXES), guidance, None, "caption")
-    assert written == tmp_path / "cfg-steps.png"
-    pixels = imread(written)
-    assert pixels.shape[:2] == (660, 1440)
-    assert pixels.std() > 0.01
-
-
-def test_the_report_has_no_figure_of_other_grids(tmp_path: Path, guidance: pd.DataFrame) -> None:
-    strings = guidance.assign(**{STEPS: guidance[STEPS].map(str)})
-    three = guidance.assign(**{"scoring.alpha": 1.0})
-    assert save_figure(tmp_path, results(AXES), strings, None, "caption") == []
-    assert save_figure(tmp_path, results([*AXES, "scoring.alpha"]), three, None, "caption") == []
-    assert save_figure(tmp_path, results(AXES, trial=0), guidance, None, "caption") == []  # a search
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_caption_says_that_points_are_moved(tmp_path: Path, guidance: pd.DataFrame) -> None:
-    save_grid_figure(tmp_path / "with.png", guidance, AXES, "caption.")
-    with metric_figure(tmp_path / "same.png", "cfg", f"caption. {NOTE}") as (figure, panels):
-        draw_grid(figure, panels, guidance, CFG, STEPS)
-    np.testing.assert_array_equal(imread(tmp_path / "with.png"), imread(tmp_path / "same.png"))
 
 
 def test_whole_numbers_stay_whole_beside_fractions(guidance: pd.DataFrame) -> None:
