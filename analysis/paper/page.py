@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 from analysis.comparison import holm
+from analysis.conditions import describe, differing
 from analysis.notation import markdown_text
 from analysis.paper.claims import Faster, Outcome, paper_claims
 from analysis.paper.decisions import PairedTest, outcome_of
 from analysis.paper.evidence import Evidence, Side, load_evidence
+from analysis.paper.suite import on
 from analysis.paper.verdicts import SECONDS, Verdict, judge
 from analysis.report import write_report
+from analysis.statistics import seed_range
 from analysis.tables import COLUMNS
 from ear.files.writing import may_write, require_writable, write_text
 from sweeps.spec.confidence import half_width
@@ -77,8 +80,19 @@ def summary(verdicts: Sequence[Verdict], evidence: Evidence) -> str:
         *incomplete,
         "\n".join(table(verdicts)),
         " ".join([counted(verdicts), *together(verdicts)]),
+        markdown_text(caption(evidence)),
     ]
     return "\n\n".join(lines) + "\n"
+
+
+def caption(evidence: Evidence) -> str:
+    """Returns the conditions that all numbers share, and their seeds."""
+    found = list(evidence.results.values())
+    if apart := differing([each for results in found for each in results.conditions]):
+        return f"The sweeps differ in {' and '.join(apart)}; no claim compares across them."
+    counts = [results.finished["seed"].nunique() for results in found if len(results.finished)]
+    conditions = [each for results in found for each in results.conditions]
+    return describe(conditions, seed_range(counts) if counts else "0")
 
 
 def table(verdicts: Sequence[Verdict]) -> list[str]:
@@ -151,7 +165,8 @@ def together(verdicts: Sequence[Verdict]) -> list[str]:
     return [
         "Each verdict from tests is wrong with a probability of at most 5% where nothing differs, corrected for the "
         f"tests of its own claim. Corrected for all {len(tests)} tests on this page together, "
-        f"{len(hold)} of these {len(decided)} verdicts remain" + (f": {', '.join(hold)}." if hold else ".")
+        f"{len(hold)} of these {len(decided)} verdicts {'remains' if len(hold) == 1 else 'remain'}"
+        + (f": {', '.join(hold)}." if hold else "."),
     ]
 
 
@@ -189,7 +204,7 @@ def to_decide(verdict: Verdict) -> str:
     if not verdict.tests:
         return f"{verdict.seeds_needed} seeds or more"
     count = verdict.seeds_needed
-    more = f" (ear paper run --seeds {count})" if count.isdecimal() else ""
+    more = f" (ear paper run{on(verdict.base)} --seeds {count})" if count.isdecimal() else ""
     return f"{count} seeds, with 80% power, if the differences are as they were seen{more}"
 
 

@@ -103,6 +103,8 @@ def tested(claim: Claim, evidence: Evidence) -> tuple[str, list[Side], Decision]
             metric = COLUMNS[said.metric][0]
             evidence.require_measured_alike(claim.sweeps)
             sides = [evidence.measured(arm.label, arm, said.metric) for arm in (said.one, said.other)]
+            if unstable := only_one_trains(*sides):
+                return metric, sides, unstable
             one, other = map(labelled, sides)
             return metric, sides, decide(decisions.lower_than(one, other, metric))
         case Faster() as said:
@@ -139,6 +141,20 @@ def apart(evidence: Evidence, said: BestAt | Collapses) -> tuple[Side, list[Side
     if not here or not others:
         raise NotTestedError(f"no run of {said.sweep} has ended at {said.along} {said.value}, or none elsewhere")
     return here[0], others
+
+
+def only_one_trains(one: Side, other: Side) -> Decision | None:
+    """Decides that one side is better where every training of the other diverges; None if both train.
+
+    Null hypothesis: both sides are stable. No test is made, as in `decide_by_seed`.
+    """
+    trains = [len(side.values) for side in (one, other)]
+    diverged = [set(side.ends) == {"diverged"} and side.ends["diverged"] for side in (one, other)]
+    if min(trains[0], diverged[1]) >= 2:
+        return Decision("reproduces", f"every training with {other.label} diverged, and none with {one.label}")
+    if min(trains[1], diverged[0]) >= 2:
+        return Decision("contradicted", f"every training with {one.label} diverged, and none with {other.label}")
+    return None
 
 
 def diverges(sides: Sequence[Side]) -> Decision:

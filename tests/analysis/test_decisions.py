@@ -61,6 +61,14 @@ def test_where_nothing_differs_at_most_5_percent_are_decided(seeds: int, arms: i
     assert found["reproduces"] + found["contradicted"] <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / REPEATS)
 
 
+def test_tuning_both_sides_keeps_the_level() -> None:
+    """Each side takes its best of four settings with each seed: nothing differs, and at most 5% are decided."""
+    values = draw([20.0] * 8, 3, np.random.default_rng(6))
+    best = np.stack([values[:, :4].min(1), values[:, 4:].min(1)], axis=1)
+    found = outcomes(steps(best))
+    assert found["reproduces"] + found["contradicted"] <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / REPEATS)
+
+
 def test_one_false_step_is_not_called_an_order() -> None:
     """Four of five steps are there; the whole order is claimed in at most 5%, and almost never contradicted."""
     values = draw([20, 30, 40, 40, 50], 5, np.random.default_rng(0))

@@ -3,8 +3,10 @@
 import csv
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -65,8 +67,15 @@ def published(root: Path) -> Path:
     return root
 
 
-def verdicts(root: Path) -> dict[str, dict[str, object]]:
+def verdicts(root: Path) -> dict[str, dict[str, Any]]:
     return {each["id"]: each for each in json.loads(ear("paper", "report", "--root", root, "--json").stdout)}
+
+
+@pytest.fixture(scope="module")
+def found(published: Path) -> dict[str, dict[str, Any]]:
+    """The verdicts, after `ear paper run`."""
+    ear("paper", "run", "--root", published)
+    return verdicts(published)
 
 
 def test_the_cost_is_stated_and_nothing_is_reported_before_anything_ran(root: Path) -> None:
@@ -88,8 +97,7 @@ def test_a_suite_that_is_in_the_store_is_only_tracked(published: Path) -> None:
     ]
 
 
-def test_the_verdicts_follow_from_the_results(published: Path) -> None:
-    found = verdicts(published)
+def test_the_verdicts_follow_from_the_results(found: dict[str, dict[str, Any]]) -> None:
     assert list(found) == [claim.id for claim in paper_claims()]
     assert {name: each["verdict"] for name, each in found.items() if each["ours"]} == {
         "alpha_order": "reproduces",
@@ -104,10 +112,9 @@ def test_the_verdicts_follow_from_the_results(published: Path) -> None:
     assert found["masked_beats_causal"]["verdict"] == "not yet implemented"
 
 
-def test_every_number_leads_to_its_runs(published: Path) -> None:
+def test_every_number_leads_to_its_runs(published: Path, found: dict[str, dict[str, Any]]) -> None:
     store = Store(published)
-    order = verdicts(published)["alpha_order"]
-    for side in order["ours"]:  # type: ignore[attr-defined]
+    for side in found["alpha_order"]["ours"]:
         values = [
             json.loads((store.path(key) / "evaluation.json").read_text())["metrics"]["fid"] for key in side["keys"]
         ]
@@ -115,12 +122,12 @@ def test_every_number_leads_to_its_runs(published: Path) -> None:
         assert side["mean"] == pytest.approx(np.mean(values))
 
 
+@pytest.mark.usefixtures("found")
 def test_the_page_is_written_again_byte_for_byte(published: Path) -> None:
-    printed = ear("paper", "report", "--root", published).stdout
     folder = published / "paper" / "digits"
     first = {file.name: file.read_bytes() for file in folder.iterdir()}
     assert set(first) == {"verdicts.md", "verdicts.csv", "verdicts.json"}
-    assert ear("paper", "report", "--root", published).stdout == printed
+    printed = ear("paper", "report", "--root", published).stdout
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == first
     page = first["verdicts.md"].decode()
     assert printed.startswith("# The paper's claims on digits\n\n| claim | verdict | ours | paper |\n")
@@ -145,3 +152,34 @@ def test_a_sweep_of_that_name_with_other_settings_is_not_taken_for_the_suites(
         "not tested",
         "alpha ran last with other settings than the suite's: ear sweep run sweeps/paper/alpha.yaml",
     )
+
+
+TINY = """
+name: {name}
+set:
+  training.stages: [{{steps: 20, learning_rate: 3.0e-3}}]
+  evaluation.images: 200
+  evaluation.null_images: 100
+space: {{scoring.alpha: {alphas}}}
+seeds: [0, 1]
+"""
+
+
+@pytest.mark.slow
+def test_a_suite_is_run_in_one_process_and_again_in_seconds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Really trained, on one Ray after another."""
+    folder, root = tmp_path / "suite", tmp_path / "runs"
+    folder.mkdir()
+    for name, alphas in (("alpha", "[1.0, 1.5, 2.0]"), ("alpha_below_1", "[0.5]")):
+        (folder / f"{name}.yaml").write_text(TINY.format(name=name, alphas=alphas))
+    monkeypatch.setattr(suite, "FOLDER", folder)
+    assert "8 runs done now, 0 were already in the store." in ear("paper", "run", "--root", root).stdout
+    started = time.monotonic()
+    assert "0 runs done now, 8 were already in the store." in ear("paper", "run", "--root", root).stdout
+    assert time.monotonic() - started < 10
+    found = verdicts(root)
+    assert found["alpha_below_1_diverges"]["verdict"] == "reproduces"
+    assert [len(side["by_seed"]) for side in found["alpha_order"]["ours"]] == [2, 2, 2]
+    # One more seed: what is there is reused, and the report takes all of them.
+    assert "4 runs done now, 8 were already" in ear("paper", "run", "--root", root, "--seeds", "3").stdout
+    assert [len(side["by_seed"]) for side in verdicts(root)["alpha_order"]["ours"]] == [3, 3, 3]
