@@ -1,5 +1,6 @@
 """What our runs measured for a claim: the numbers of each of its sides, by seed."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -59,6 +60,7 @@ class Evidence:
     root: Path
     results: Mapping[str, SweepResults]  # by the sweep's name in sweeps/paper/
     missing: Mapping[str, str]  # sweep -> why it has no results, and what to do
+    spaces: Mapping[str, Mapping[str, Sequence[Any]]]  # sweep -> axis -> all its values, of those with results
 
     @cached_property
     def store(self) -> Store:
@@ -90,7 +92,8 @@ class Evidence:
         finished = rows[rows["outcome"] == "finished"]
         numbers = values(finished).dropna().groupby(finished["seed"])
         best = numbers.max() if higher else numbers.min()
-        complete = numbers.count() == numbers.count().max()  # the best of fewer would be another quantity
+        # The best of fewer settings would be another quantity.
+        complete = numbers.count() == math.prod(len(self.spaces[place.sweep][axis]) for axis in place.tuned)
         return Side(
             label,
             {int(seed): float(value) for seed, value in best[complete].items()},
@@ -114,9 +117,13 @@ class Evidence:
             NotTestedError: no run has ended there.
         """
         results = self.sweep(place.sweep)
-        if axis not in results.axes:
-            raise NotTestedError(f"{results.name} ran without the axis {axis}: {command(place.sweep, self.base)}")
+        require_placed(results, moved(place, axis, None))
         values = sorted(set(at(results.frame, place.at)[axis]))
+        if len(values) < (planned := len(self.spaces[place.sweep][axis])):
+            raise NotTestedError(
+                f"{len(values)} of {planned} values of {axis} have run in {results.name}: "
+                f"{command(place.sweep, self.base)}"
+            )
         if len(labels) != len(values):
             labels = [f"{symbol(axis, results.axes)} {shown(plain(value))}" for value in values]
         return [
@@ -191,6 +198,7 @@ def load_evidence(sweeps: Sequence[str], base: str, root: Path) -> Evidence:
         UserError: none of them has run below this root, or none can be read.
     """
     results: dict[str, SweepResults] = {}
+    spaces: dict[str, dict[str, list[Any]]] = {}
     missing, unread = {}, ""
     known = {sweep.name for sweep in listed_sweeps(root)} & {name_on(sweep, base) for sweep in sweeps}
     if not known:
@@ -203,13 +211,14 @@ def load_evidence(sweeps: Sequence[str], base: str, root: Path) -> Evidence:
             continue
         try:
             results[sweep] = checked(load_results(name, root), sweep, base, root)
+            spaces[sweep] = plan_on(sweep, base).sweep.space
         except NotTestedError as error:
             missing[sweep] = str(error)
         except UserError as error:  # no run has ended yet, results were damaged, or MLflow is down
             missing[sweep] = unread = str(error)
     if unread and not results:
         raise UserError(unread)
-    return Evidence(base, root, results, missing)
+    return Evidence(base, root, results, missing, spaces)
 
 
 def checked(results: SweepResults, sweep: str, base: str, root: Path) -> SweepResults:

@@ -92,7 +92,7 @@ def caption(evidence: Evidence) -> str:
         return f"The sweeps differ in {' and '.join(apart)}; no claim compares across them."
     counts = [results.finished["seed"].nunique() for results in found if len(results.finished)]
     conditions = [each for results in found for each in results.conditions]
-    return describe(conditions, seed_range(counts) if counts else "0")
+    return f"Unless a claim says otherwise: {describe(conditions, seed_range(counts) if counts else '0')}"
 
 
 def table(verdicts: Sequence[Verdict]) -> list[str]:

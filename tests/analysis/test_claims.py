@@ -112,7 +112,7 @@ def test_the_schema_says_what_is_implemented(needs: dict[str, object], there: bo
 
 
 def test_a_claim_lights_up_with_its_code(tmp_path: Path) -> None:
-    evidence = Evidence("digits", tmp_path, {}, {})
+    evidence = Evidence("digits", tmp_path, {}, {}, {})
     claim = CLAIMS["masked_beats_causal"]
     now, then = judge_one(claim, evidence), judge_one(claim, evidence, WithOrders)
     assert (now.outcome, now.todo) == ("not yet implemented", "model.order: causal")
