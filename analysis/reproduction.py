@@ -127,15 +127,15 @@ def collapse(both: pd.DataFrame, axis: str, theirs: pd.Series, recall: pd.DataFr
     sentences = []
     for index in theirs.index[theirs > COLLAPSE * theirs.min()]:
         row, rest = both.loc[index], both.drop(index)
-        gone = below(recall, index, RECALL_GONE * recall.drop(columns=index).max(axis=1))
+        held = gone(recall, index)
         name = f"The collapse at {shown(row[axis])}"
         if recall.isna().all(axis=None):
             sentences.append(f"{name} can't be judged: recall was not measured.")
             continue
-        if not gone:
+        if not held:
             sentences.append(f"{name} can't be judged: no seed finished both there and elsewhere.")
             continue
-        verdict = in_seeds("reproduces", "does not reproduce", gone)
+        verdict = in_seeds("reproduces", "does not reproduce", held)
         factor, paper_factor = row["fid"] / both["fid"].min(), theirs[index] / theirs.min()
         sentences.append(
             f"{name} {verdict}: "
@@ -161,14 +161,24 @@ def inception_score(both: pd.DataFrame, theirs: pd.Series, inception: pd.DataFra
     paper_worst = paper.value("is", row[paper.axis])
     if not paper_rest or paper_worst is None or paper_worst >= IS_FALLEN * min(paper_rest):
         return []
-    fallen = below(inception, worst, IS_FALLEN * inception.drop(columns=worst).min(axis=1))
-    if not fallen:  # no seed to judge by, as `collapse` already states
+    held = fallen(inception, worst)
+    if not held:  # no seed to judge by, as `collapse` already states
         return []
     return [
         f"The paper's IS at {shown(row[paper.axis])} is less than half of every other; ours, with class labels, "
-        f"{in_seeds('is', 'is not', fallen)}: {averaged(inception)}{row['is']:.2f} against {span(rest['is'], 2)} "
+        f"{in_seeds('is', 'is not', held)}: {averaged(inception)}{row['is']:.2f} against {span(rest['is'], 2)} "
         f"elsewhere; without a label it is {row['is_null']:.2f} against {span(rest['is_null'], 2)}."
     ]
+
+
+def gone(recall: pd.DataFrame, column: int) -> list[bool]:
+    """Returns whether recall has collapsed at a configuration, for each seed; `recall` is as from `by_seed`."""
+    return below(recall, column, RECALL_GONE * recall.drop(columns=column).max(axis=1))
+
+
+def fallen(inception: pd.DataFrame, column: int) -> list[bool]:
+    """Returns whether IS shows a collapse at a configuration, for each seed; `inception` is as from `by_seed`."""
+    return below(inception, column, IS_FALLEN * inception.drop(columns=column).min(axis=1))
 
 
 def below(values: pd.DataFrame, column: int, bound: pd.Series) -> list[bool]:

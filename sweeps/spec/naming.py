@@ -16,7 +16,7 @@ TAKEN = frozenset((*get_args(MetricName), "seed", "trial"))
 MOST_DIGITS = 12  # characters of a number that somebody typed; drawn numbers are longer
 
 # ROOT/NAME is a sweep's folder. EAR and MLflow create these folders beside it, and MLflow has an experiment Default.
-RESERVED_NAMES = frozenset(("store", "slurm", "mlartifacts", "mlruns", "default"))
+RESERVED_NAMES = frozenset(("store", "slurm", "paper", "mlartifacts", "mlruns", "default"))
 DATABASE = "mlflow.db"  # prefix of sqlite's and the lock's files: mlflow.db-wal, mlflow.db.lock
 
 

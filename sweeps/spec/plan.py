@@ -1,6 +1,7 @@
 """Compiles a sweep's YAML into runs, or into a space to search. Computes nothing."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -85,8 +86,8 @@ class Plan:
         return IntermediateConfig(stopping.every, stopping.metric, stopping.images) if stopping else None
 
 
-def compile_plan(path: Path, base: str | None = None) -> Plan:
-    """Reads and validates a sweep and all its configurations, on `base` if given. Computes nothing.
+def compile_plan(path: Path, base: str | None = None, seeds: Sequence[int] = ()) -> Plan:
+    """Reads and validates a sweep and all its configurations, on `base` and with `seeds` if given. Computes nothing.
 
     Raises:
         UserError: the sweep is not valid; the message names the file, the position in it and the fix.
@@ -96,6 +97,8 @@ def compile_plan(path: Path, base: str | None = None) -> Plan:
         sweep = sweep.on(base)
     elif Path(sweep.base).suffix in (".yaml", ".yml"):
         sweep = sweep.model_copy(update={"base": str(path.parent / sweep.base)})
+    if seeds:
+        sweep = sweep.model_copy(update={"seeds": list(seeds)})
     configurations = Configurations(sweep, path)
     refuse_overlaps(sweep, configurations.base, path)
     refuse_axes(sweep, configurations, path)

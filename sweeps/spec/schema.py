@@ -29,6 +29,21 @@ Seed = Annotated[NonNegative, Field(le=2**62)]
 Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_differ)]
 
 
+def _axes_vary(space: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    for parameter, values in space.items():
+        if not values:
+            raise ValueError(f"the axis {parameter} is empty; give it at least one value")
+        if (repeated := first_repeated(values)) is not None:
+            raise ValueError(f"the axis {parameter} has the duplicate value {shortened(repr(values[repeated]))}")
+        section = parameter.split(".")[0]
+        if section == "seed":
+            raise ValueError("seed can't be an axis; list the seeds under `seeds`, so tables average over them")
+    return space
+
+
+Axes = Annotated[dict[str, list[Any]], AfterValidator(_axes_vary)]
+
+
 class ResourcesConfig(Section):
     """What one trial gets."""
 
@@ -55,6 +70,8 @@ class BaseConfig(Section):
 
     set: dict[str, Any] = {}
     """Dotted parameters that are added to the sweep's own `set`."""
+    space: Axes = {}
+    """Other values for axes of the sweep, where the base's size calls for them."""
     seeds: Seeds | None = None
     resources: ResourcesConfig | None = None
 
@@ -68,7 +85,7 @@ class SweepConfig(Section):
     """A shipped configuration, or a YAML file beside this one."""
     set: dict[str, Any] = {}
     """Dotted parameters that differ from the base in every run."""
-    space: dict[str, list[Any]] = {}
+    space: Axes = {}
     """Dotted parameter -> its values; the sweep is the grid of all combinations. Give this or `search`."""
     search: SearchConfig | None = None
     """A search instead of a grid: Optuna proposes points of a space one after another."""
@@ -90,18 +107,12 @@ class SweepConfig(Section):
             raise ValueError(f"this name is reserved for EAR's own files; use another one (for example, sweep-{name})")
         return name
 
-    @field_validator("space")
-    @classmethod
-    def _axes_vary(cls, space: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        for parameter, values in space.items():
-            if not values:
-                raise ValueError(f"the axis {parameter} is empty; give it at least one value")
-            if (repeated := first_repeated(values)) is not None:
-                raise ValueError(f"the axis {parameter} has the duplicate value {shortened(repr(values[repeated]))}")
-            section = parameter.split(".")[0]
-            if section == "seed":
-                raise ValueError("seed can't be an axis; list the seeds under `seeds`, so tables average over them")
-        return space
+    @model_validator(mode="after")
+    def _bases_vary_axes(self) -> Self:
+        for name, other in self.bases.items():
+            if unknown := other.space.keys() - self.space.keys():
+                raise ValueError(f"bases: {name}: space: {min(unknown)} is not an axis of this sweep; use `set`")
+        return self
 
     @model_validator(mode="after")
     def _is_countable(self) -> Self:
@@ -155,6 +166,7 @@ class SweepConfig(Section):
                 "name": f"{self.name}-{Path(base).stem}",
                 "base": base,
                 "set": {**self.set, **other.set},
+                "space": {**self.space, **other.space},
                 **{name: value for name, value in changes.items() if value is not None},
             }
         )

@@ -49,7 +49,18 @@ def test_names_are_as_short_as_they_can_be(case: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["store", "STORE", "slurm", "mlartifacts", "mlruns", "Default", "mlflow.db", "mlflow.db-wal", "MLflow.db.lock"],
+    [
+        "store",
+        "STORE",
+        "slurm",
+        "paper",
+        "mlartifacts",
+        "mlruns",
+        "Default",
+        "mlflow.db",
+        "mlflow.db-wal",
+        "MLflow.db.lock",
+    ],
 )
 def test_what_lies_beside_a_sweep_s_folder_is_no_name_for_it(name: str) -> None:
     assert is_reserved(name)

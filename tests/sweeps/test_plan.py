@@ -65,6 +65,31 @@ def test_evaluation_parameters_share_their_training(tmp_path: Path, capsys: pyte
     assert planned["training_steps_without_sharing"] == 12 * 1200
 
 
+def test_another_base_may_have_other_values_of_an_axis(tmp_path: Path) -> None:
+    """And other seeds than its own may be asked for."""
+    bases = "bases: {fashion_mnist: {space: {sampling.steps: [8, 32]}}}"
+    path = write_sweep(tmp_path, f"name: a\nspace: {{sampling.steps: [4], scoring.alpha: [1.0]}}\n{bases}\n")
+    runs = compile_plan(path, "fashion_mnist", seeds=[3, 5]).runs
+    assert [(run.parameters["sampling.steps"], run.seed) for run in runs] == [(8, 3), (8, 5), (32, 3), (32, 5)]
+    assert [(run.parameters["sampling.steps"], run.seed) for run in compile_plan(path).runs] == [(4, 0)]
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ("{sampling.cfg: [2.0]}", "bases: fashion_mnist: space: sampling.cfg is not an axis of this sweep; use `set`"),
+        ("{sampling.steps: []}", "bases.fashion_mnist.space: the axis sampling.steps is empty"),
+    ],
+)
+def test_another_base_varies_the_same_axes(tmp_path: Path, space: str, message: str) -> None:
+    path = write_sweep(
+        tmp_path, f"name: a\nspace: {{sampling.steps: [4]}}\nbases: {{fashion_mnist: {{space: {space}}}}}\n"
+    )
+    with pytest.raises(UserError) as error:
+        compile_plan(path)
+    assert message in str(error.value)
+
+
 def test_base_beside_the_sweep_and_set_reach_every_run(tmp_path: Path) -> None:
     shipped = (ROOT / "ear" / "configs" / "digits.yaml").read_text()
     (tmp_path / "mine.yaml").write_text(shipped.replace("depth: 2, heads", "depth: 3, heads"))

@@ -5,6 +5,8 @@ from importlib import resources
 
 from ear.config.yaml_text import parse_yaml
 
+TABLES = ("alpha.yaml",)
+
 
 @dataclass(frozen=True)
 class PaperAblation:
@@ -30,9 +32,9 @@ def paper_ablation(axes: list[str]) -> PaperAblation | None:
     """Returns the paper's table over these axes, or None; the paper has numbers only for single axes."""
     if len(axes) != 1:
         return None
-    for file in resources.files("analysis.paper_data").iterdir():
-        if file.name.endswith(".yaml"):
-            ablation = PaperAblation(**parse_yaml(file.read_text(encoding="utf-8"), file.name))
-            if ablation.axis == axes[0]:
-                return ablation
+    for name in TABLES:
+        text = (resources.files("analysis.paper") / name).read_text(encoding="utf-8")
+        ablation = PaperAblation(**parse_yaml(text, name))
+        if ablation.axis == axes[0]:
+            return ablation
     return None

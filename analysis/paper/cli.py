@@ -1,0 +1,102 @@
+"""The `ear paper` commands. Each imports what it needs when it is called, so the module imports fast."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ear.cli.options import DEFAULT_ROOT, Json, Root
+
+if TYPE_CHECKING:
+    from sweeps.spec.plan import Plan
+
+app = typer.Typer(help="Run the paper's suite of sweeps, and say which of its claims reproduce.", no_args_is_help=True)
+
+Base = Annotated[
+    str, typer.Option("--base", metavar="CONFIG", help="The configuration to run on; its scale decides the cost.")
+]
+Seeds = Annotated[
+    int | None,
+    typer.Option("--seeds", min=1, metavar="N", help="Seeds 0 to N - 1 in every sweep, instead of the sweeps' own."),
+]
+OWN_BASE = "digits"
+
+
+@app.command()
+def plan(base: Base = OWN_BASE, seeds: Seeds = None, root: Root = DEFAULT_ROOT) -> None:
+    """State what the suite still has to compute, and its cost. Trains nothing.
+
+    \b
+    Examples:
+      ear paper plan
+      ear paper plan --base imagenet256_base
+    """
+    from analysis.paper.suite import Cost
+    from ear.store import Store
+
+    typer.echo(Cost.of(_plans(base, seeds), Store(root, reading=True)).told())
+
+
+@app.command()
+def run(base: Base = OWN_BASE, seeds: Seeds = None, root: Root = DEFAULT_ROOT) -> None:
+    """Run the sweeps of sweeps/paper/ one after another, after stating the cost.
+
+    Ctrl-C stops; the same command resumes. Results in the store are not computed again.
+
+    \b
+    Examples:
+      ear paper run
+      ear paper run --base fashion_mnist --root /scratch/runs
+      ear paper run --seeds 8        more seeds decide more claims
+    """
+    from analysis.paper.running import run_suite
+    from analysis.paper.suite import Cost, on
+    from ear.store import Store
+    from ear.terminal.credentials import hidden
+    from ear.terminal.printable import printable
+
+    plans = _plans(base, seeds)
+    typer.echo(Cost.of(plans, Store(root, reading=True)).told())
+    outcome = run_suite(plans, root, typer.echo)
+    for label, traceback in outcome.failed.items():
+        typer.echo(printable(hidden(f"failed: {label}\n{traceback}")), err=True)
+    if outcome.stopped == "interrupted":
+        raise KeyboardInterrupt  # the command line says how to resume
+    if outcome.stopped is not None:
+        typer.echo(f"Stopped: {outcome.stopped}. Finished work is kept; the same command resumes.", err=True)
+        raise typer.Exit(1)
+    if outcome.failed:
+        typer.echo(f"{len(outcome.failed)} runs failed; run the same command again to retry them.", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{outcome.done} runs done now, {outcome.reused} were already in the store.")
+    if outcome.left:
+        typer.echo(f"{outcome.left} more are running on other drivers.")
+    at_root = "" if root == DEFAULT_ROOT else f" --root {root}"
+    typer.echo(f"Next:  ear paper report{on(base)}{at_root}    the verdicts on the paper's claims")
+
+
+@app.command()
+def report(base: Base = OWN_BASE, root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
+    """Print the verdicts on the paper's claims, and write them with the report of each sweep.
+
+    Works with the sweeps that have run so far.
+
+    Example:  ear paper report
+    """
+    from ear.errors import import_extra
+
+    for module in ("pandas", "matplotlib"):
+        import_extra(module, "analysis")
+    from analysis.paper.page import write_verdicts
+
+    written = write_verdicts(base, root)
+    if as_json:
+        print(written.json, end="")
+        return
+    print(written.summary)
+    print("Files:", *(f"  {file}" for file in written.files), sep="\n")
+
+
+def _plans(base: str, seeds: int | None) -> "list[Plan]":
+    from analysis.paper.suite import plan_on, suite_files
+
+    return [plan_on(sweep, base, range(seeds or 0)) for sweep in suite_files()]
