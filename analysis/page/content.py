@@ -18,6 +18,8 @@ class PageRow:
     """A row of a table, with what it rests on."""
 
     cells: Sequence[PageCell]
+    name: str = ""  # the configuration's, as in `α 1.0, CFG 2.0`
+    anchor: str = ""  # unique on the page
     keys: Sequence[str] = ()  # of the store's results behind the row, a run each
     link: str = ""  # address of the row's runs in MLflow
 
@@ -26,6 +28,7 @@ class PageRow:
 class PageTable:
     """A table."""
 
+    title: str  # for readers who do not see it
     headings: Sequence[str]
     rows: Sequence[PageRow]
     caption: str = ""
