@@ -1,6 +1,7 @@
 """Breaks an axis where one value lies so far from the others that it would flatten them.
 
-rule     the largest gap between neighbouring intervals is more than half of the range
+rule     the largest gap between neighbouring intervals is more than half of the range, and one of its sides has three
+         values or more, whose differences the gap would flatten
 scale    the same on both sides of the break, so that lengths can be compared
 share    each side has a quarter of the axis or more
 """

@@ -73,11 +73,18 @@ def cut(picture: NDArray[np.float32]) -> Images | None:
     gap = width % COLUMNS
     if gap < 2 or (tile := (width - gap) // COLUMNS - gap) < 1 or (height - gap) % (tile + gap):
         return None
-    scale = gap if gap > 2 else 2 if tile < 64 and tile % 2 == 0 else 1  # small images were enlarged to 32 pixels
     rows = (height - gap) // (tile + gap)
     pixels = (picture[..., :3] * 255).round().astype(np.uint8)
     starts = [[(gap + row * (tile + gap), gap + at * (tile + gap)) for at in range(COLUMNS)] for row in range(rows)]
-    return np.stack([np.stack([pixels[y : y + tile : scale, x : x + tile : scale] for y, x in row]) for row in starts])
+    tiles = np.stack([np.stack([pixels[y : y + tile, x : x + tile] for y, x in row]) for row in starts])
+    scale = gap if gap > 2 else 2 if _is_doubled(tiles) else 1  # small images were enlarged to 32 pixels or more
+    return tiles[:, :, ::scale, ::scale]
+
+
+def _is_doubled(tiles: Images) -> bool:
+    """Whether all pixels come in equal squares of two by two."""
+    even = tiles[:, :, ::2, ::2].repeat(2, 2).repeat(2, 3)
+    return even.shape == tiles.shape and bool((even == tiles).all())
 
 
 def guided_images(run: dict[str, Any], store: Store, classes: int, columns: int) -> SampleImages | None:

@@ -20,6 +20,7 @@ from analysis.plots.style import (
     house_style,
     in_clauses,
     metric_name,
+    new_figure,
 )
 from sweeps.spec.metric import written
 
@@ -39,7 +40,7 @@ class Page:
 
     def __init__(self, height: float) -> None:
         self.height = height
-        self.figure = Figure(figsize=(FULL, height))
+        self.figure = new_figure(FULL, height, None)
 
     def picture(self, tiles: Images, left: float, top: float, width: float) -> Axes:
         """Shows tiles in a block of this width whose upper left corner is at (left, top)."""

@@ -4,7 +4,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.style
 import pandas as pd
@@ -60,7 +60,7 @@ STYLE = {
     "figure.dpi": 100,
     "figure.constrained_layout.h_pad": 0.03,
     "figure.constrained_layout.w_pad": 0.03,
-    "savefig.dpi": 300,
+    "savefig.dpi": 200,
     "pdf.fonttype": 42,  # fonts that can be edited; many venues refuse Type 3
     "svg.hashsalt": "ear",
 }
@@ -73,9 +73,9 @@ def house_style() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Returns an empty figure, in inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
+    """Returns an empty figure, in inches; without a layout, everything stays where it is put."""
+    figure = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)  # whose renderer measures texts
     return figure
 

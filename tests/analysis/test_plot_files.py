@@ -39,7 +39,7 @@ def test_equal_figures_are_equal_bytes(tmp_path: Path) -> None:
     assert b"/Subtype /Image" not in pdf.read_bytes()  # vectors
     with Image.open(png) as opened:
         assert opened.text["Description"] == "said."  # type: ignore[attr-defined]
-        assert opened.width == COLUMN * 300
+        assert opened.width == COLUMN * 200
 
 
 @pytest.mark.slow
