@@ -1,9 +1,11 @@
 """The `ear paper` commands. Each imports what it needs when it is called, so the module imports fast."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ear.cli.launch import DryRun, Slurm, launched
 from ear.cli.options import DEFAULT_ROOT, Json, Root
 
 if TYPE_CHECKING:
@@ -37,25 +39,42 @@ def plan(base: Base = OWN_BASE, seeds: Seeds = None, root: Root = DEFAULT_ROOT) 
 
 
 @app.command()
-def run(base: Base = OWN_BASE, seeds: Seeds = None, root: Root = DEFAULT_ROOT) -> None:
+def run(
+    context: typer.Context,
+    base: Base = OWN_BASE,
+    seeds: Seeds = None,
+    root: Root = DEFAULT_ROOT,
+    slurm: Slurm = None,
+    dry_run: DryRun = False,
+) -> None:
     """Run the sweeps of sweeps/paper/ one after another, after stating the cost.
 
-    Ctrl-C stops; the same command resumes. Results in the store are not computed again.
+    Ctrl-C stops; the same command resumes. Results in the store are not computed again. With --slurm, each sweep is
+    submitted as a job of its own; together they train once what they share.
 
     \b
     Examples:
       ear paper run
       ear paper run --base fashion_mnist --root /scratch/runs
       ear paper run --seeds 8        more seeds decide more claims
+      ear paper run --base imagenet256_base --slurm my_cluster.yaml --dry-run
     """
     from analysis.paper.running import run_suite
     from analysis.paper.suite import Cost, on
+    from ear.errors import UserError
     from ear.store import Store
     from ear.terminal.credentials import hidden
     from ear.terminal.printable import printable
 
+    if seeds is not None and slurm is not None:
+        raise UserError(
+            "--seeds and --slurm don't go together: submit copies of the sweeps' YAML files with other seeds."
+        )
     plans = _plans(base, seeds)
     typer.echo(Cost.of(plans, Store(root, reading=True)).told())
+    if slurm is not None or dry_run:
+        _submit(context, plans, base, root, slurm, dry_run)
+        return
     outcome = run_suite(plans, root, typer.echo)
     for label, traceback in outcome.failed.items():
         typer.echo(printable(hidden(f"failed: {label}\n{traceback}")), err=True)
@@ -94,6 +113,26 @@ def report(base: Base = OWN_BASE, root: Root = DEFAULT_ROOT, as_json: Json = Fal
         return
     print(written.summary)
     print("Files:", *(f"  {file}" for file in written.files), sep="\n")
+
+
+def _submit(
+    context: typer.Context,
+    plans: "list[Plan]",
+    base: str,
+    root: Path,
+    slurm: str | None,
+    dry_run: bool,
+) -> None:
+    from sweeps.views.submission_check import check_submission
+
+    if slurm is not None:
+        for plan in plans:
+            check_submission(plan, slurm, root)
+    for plan in plans:
+        typer.echo(f"{plan.sweep.name}:")
+        line = ["sweep", "run", str(plan.source), *(["--base", base] if base != OWN_BASE else [])]
+        line += ["--root", str(root.absolute())]
+        launched(context, "sweep", plan.sweep.name, slurm, dry_run, False, inputs=plan.files, arguments=line)
 
 
 def _plans(base: str, seeds: int | None) -> "list[Plan]":

@@ -52,8 +52,12 @@ def launched(
     follow: bool,
     cache: Path | None = None,
     inputs: Sequence[Path] = (),
+    arguments: Sequence[str] = (),
 ) -> bool:
-    """Hand the running command to the launcher if `--slurm` is given. Returns whether it was.
+    """Hand the running command, or the one with these `arguments`, to the launcher if `--slurm` is given.
+
+    Returns:
+        Whether it was given.
 
     Raises:
         UserError: the launcher is not installed or refuses, or a launch option is given without `--slurm`.
@@ -67,7 +71,8 @@ def launched(
         raise UserError("--slurm needs the slurm package of this project: pip install 'ear[slurm]'.")
     root = Path(context.params.get("root") or os.environ.get("EAR_ROOT") or "runs").absolute()
     launch: Any = found[0].load()
-    launch(Launch(kind, name, command_line(context, root), root, cache, tuple(inputs), slurm, dry_run, follow))
+    line = tuple(arguments) or command_line(context, root)
+    launch(Launch(kind, name, line, root, cache, tuple(inputs), slurm, dry_run, follow))
     return True
 
 

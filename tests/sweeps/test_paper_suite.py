@@ -154,6 +154,16 @@ def test_a_sweep_of_that_name_with_other_settings_is_not_taken_for_the_suites(
     )
 
 
+def test_on_slurm_each_sweep_is_a_job(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")  # without sbatch, which would check the script
+    said = ear("paper", "run", "--root", root, "--slurm", "cpu", "--dry-run").stdout
+    jobs = [line for line in said.splitlines() if line.startswith("#SBATCH --job-name=")]
+    assert jobs == ["#SBATCH --job-name=ear-alpha", "#SBATCH --job-name=ear-alpha_below_1"]
+    assert not (root / "slurm").exists()
+    refused = ear("paper", "run", "--root", root, "--slurm", "cpu", "--seeds", "4", code=2).stderr
+    assert "--seeds and --slurm don't go together" in refused
+
+
 TINY = """
 name: {name}
 set:
