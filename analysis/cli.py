@@ -35,11 +35,13 @@ def report(
       ear report alpha --columns fid,recall --caption "Influence of the exponent."
     """
     import json
+    import os
 
     from ear.errors import import_extra
 
     for module in ("pandas", "matplotlib"):
         import_extra(module, "analysis")
+    from analysis.page.report_page import write_pages
     from analysis.report import Layout, write_report
 
     if caption and len(names) > 1:
@@ -49,6 +51,7 @@ def report(
     for name in dict.fromkeys(names):
         folder = None if out is None else out / name if len(names) > 1 else out
         written[name] = write_report(name, root, folder, layout)
+    pages = write_pages(list(written.values()), root, out)
     if as_json:
         said = {
             name: {
@@ -64,4 +67,9 @@ def report(
         heading = [f"# {name}"] if len(written) > 1 else []
         parts = [*heading, each.incomplete, each.table, each.caption, each.findings]
         print(*(part for part in parts if part), sep="\n\n", end="\n\n")
-        print("Files:", *(f"  {file}" for file in each.files), sep="\n", end="\n\n" if len(written) > 1 else "\n")
+        tables = [file for file in each.files if file.parent == each.folder]
+        print("Files:", *(f"  {file}" for file in tables), sep="\n")
+        if each.plots:
+            print(f"  {each.plots[0].png.parent}{os.sep}    {len(each.plots)} figures, as PNG and PDF")
+        print()
+    print("Pages:" if len(pages) > 1 else "Page:", *(f"  {page}" for page in pages), sep="\n")

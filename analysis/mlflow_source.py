@@ -61,6 +61,7 @@ def tracked_sweep(name: str, client: Any) -> SweepRuns | None:
             if has_ended(run)
         ],
         [json.loads(other.data.tags[PARAMETERS]) for other in others],
+        str(experiment.experiment_id),
     )
 
 

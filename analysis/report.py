@@ -14,6 +14,7 @@ from analysis.conditions import describe, differing
 from analysis.findings import findings
 from analysis.paper import PaperAblation, paper_ablation
 from analysis.plots.report_plots import remove_plots, save_plots, why_no_figure
+from analysis.plots.saving import SavedPlot
 from analysis.results import METRICS, SweepResults, load_results
 from analysis.search import ranked, search_findings, search_table
 from analysis.statistics import seed_range, summarise
@@ -32,23 +33,64 @@ BOLD = "Bold: the best of a column and all that can't be told from it (paired by
 
 
 @dataclass(frozen=True)
-class Report:
-    """A written report: its texts and files."""
-
-    folder: Path
-    table: str  # Markdown
-    caption: str
-    findings: str
-    incomplete: str  # what the sweep still lacks; empty if nothing
-    files: list[Path]
-
-
-@dataclass(frozen=True)
 class Layout:
     """What a user wants of a report's tables."""
 
     columns: Sequence[str] = ()  # metrics; by default all, and in LaTeX those of LATEX_COLUMNS
     caption: str = ""  # of the LaTeX table; by default what the numbers were measured on
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a report says."""
+
+    summary: pd.DataFrame  # a row per configuration, in the order of the table
+    table: Table
+    caption: str  # what the numbers were measured on
+    note: str  # on the table's notation
+    findings: str
+    paper: PaperAblation | None
+
+    def text(self, layout: Layout) -> str:
+        """Returns the table as Markdown."""
+        return markdown(self.table.only(layout.columns) if layout.columns else self.table)
+
+    @property
+    def paper_note(self) -> str:
+        """Says what the paper's numbers were measured on; empty if there are none."""
+        return f"Paper: {self.paper.setting}." if self.paper else ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A written report."""
+
+    folder: Path
+    results: SweepResults
+    contents: Contents
+    layout: Layout
+    plots: list[SavedPlot]
+    files: list[Path]
+
+    @property
+    def table(self) -> str:
+        """The table as Markdown."""
+        return self.contents.text(self.layout)
+
+    @property
+    def caption(self) -> str:
+        """What the numbers were measured on, and what the table's notation means."""
+        return f"{self.contents.caption} {self.contents.note}".strip()
+
+    @property
+    def findings(self) -> str:
+        """What the numbers show, and what they leave open."""
+        return self.contents.findings
+
+    @property
+    def incomplete(self) -> str:
+        """What the sweep still lacks; empty if nothing."""
+        return self.results.incomplete
 
 
 def write_report(name: str, root: Path, out: Path | None = None, layout: Layout = Layout()) -> Report:
@@ -70,9 +112,8 @@ def write_report(name: str, root: Path, out: Path | None = None, layout: Layout 
     # With what is missing first, since a caption goes with a figure wherever that is copied to.
     caption = f"{results.incomplete} {contents.caption}".strip()
     files = write_tables(folder, results, contents, layout)
-    files += save_plots(folder, results, contents.summary, contents.paper, caption, Store(root, reading=True))
-    said = f"{contents.caption} {contents.note}".strip()
-    return Report(folder, contents.text(layout), said, contents.findings, results.incomplete, files)
+    plots = save_plots(folder, results, contents.summary, contents.paper, caption, Store(root, reading=True))
+    return Report(folder, results, contents, layout, plots, [*files, *(file for each in plots for file in each.files)])
 
 
 def sound_results(name: str, root: Path) -> SweepResults:
@@ -104,27 +145,6 @@ def writable_folder(results: SweepResults, root: Path, out: Path | None) -> Path
         record_use(Store(root), f"report {results.name}", results.rests_on)
     remove_plots(folder, [results.axes, *results.earlier])
     return folder
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What a report says."""
-
-    summary: pd.DataFrame  # a row per configuration, in the order of the table
-    table: Table
-    caption: str  # what the numbers were measured on
-    note: str  # on the table's notation
-    findings: str
-    paper: PaperAblation | None
-
-    def text(self, layout: Layout) -> str:
-        """Returns the table as Markdown."""
-        return markdown(self.table.only(layout.columns) if layout.columns else self.table)
-
-    @property
-    def paper_note(self) -> str:
-        """Says what the paper's numbers were measured on; empty if there are none."""
-        return f"Paper: {self.paper.setting}." if self.paper else ""
 
 
 def contents_of(results: SweepResults) -> Contents:
@@ -166,11 +186,12 @@ def with_keys(summary: pd.DataFrame, results: SweepResults) -> pd.DataFrame:
     both.
     """
     groups = results.frame.groupby(results.axes, sort=True, dropna=False)  # in the order of `summarise`
-    keys = [" ".join(map(_checkpoint_key, group.to_dict("records"))) for _, group in groups]
+    keys = [" ".join(map(checkpoint_key, group.to_dict("records"))) for _, group in groups]
     return summary.assign(keys=pd.Series(keys).reindex(summary.index))
 
 
-def _checkpoint_key(run: dict[str, Any]) -> str:
+def checkpoint_key(run: dict[str, Any]) -> str:
+    """Returns the key that leads to a run's checkpoint."""
     return str(run["key"] if run["outcome"] == "finished" or not run["stages"] else run["stages"][-1])
 
 

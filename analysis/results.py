@@ -35,6 +35,7 @@ class SweepResults:
     constraints: dict[str, BoundConfig] = field(default_factory=dict)  # of a search, by metric
     earlier: list[list[str]] = field(default_factory=list)  # axes of earlier sweeps of this name, newest first
     incomplete: str = ""  # what the sweep still lacks, as a sentence; empty if nothing
+    experiment: str | None = None  # MLflow's id of its experiment, if known
     base: dict[str, Any] = field(default_factory=dict)  # of a grid: the base's value of each axis, where it is known
 
     @property
@@ -146,6 +147,7 @@ def results_of(name: str, sweep: SweepRuns, client: Any = None) -> SweepResults:
         constraints(sweep.settings) if sweep.searched else {},
         sweep.earlier,
         sweep.incomplete,
+        sweep.experiment,
         {} if sweep.searched else base_values(sweep.settings, sweep.axes),
     )
 

@@ -27,7 +27,13 @@ def stored_sweep(name: str, root: Path) -> SweepRuns | None:
     reader = ResultReader(Store(root, reading=True), _ends(record, root))
     found = [run for run in map(reader.read, record.runs) if run is not None]
     return SweepRuns(
-        record.axes, record.objectives, record.settings, record.complete, found, [each.axes for each in others]
+        record.axes,
+        record.objectives,
+        record.settings,
+        record.complete,
+        found,
+        [each.axes for each in others],
+        record.experiment,
     )
 
 

@@ -64,6 +64,7 @@ class SweepRuns:
     complete: bool  # whether its driver found that every run has its result
     runs: Sequence[RunOfSweep]
     earlier: list[list[str]] = field(default_factory=list)  # axes of earlier sweeps of this name, newest first
+    experiment: str | None = None  # MLflow's id of its experiment, if known
 
     @property
     def searched(self) -> bool:

@@ -14,14 +14,22 @@ class PageCell:
 
 
 @dataclass(frozen=True)
+class PageKey:
+    """A result in the store."""
+
+    key: str
+    seed: int
+    link: str = ""  # address of the run in MLflow
+
+
+@dataclass(frozen=True)
 class PageRow:
     """A row of a table, with what it rests on."""
 
     cells: Sequence[PageCell]
     name: str = ""  # the configuration's, as in `α 1.0, CFG 2.0`
     anchor: str = ""  # unique on the page
-    keys: Sequence[str] = ()  # of the store's results behind the row, a run each
-    link: str = ""  # address of the row's runs in MLflow
+    keys: Sequence[PageKey] = ()  # of the store's results behind the row, a run each
 
 
 @dataclass(frozen=True)
@@ -62,8 +70,8 @@ class PageVerdict:
     claim: str
     source: str  # in the paper
     verdict: str
-    evidence: str
-    anchor: str = ""  # of the section with the numbers, if the page has it
+    evidence: Sequence[tuple[str, str]]  # name and value
+    anchors: Sequence[str] = ()  # of the sections with the numbers
 
 
 @dataclass(frozen=True)
@@ -74,4 +82,5 @@ class Page:
     lead: str
     sections: Sequence[PageSection]
     verdicts: Sequence[PageVerdict] = ()
+    verdicts_note: str = ""  # what all verdicts have in common
     provenance: Sequence[tuple[str, str]] = field(default_factory=tuple)  # name and value

@@ -8,7 +8,7 @@ from jinja2 import Environment, StrictUndefined
 
 from analysis.page.content import Page
 
-# A page needs nothing from anywhere: browsers refuse what a name or a log would smuggle in, even if it were not escaped.
+# Browsers then load nothing from anywhere, whatever a name or a log may contain.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 

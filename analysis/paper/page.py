@@ -15,6 +15,8 @@ from typing import Any, get_args
 from analysis.comparison import holm
 from analysis.conditions import describe, differing
 from analysis.notation import markdown_text
+from analysis.page.content import PageVerdict
+from analysis.page.report_page import PAGE, write_page
 from analysis.paper.claims import Faster, Outcome, paper_claims
 from analysis.paper.decisions import PairedTest, outcome_of
 from analysis.paper.evidence import Evidence, Side, load_evidence
@@ -56,10 +58,8 @@ def write_verdicts(base: str, root: Path) -> Written:
         require_writable(folder)
     else:  # an archive or another user's results
         folder = Path(tempfile.mkdtemp(prefix="ear-paper-"))
-    reports = {}
-    for sweep, results in sorted(evidence.results.items()):
-        tables = [file for file in write_report(results.name, root).files if file.suffix == ".md"]
-        reports[sweep] = os.path.relpath(tables[0], folder)
+    written = {sweep: write_report(results.name, root) for sweep, results in sorted(evidence.results.items())}
+    reports = {sweep: os.path.relpath(report.folder / "table.md", folder) for sweep, report in written.items()}
     verdicts = judge(claims, evidence)
     short = summary(verdicts, evidence)
     texts = {
@@ -69,7 +69,38 @@ def write_verdicts(base: str, root: Path) -> Written:
     }
     for suffix, text in texts.items():
         write_text(folder / f"verdicts.{suffix}", text)
-    return Written(verdicts, short, texts["json"], [folder / f"verdicts.{suffix}" for suffix in texts])
+    anchors = {sweep: report.results.name for sweep, report in written.items()}
+    page = write_page(
+        folder / PAGE,
+        f"The EAR paper on {Path(base).stem}",
+        f"What reproduces of arXiv 2505.07812. {caption(evidence)}",
+        list(written.values()),
+        root,
+        [page_verdict(verdict, anchors) for verdict in verdicts],
+        " ".join([counted(verdicts), *together(verdicts)]),
+    )
+    files = [page, *(folder / f"verdicts.{suffix}" for suffix in texts)]
+    return Written(verdicts, short, texts["json"], files)
+
+
+def page_verdict(verdict: Verdict, anchors: dict[str, str]) -> PageVerdict:
+    """Returns a verdict as the page shows it."""
+    claim = verdict.claim
+    facts = {
+        "Ours": ours(verdict),
+        "Paper": papers(verdict),
+        "Test": verdict.test,
+        "To decide it": to_decide(verdict),
+        heading(verdict): verdict.todo,
+        "Why": verdict.why,
+    }
+    return PageVerdict(
+        claim.words,
+        claim.source,
+        verdict.outcome,
+        [(name, text) for name, text in facts.items() if text],
+        [anchors[sweep] for sweep in claim.sweeps if sweep in anchors],
+    )
 
 
 def summary(verdicts: Sequence[Verdict], evidence: Evidence) -> str:

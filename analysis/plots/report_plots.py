@@ -15,7 +15,7 @@ from analysis.plots.heat_map import heat_map
 from analysis.plots.metric_curve import metric_curve
 from analysis.plots.paired_differences import difference_table, paired_differences
 from analysis.plots.report_samples import samples_plot
-from analysis.plots.saving import Plot, save_figure
+from analysis.plots.saving import Plot, SavedPlot, save_figure
 from analysis.plots.speed_quality import SECONDS, speed_quality
 from analysis.plots.training_curves import read_curve, training_curves
 from analysis.results import SweepResults
@@ -42,22 +42,21 @@ def save_plots(
     paper: PaperAblation | None,
     caption: str,
     store: Store,
-) -> list[Path]:
-    """Saves a report's plots to FOLDER/figures/ as PNG and PDF; returns their paths and that of their captions.
+) -> list[SavedPlot]:
+    """Saves a report's plots to FOLDER/figures/ as PNG and PDF, and their captions to FOLDER/figures/captions.md.
 
     Args:
         summary: the report's table, whose order a search's plots follow.
         caption: the evaluation conditions, which every plot's caption ends with.
     """
-    files, captions = [], []
+    saved, captions = [], []
     for plot in plots(results, summary, paper, store, store.folder.parent / results.name):
         whole = f"{plot.caption} {caption}"
-        files += save_figure(replace(plot, caption=whole), folder / FOLDER)
+        saved.append(SavedPlot(plot.caption, *save_figure(replace(plot, caption=whole), folder / FOLDER)))
         captions.append(f"![{plot.name}]({plot.name}.png)\n\n{whole}\n")
     if captions:
         write_text(folder / FOLDER / CAPTIONS, "\n".join(captions))
-        files.append(folder / FOLDER / CAPTIONS)
-    return files
+    return saved
 
 
 def remove_plots(folder: Path, spaces: Sequence[Sequence[str]]) -> None:

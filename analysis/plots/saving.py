@@ -18,6 +18,20 @@ class Plot:
     caption: str
 
 
+@dataclass(frozen=True)
+class SavedPlot:
+    """The files of a plot."""
+
+    caption: str  # without the evaluation conditions
+    png: Path
+    pdf: Path
+
+    @property
+    def files(self) -> list[Path]:
+        """Both files."""
+        return [self.png, self.pdf]
+
+
 @house_style()
 def save_figure(plot: Plot, folder: Path) -> list[Path]:
     """Saves FOLDER/NAME.png and NAME.pdf; returns their paths.

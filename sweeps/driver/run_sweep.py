@@ -64,7 +64,7 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
         scheduler, idle = Scheduler(source, store, plan.sweep.retries), False
         handler = EventHandler(scheduler, source, tracker, driver)
         try:
-            record = SweepRecord.begun(identity)
+            record = SweepRecord.begun(identity, tracker.experiment)
             scheduler.on_grown = lambda: _record(record, identity.user, scheduler, source, root, store)
             scheduler.start()
             to_do = scheduler.ready()  # a search picks up its finished confirmation runs here

@@ -55,22 +55,34 @@ class SweepRecord:
     settings: dict[str, Any]  # all settings of its YAML
     last_ran: int  # when a driver last started on it, in ms since 1970
     complete: bool  # whether every run has its result
+    experiment: str | None  # MLflow's id of its experiment; None while MLflow was never open
     runs: list[RecordedRun]
 
     @classmethod
-    def begun(cls, identity: SweepIdentity) -> "SweepRecord":
+    def begun(cls, identity: SweepIdentity, experiment: str | None) -> "SweepRecord":
         """Returns the record of a sweep that starts now."""
-        last_ran = time.time_ns() // 1_000_000
-        axes, objectives = list(identity.axes), list(identity.objectives)
-        return cls(identity.name, identity.digest, axes, objectives, identity.resolved, last_ran, False, [])
+        return cls(
+            identity.name,
+            identity.digest,
+            list(identity.axes),
+            list(identity.objectives),
+            identity.resolved,
+            last_ran=time.time_ns() // 1_000_000,
+            complete=False,
+            experiment=experiment,
+            runs=[],
+        )
 
     def write(self, root: Path) -> None:
         """Writes the record. Runs that another driver of the same search has recorded stay in it."""
         path = record_file(root, self.name, self.digest)
-        runs = {run.evaluation: run for run in self.runs}
+        runs, experiment = {run.evaluation: run for run in self.runs}, self.experiment
         with suppress(FileNotFoundError, UserError):  # none yet, or a damaged one, which this replaces
-            runs = {run.evaluation: run for run in load_record(path).runs} | runs
-        write_json(path, {"format": FORMAT, **asdict(replace(self, runs=list(runs.values())))})
+            before = load_record(path)
+            runs = {run.evaluation: run for run in before.runs} | runs
+            experiment = experiment or before.experiment
+        merged = replace(self, runs=list(runs.values()), experiment=experiment)
+        write_json(path, {"format": FORMAT, **asdict(merged)})
 
 
 def record_file(root: Path, name: str, digest: str) -> Path:

@@ -84,6 +84,11 @@ class Tracker:
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 
+    @property
+    def experiment(self) -> str | None:
+        """MLflow's id of the sweep's experiment; None while another driver writes, or the database is locked."""
+        return self._runs.experiment if self._runs is not None else None
+
     def begin(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
         """Records that the run has started."""
         self._put(run, lambda runs: runs.begin(run, tags))

@@ -53,7 +53,7 @@ def made_up(root: Path, count: int) -> SweepRecord:
         store.publish(evaluation, "evaluation", lambda folder, r=result: write_json(folder / "evaluation.json", r))
         runs.append(RecordedRun(parameters, seed, stages, evaluation, settings, {}))
     space = {"space": {ALPHA: values}, "seeds": list(range(SEEDS)), "base": "digits", "set": {}, "search": None}
-    record = SweepRecord("made_up", "0" * 32, [ALPHA], ["fid"], space, 0, True, runs)
+    record = SweepRecord("made_up", "0" * 32, [ALPHA], ["fid"], space, 0, True, None, runs)
     record.write(root)
     return record
 
