@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from importlib import resources
 
-from ear.config.yaml_text import parse_yaml
-
 TABLES = ("alpha.yaml",)
 
 
@@ -30,6 +28,8 @@ class PaperAblation:
 
 def paper_ablation(axes: list[str]) -> PaperAblation | None:
     """Returns the paper's table over these axes, or None; the paper has numbers only for single axes."""
+    from ear.config.yaml_text import parse_yaml  # imported here: it takes pydantic, which `ear --help` does without
+
     if len(axes) != 1:
         return None
     for name in TABLES:

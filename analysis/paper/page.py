@@ -8,7 +8,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,20 +16,17 @@ from analysis.conditions import describe, differing
 from analysis.notation import markdown_text
 from analysis.page.content import PageVerdict
 from analysis.page.report_page import PAGE, write_page
-from analysis.paper.claims import Faster, Outcome, paper_claims
-from analysis.paper.decisions import PairedTest, outcome_of
-from analysis.paper.evidence import Evidence, Side, load_evidence
-from analysis.paper.suite import on
-from analysis.paper.verdicts import SECONDS, Verdict, judge
+from analysis.paper.claims import Outcome, paper_claims
+from analysis.paper.decisions import outcome_of
+from analysis.paper.evidence import Evidence, load_evidence
+from analysis.paper.verdicts import Verdict, judge
+from analysis.paper.wording import brief, brief_paper, difference, ours, papers, short_outcome, to_decide
 from analysis.report import write_report
 from analysis.statistics import seed_range
-from analysis.tables import COLUMNS
 from ear.files.writing import may_write, require_writable, write_text
-from sweeps.spec.confidence import half_width
 
 FOLDER = "paper"  # ROOT/paper/BASE/; no sweep can have this name
 KEYS_SHOWN = 6  # for each claim; verdicts.json has all
-DECIMALS = dict(COLUMNS.values())
 
 
 @dataclass(frozen=True)
@@ -130,48 +126,10 @@ def table(verdicts: Sequence[Verdict]) -> list[str]:
     """Returns the lines of the table of verdicts."""
     rows = [("claim", "verdict", "ours", "paper")]
     for verdict in verdicts:
-        rows.append((verdict.claim.words, short_outcome(verdict), ours(verdict), papers(verdict)))
+        rows.append((verdict.claim.words, short_outcome(verdict), brief(verdict), brief_paper(verdict)))
     cells = [[markdown_text(cell) for cell in row] for row in rows]
     head, *body = (f"| {' | '.join(row)} |" for row in cells)
     return [head, "|---|---|---|---|", *body]
-
-
-def short_outcome(verdict: Verdict) -> str:
-    """Returns the verdict for a table: with the seeds that would decide it, if undecided."""
-    return f"{verdict.outcome} ({verdict.seeds_needed} seeds)" if verdict.seeds_needed else verdict.outcome
-
-
-def ours(verdict: Verdict) -> str:
-    """Returns our numbers, one for each side."""
-    if not verdict.sides:
-        return ""
-    if verdict.quantity != SECONDS and not any(side.values for side in verdict.sides):
-        return "; ".join(f"{side.label}: {ended(side)}" for side in verdict.sides)
-    return f"{verdict.quantity} " + ", ".join(f"{number(verdict, side)} ({side.label})" for side in verdict.sides)
-
-
-def number(verdict: Verdict, side: Side) -> str:
-    """Returns the mean of a side and its interval."""
-    if side.mean is None:
-        return ended(side)
-    if verdict.quantity == SECONDS:
-        return f"{side.mean:.2g}"
-    decimals = DECIMALS[verdict.quantity]
-    interval = "" if side.half_width is None else f" ± {side.half_width:.{decimals}f}"
-    return f"{side.mean:.{decimals}f}{interval}"
-
-
-def ended(side: Side) -> str:
-    """Returns how the runs of a side ended: `3 diverged`."""
-    return ", ".join(f"{count} {outcome}" for outcome, count in side.ends.items())
-
-
-def papers(verdict: Verdict) -> str:
-    """Returns the paper's numbers as printed."""
-    return "; ".join(
-        f"{quantity} " + ", ".join(f"{text} ({label})" for label, text in numbers.items())
-        for quantity, numbers in verdict.claim.paper.items()
-    )
 
 
 def counted(verdicts: Sequence[Verdict]) -> str:
@@ -224,39 +182,6 @@ def section(verdict: Verdict, reports: dict[str, str]) -> list[str]:
 def heading(verdict: Verdict) -> str:
     """Returns what `todo` is: the configuration that the schema would have to accept, or a command."""
     return "Needs" if verdict.outcome == "not yet implemented" else "To test it"
-
-
-def to_decide(verdict: Verdict) -> str:
-    """States how many seeds would decide an undecided claim."""
-    if verdict.outcome != "undecided":
-        return ""
-    if not verdict.seeds_needed:
-        return "at least two seeds, to know how much the difference varies"
-    if not verdict.tests:
-        return f"{verdict.seeds_needed} seeds or more"
-    count = verdict.seeds_needed
-    more = f" (ear paper run{on(verdict.base)} --seeds {count})" if count.isdecimal() else ""
-    return f"{count} seeds, with 80% power, if the differences are as they were seen{more}"
-
-
-def difference(test: PairedTest, verdict: Verdict) -> str:
-    """Returns what a test found: the mean difference in the claim's direction, its interval and p-value."""
-    if test.p is None:
-        return f"{test.words}: not tested"
-    interval = half_width(list(test.differences))
-    spread = "" if interval is None else f" ± {interval:.2g}"
-    p = "p < 0.0001" if test.p < 1e-4 else f"p = {test.p:.2g}"
-    if isinstance(verdict.claim.statistic, Faster):
-        return f"{test.words}: {ratio(test)}, {p}"
-    return f"{test.words}: {test.mean:+.3g}{spread}, {p}"
-
-
-def ratio(test: PairedTest) -> str:
-    """Returns a ratio of times and its interval, from the test of their logarithms."""
-    spread = half_width(list(test.differences))
-    if spread is None:
-        return f"{exp(test.mean):.3g} times"
-    return f"{exp(test.mean):.3g} times ({exp(test.mean - spread):.3g} to {exp(test.mean + spread):.3g})"
 
 
 def as_json(verdict: Verdict) -> dict[str, Any]:

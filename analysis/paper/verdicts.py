@@ -95,10 +95,10 @@ def tested(claim: Claim, evidence: Evidence) -> tuple[str, list[Side], Decision]
             return metric, sides, decide(tests)
         case BestAt() as said:
             metric = COLUMNS[said.metric][0]
-            best, others = apart(evidence, said)
+            sides, best, others = apart(evidence, said)
             higher = said.metric in HIGHER_IS_BETTER
             tests = decisions.best_at(labelled(best), [labelled(side) for side in others], higher, metric)
-            return metric, [best, *others], decide(tests)
+            return metric, sides, decide(tests)
         case LowerThan() as said:
             metric = COLUMNS[said.metric][0]
             evidence.require_measured_alike(claim.sweeps)
@@ -114,11 +114,11 @@ def tested(claim: Claim, evidence: Evidence) -> tuple[str, list[Side], Decision]
             return SECONDS, sides, decide(decisions.faster(one, other), "paired t-test of the logarithms")
         case Collapses() as said:
             metric = COLUMNS[said.metric][0]
-            place, others = apart(evidence, said)
+            sides, place, others = apart(evidence, said)
             values = pd.DataFrame({at: pd.Series(side.values) for at, side in enumerate([place, *others])}, dtype=float)
             held = (gone if said.metric == "recall" else fallen)(values, 0)
             what = "below a tenth of the best elsewhere" if said.metric == "recall" else "below half of every other"
-            return metric, [place, *others], decide_by_seed(held, f"{metric} is {what}")
+            return metric, sides, decide_by_seed(held, f"{metric} is {what}")
         case Diverges() as said:
             sides = [side for _, side in evidence.along(said, said.along, "fid")]
             return "FID", sides, diverges(sides)
@@ -129,18 +129,18 @@ def labelled(side: Side) -> Labelled:
     return side.label, side.values
 
 
-def apart(evidence: Evidence, said: BestAt | Collapses) -> tuple[Side, list[Side]]:
-    """Returns the side at the value that a claim singles out, and those at the others.
+def apart(evidence: Evidence, said: BestAt | Collapses) -> tuple[list[Side], Side, list[Side]]:
+    """Returns all sides in order, the one at the value that a claim singles out, and the others.
 
     Raises:
         NotTestedError: runs are missing.
     """
-    sides = evidence.along(said, said.along, said.metric)
-    here = [side for value, side in sides if value == said.value]
-    others = [side for value, side in sides if value != said.value]
+    found = evidence.along(said, said.along, said.metric)
+    here = [side for value, side in found if value == said.value]
+    others = [side for value, side in found if value != said.value]
     if not here or not others:
         raise NotTestedError(f"no run of {said.sweep} has ended at {said.along} {said.value}, or none elsewhere")
-    return here[0], others
+    return [side for _, side in found], here[0], others
 
 
 def only_one_trains(one: Side, other: Side) -> Decision | None:

@@ -75,7 +75,12 @@ def test_a_claim_names_axes_and_values_of_its_sweeps(claim: Claim) -> None:
 def test_the_numbers_of_alpha_are_those_of_its_table() -> None:
     table = paper_ablation(["scoring.alpha"])
     assert table is not None
-    for claim, metric, quantity in (("alpha_order", "fid", "FID"), ("alpha_2_is", "is", "IS")):
+    for claim, metric, quantity in (
+        ("alpha_order", "fid", "FID"),
+        ("alpha_1_is_best", "fid", "FID"),
+        ("alpha_2_collapses", "fid", "FID"),
+        ("alpha_2_is", "is", "IS"),
+    ):
         assert list(CLAIMS[claim].paper[quantity].values()) == table.printed[metric]
         assert list(CLAIMS[claim].paper[quantity]) == [f"α {value}" for value in table.values]
 

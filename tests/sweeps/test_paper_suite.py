@@ -126,7 +126,7 @@ def test_every_number_leads_to_its_runs(published: Path, found: dict[str, dict[s
 def test_the_page_is_written_again_byte_for_byte(published: Path) -> None:
     folder = published / "paper" / "digits"
     first = {file.name: file.read_bytes() for file in folder.iterdir()}
-    assert set(first) == {"verdicts.md", "verdicts.csv", "verdicts.json"}
+    assert set(first) == {"report.html", "verdicts.md", "verdicts.csv", "verdicts.json"}
     printed = ear("paper", "report", "--root", published).stdout
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == first
     page = first["verdicts.md"].decode()
