@@ -1,6 +1,7 @@
 """Forecasts a sweep's cost in device hours, wall time and disk, from throughput measured in the store if any."""
 
 import json
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -65,7 +66,8 @@ def _measured(store: Store, execution: ExecutionConfig) -> Iterator[tuple[str, f
         key = entry["key"] if kind == "training" else entry["details"].get("training", "")
         try:
             if key not in configs:
-                configs[key] = load_config(str(store.path(key) / "config.yaml"))
+                with warnings.catch_warnings(action="ignore"):  # whoever trained it was warned
+                    configs[key] = load_config(str(store.path(key) / "config.yaml"))
             config = configs[key]
             if (config.execution.threads, config.execution.precision) != (execution.threads, execution.precision):
                 continue

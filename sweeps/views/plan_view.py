@@ -20,6 +20,7 @@ from sweeps.spec.plan import Plan
 from sweeps.spec.runs import PlannedRun, keys_without_data, result_of
 from sweeps.spec.stage_tree import StageTree, Steps, TrainingNode
 from sweeps.views.forecast import Forecast, Pace
+from sweeps.views.seed_power import power_line
 
 NODES_SHOWN = 40
 VALUES_SHOWN = 8
@@ -53,6 +54,8 @@ def show_plan(plan: Plan, store: Store, as_json: bool) -> None:
         print(json.dumps({**plan_json(plan, tree, forecast), "run_list": runs}, indent=2))
         return
     print_plan(plan, tree, done, forecast, gpus > 0)
+    if missing is None and (line := power_line(plan, store)):
+        terminal().print(line, soft_wrap=True)
     if missing:
         terminal().print(f"Finished work can't be determined: {missing}", soft_wrap=True)
 

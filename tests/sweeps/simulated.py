@@ -28,7 +28,9 @@ def publish_training(store: Store, node: TrainingNode, diverged_at: int | None =
     store.publish(node.key, "training", lambda _: None, details)
 
 
-def publish_evaluation(store: Store, run: PlannedRun, fid: float = 20.0, recall: float = 0.5) -> None:
+def publish_evaluation(
+    store: Store, run: PlannedRun, fid: float = 20.0, recall: float = 0.5, needs: Sequence[str] = ()
+) -> None:
     evaluation = Evaluation(
         metrics={"fid": fid, "is": 8.0, "is_std": 0.2, "precision": 0.6, "recall": recall},
         extractor="classifier",
@@ -44,7 +46,7 @@ def publish_evaluation(store: Store, run: PlannedRun, fid: float = 20.0, recall:
     def fill(folder: Path) -> None:
         (folder / "evaluation.json").write_text(json.dumps(asdict(evaluation)))
 
-    store.publish(run.keys.evaluation, "evaluation", fill, {"training": run.keys.training})
+    store.publish(run.keys.evaluation, "evaluation", fill, {"training": run.keys.training}, needs)
 
 
 @dataclass
