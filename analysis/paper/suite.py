@@ -94,7 +94,9 @@ class Cost:
     def told(self) -> str:
         """States the cost."""
         forecast, device = self.forecast, "GPUs" if self.gpus else "CPUs"
-        whole = f"{self.sweeps} sweeps, {self.runs} runs, {self.trainings} trained models."
+        whole = (
+            f"{self.sweeps} sweep{'s' if self.sweeps != 1 else ''}, {self.runs} runs, {self.trainings} trained models."
+        )
         if not self.trainings_to_do and not self.evaluations_to_do:
             return f"{whole} All are in the store."
         return (
