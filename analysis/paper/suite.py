@@ -33,7 +33,7 @@ def name_on(sweep: str, base: str) -> str:
 
 def command(sweep: str, base: str) -> str:
     """Returns the command that runs one sweep of the suite."""
-    return f"ear sweep run sweeps/paper/{sweep}.yaml{on(base)}"
+    return f"ear paper run --only {sweep}{on(base)}"
 
 
 def on(base: str) -> str:

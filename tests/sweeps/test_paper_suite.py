@@ -150,7 +150,7 @@ def test_a_sweep_of_that_name_with_other_settings_is_not_taken_for_the_suites(
     order = verdicts(published)["alpha_order"]
     assert (order["verdict"], order["todo"]) == (
         "not tested",
-        "alpha ran last with other settings than the suite's: ear sweep run sweeps/paper/alpha.yaml",
+        "alpha ran last with other settings than the suite's: ear paper run --only alpha",
     )
 
 
