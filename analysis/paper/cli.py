@@ -20,11 +20,14 @@ Seeds = Annotated[
     int | None,
     typer.Option("--seeds", min=1, metavar="N", help="Seeds 0 to N - 1 in every sweep, instead of the sweeps' own."),
 ]
+Only = Annotated[
+    list[str] | None, typer.Option("--only", metavar="SWEEP", help="A sweep of the suite, by name. Repeatable.")
+]
 OWN_BASE = "digits"
 
 
 @app.command()
-def plan(base: Base = OWN_BASE, seeds: Seeds = None, root: Root = DEFAULT_ROOT) -> None:
+def plan(base: Base = OWN_BASE, seeds: Seeds = None, only: Only = None, root: Root = DEFAULT_ROOT) -> None:
     """State what the suite still has to compute, and its cost. Trains nothing.
 
     \b
@@ -35,7 +38,7 @@ def plan(base: Base = OWN_BASE, seeds: Seeds = None, root: Root = DEFAULT_ROOT) 
     from analysis.paper.suite import Cost
     from ear.store import Store
 
-    typer.echo(Cost.of(_plans(base, seeds), Store(root, reading=True)).told())
+    typer.echo(Cost.of(_plans(base, seeds, only), Store(root, reading=True)).told())
 
 
 @app.command()
@@ -43,6 +46,7 @@ def run(
     context: typer.Context,
     base: Base = OWN_BASE,
     seeds: Seeds = None,
+    only: Only = None,
     root: Root = DEFAULT_ROOT,
     slurm: Slurm = None,
     dry_run: DryRun = False,
@@ -56,7 +60,7 @@ def run(
     Examples:
       ear paper run
       ear paper run --base fashion_mnist --root /scratch/runs
-      ear paper run --seeds 8        more seeds decide more claims
+      ear paper run --only alpha --seeds 9        more seeds decide more claims
       ear paper run --base imagenet256_base --slurm my_cluster.yaml --dry-run
     """
     from analysis.paper.running import run_suite
@@ -70,7 +74,7 @@ def run(
         raise UserError(
             "--seeds and --slurm don't go together: submit copies of the sweeps' YAML files with other seeds."
         )
-    plans = _plans(base, seeds)
+    plans = _plans(base, seeds, only)
     typer.echo(Cost.of(plans, Store(root, reading=True)).told())
     if slurm is not None or dry_run:
         _submit(context, plans, base, root, slurm, dry_run)
@@ -135,7 +139,11 @@ def _submit(
         launched(context, "sweep", plan.sweep.name, slurm, dry_run, False, inputs=plan.files, arguments=line)
 
 
-def _plans(base: str, seeds: int | None) -> "list[Plan]":
+def _plans(base: str, seeds: int | None, only: list[str] | None) -> "list[Plan]":
     from analysis.paper.suite import plan_on, suite_files
+    from ear.errors import UserError
 
-    return [plan_on(sweep, base, range(seeds or 0)) for sweep in suite_files()]
+    known = list(suite_files())
+    if unknown := [name for name in only or () if name not in known]:
+        raise UserError(f"--only {unknown[0]}: the suite has no such sweep; it has {', '.join(known)}.")
+    return [plan_on(sweep, base, range(seeds or 0)) for sweep in known if not only or sweep in only]

@@ -33,7 +33,7 @@ def name_on(sweep: str, base: str) -> str:
 
 def command(sweep: str, base: str) -> str:
     """Returns the command that runs one sweep of the suite."""
-    return f"ear sweep run sweeps/paper/{sweep}.yaml{on(base)}"
+    return f"ear paper run --only {sweep}{on(base)}"
 
 
 def on(base: str) -> str:
@@ -94,7 +94,9 @@ class Cost:
     def told(self) -> str:
         """States the cost."""
         forecast, device = self.forecast, "GPUs" if self.gpus else "CPUs"
-        whole = f"{self.sweeps} sweeps, {self.runs} runs, {self.trainings} trained models."
+        whole = (
+            f"{self.sweeps} sweep{'s' if self.sweeps != 1 else ''}, {self.runs} runs, {self.trainings} trained models."
+        )
         if not self.trainings_to_do and not self.evaluations_to_do:
             return f"{whole} All are in the store."
         return (

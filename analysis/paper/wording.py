@@ -77,7 +77,8 @@ def to_decide(verdict: Verdict) -> str:
     if not verdict.tests:
         return f"{verdict.seeds_needed} seeds or more"
     count = verdict.seeds_needed
-    more = f" (ear paper run{on(verdict.base)} --seeds {count})" if count.isdecimal() else ""
+    only = "".join(f" --only {sweep}" for sweep in verdict.claim.sweeps)
+    more = f" (ear paper run{on(verdict.base)}{only} --seeds {count})" if count.isdecimal() else ""
     return f"{count} seeds, with 80% power, if the differences are as they were seen{more}"
 
 

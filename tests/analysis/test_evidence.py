@@ -83,7 +83,7 @@ def test_an_order_of_some_values_is_not_that_of_all(tmp_path: Path) -> None:
     given = verdict(tmp_path, RISES, partly, spaces={"grid": ALPHA})
     assert (given.outcome, given.todo) == (
         "not tested",
-        "2 of 3 values of scoring.alpha have run in grid: ear sweep run sweeps/paper/grid.yaml",
+        "2 of 3 values of scoring.alpha have run in grid: ear paper run --only grid",
     )
 
 

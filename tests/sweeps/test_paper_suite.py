@@ -150,8 +150,15 @@ def test_a_sweep_of_that_name_with_other_settings_is_not_taken_for_the_suites(
     order = verdicts(published)["alpha_order"]
     assert (order["verdict"], order["todo"]) == (
         "not tested",
-        "alpha ran last with other settings than the suite's: ear sweep run sweeps/paper/alpha.yaml",
+        "alpha ran last with other settings than the suite's: ear paper run --only alpha",
     )
+
+
+def test_some_sweeps_can_be_chosen(root: Path) -> None:
+    told = ear("paper", "plan", "--root", root, "--only", "alpha", "--seeds", "4").stdout
+    assert told.startswith("1 sweep, 20 runs, 20 trained models.")
+    refused = ear("paper", "run", "--root", root, "--only", "alhpa", code=2).stderr
+    assert refused == "error: --only alhpa: the suite has no such sweep; it has alpha, alpha_below_1.\n"
 
 
 def test_on_slurm_each_sweep_is_a_job(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
