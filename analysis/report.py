@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.axis_values import as_csv
 from analysis.best_rows import best_rows
 from analysis.conditions import describe, differing
+from analysis.effects import GUIDANCE, best_guidance_table, main_effects_table
 from analysis.findings import findings
 from analysis.paper import PaperAblation, paper_ablation
 from analysis.plots.report_plots import remove_plots, save_plots, why_no_figure
@@ -19,6 +20,7 @@ from analysis.results import METRICS, SweepResults, load_results
 from analysis.search import ranked, search_findings, search_table
 from analysis.statistics import seed_range, summarise
 from analysis.tables import COLUMNS, Table, ablation_table, latex, markdown
+from analysis.variance import variance_words
 from ear.errors import UserError
 from ear.files.writing import may_write, require_writable, write_text
 from ear.store import Store
@@ -41,6 +43,15 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class NamedTable:
+    """A further table of a report."""
+
+    title: str
+    table: Table
+    note: str
+
+
+@dataclass(frozen=True)
 class Contents:
     """What a report says."""
 
@@ -50,6 +61,7 @@ class Contents:
     note: str  # on the table's notation
     findings: str
     paper: PaperAblation | None
+    more: Sequence[NamedTable] = ()  # of a grid with several axes
 
     def text(self, layout: Layout) -> str:
         """Returns the table as Markdown."""
@@ -160,15 +172,39 @@ def contents_of(results: SweepResults) -> Contents:
     comparable = not differing(results.conditions)
     best = best_rows(results.frame, summary, results.axes, tuple(COLUMNS)) if comparable else {}
     words = " ".join([grid_findings(results, paper), *notes(results)])
-    return Contents(
-        summary, ablation_table(summary, results.axes, paper, best), caption, BOLD if best else "", words, paper
-    )
+    table = ablation_table(summary, results.axes, paper, best)
+    more = smaller_tables(results, summary) if comparable else []
+    return Contents(summary, table, caption, BOLD if best else "", words, paper, more)
+
+
+def smaller_tables(results: SweepResults, summary: pd.DataFrame) -> list[NamedTable]:
+    """Returns what a grid of several axes says of each axis; none for one axis, or where no run has finished."""
+    if len(results.axes) < 2 or results.finished.empty:
+        return []
+    found = [
+        NamedTable(
+            "Main effects",
+            main_effects_table(results.frame, results.axes),
+            "Means over the other parameters and the seeds; 95% intervals over the seeds' means.",
+        )
+    ]
+    if GUIDANCE in results.axes:
+        found.append(
+            NamedTable(
+                "Each at its best guidance",
+                best_guidance_table(summary, results.axes, results.objective),
+                f"The guidance with the best mean {results.objective}, chosen on the seeds that also give its numbers, "
+                "which makes each a little too good.",
+            )
+        )
+    return found
 
 
 def write_tables(folder: Path, results: SweepResults, contents: Contents, layout: Layout) -> list[Path]:
     """Writes the table as Markdown, CSV and LaTeX; returns the files."""
     notes = "\n\n".join(part for part in (contents.caption, contents.note, contents.paper_note) if part)
-    parts = [results.incomplete, contents.text(layout), notes, contents.findings]
+    more = (f"## {each.title}\n\n{markdown(each.table)}\n\n{each.note}" for each in contents.more)
+    parts = [results.incomplete, contents.text(layout), notes, contents.findings, *more]
     write_text(folder / "table.md", "\n\n".join(part for part in parts if part) + "\n")
     write_text(folder / "table.csv", as_csv(with_keys(contents.summary, results)))
     in_full = " ".join([results.incomplete, contents.caption, contents.note, contents.paper_note])
@@ -242,7 +278,8 @@ def grid_findings(results: SweepResults, paper: PaperAblation | None) -> str:
             f"The rows differ in {' and '.join(apart)}, so their numbers are not compared: "
             "run a separate sweep with its own name for each to compare the other settings."
         )
-    return findings(results.frame, results.axes, paper)
+    words = [findings(results.frame, results.axes, paper), variance_words(results.frame, results.axes)]
+    return " ".join(part for part in words if part)
 
 
 def notes(results: SweepResults) -> list[str]:

@@ -36,10 +36,11 @@ class PageRow:
 class PageTable:
     """A table."""
 
-    title: str  # for readers who do not see it
+    title: str
     headings: Sequence[str]
     rows: Sequence[PageRow]
     caption: str = ""
+    titled: bool = False  # whether the title is shown
 
 
 @dataclass(frozen=True)

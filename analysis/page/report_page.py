@@ -17,7 +17,7 @@ from analysis.page.content import (
 )
 from analysis.page.provenance import provenance
 from analysis.page.render import render
-from analysis.report import Report, checkpoint_key
+from analysis.report import NamedTable, Report, checkpoint_key
 from ear.files.writing import may_write, write_text
 from ear.store import Store
 from sweeps.spec.naming import shown
@@ -83,7 +83,7 @@ def section(report: Report) -> PageSection:
         name,
         report.findings,
         report.incomplete,
-        [table(report)],
+        [table(report), *map(further_table, report.contents.more)],
         [PageFigure(plot.png, plot.caption) for plot in report.plots],
     )
 
@@ -103,6 +103,13 @@ def table(report: Report) -> PageTable:
         for number in range(len(found.cells))
     ]
     return PageTable(results.name, [found.heading(column) for column in columns], rows, report.caption)
+
+
+def further_table(found: NamedTable) -> PageTable:
+    """Returns a table without links to results."""
+    headings = [found.table.heading(column) for column in found.table.cells]
+    rows = [PageRow(list(map(PageCell, row))) for row in found.table.cells.itertuples(index=False)]
+    return PageTable(found.title, headings, rows, found.note, titled=True)
 
 
 def results_by_row(report: Report) -> list[list[PageKey]]:
