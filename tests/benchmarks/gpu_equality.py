@@ -127,5 +127,5 @@ def across_runs(device: torch.device, *, compiled: bool) -> list[Check]:
 
 
 def equality(device: torch.device, *, compiled: bool) -> list[Check]:
-    """All checks. `compiled`: with torch.compile, which takes a minute on a CPU."""
+    """All checks, on digits. `compiled`: with torch.compile, which takes a minute on a CPU."""
     return [*across_devices(device), *across_runs(device, compiled=compiled)]
