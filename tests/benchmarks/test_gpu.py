@@ -11,6 +11,7 @@ from gpu_equality import distance
 
 def test_every_row_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    torch.set_num_threads(1)
     assert benchmark(SMOKE, tmp_path / "gpu.json", torch.device("cpu"))
     figures = json.loads((tmp_path / "gpu.json").read_text())
     training = [row for row in figures["rows"] if row["kind"] == "training"]
