@@ -4,7 +4,7 @@ Training reads synthetic latents of KL-16's shape through the loader of real one
 card's share of 2,048 images on eight. MFU is the FLOPs of `ear info`, without recomputed activations, over the card's
 own rate in bfloat16 matrix products, measured first. Sampling begins with class labels and ends with tokens: the
 autoencoder's decoder is not in it. Weights are random: speed does not depend on what they have learnt. Each half
-takes about six minutes on an H200, a third of it compilation.
+(--only) takes six to seven minutes on an H200.
 """
 
 import argparse
