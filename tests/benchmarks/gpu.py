@@ -147,6 +147,8 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, help="JSON file for all figures")
     parser.add_argument("--only", choices=("training", "sampling"), help="half of the figures, in half of the time")
     arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        parser.error("torch sees no GPU here")
     chosen = FULL
     if arguments.only is not None:
         other = "sampling" if arguments.only == "training" else "training"
