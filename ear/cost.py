@@ -13,8 +13,8 @@ from ear.config.schema import EnergyConfig, EvaluationConfig, ExecutionConfig, O
 from ear.process.user_cache import remembered
 
 SUSTAINED_FLOPS = 2e14
-"""An aim, not a measurement: a quarter of the 7.7e14 to 8.0e14 FLOP/s that an H100 SXM and an H200 reach in bfloat16
-matrix products of 8192 x 8192."""
+"""Below what was measured on an H200 in bfloat16: 276 (EAR-B) to 334 (EAR-H) TFLOP/s, or 356 to 391 with torch.compile
+(docs/imagenet.md)."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ def info(
     overrides: Overrides = [],  # noqa: B006 (typer copies it)
     tflops: Annotated[
         float,
-        typer.Option(min=0.001, help="Sustained TFLOP/s of a device, for the hours. 200 is an aim for an H100."),
+        typer.Option(min=0.001, help="Sustained TFLOP/s of a device, for the hours. An H200 sustained 276 or more."),
     ] = 200.0,
     as_json: Json = False,
 ) -> None:

@@ -274,5 +274,7 @@ def restore_optimizer(
     for key, value in tensors.items():
         moment, _, name = key.partition(".")
         parameter = parameters[name]
-        # The step counter stays a float32 scalar; the moments get their parameter's device and dtype.
-        optimizer.state[parameter][moment] = value.clone() if moment == "step" else value.to(parameter)
+        # The step counter stays a float32 scalar; the moments get their parameter's dtype. A fused optimizer needs both
+        # on their parameter's device.
+        dtype = value.dtype if moment == "step" else parameter.dtype
+        optimizer.state[parameter][moment] = value.to(parameter.device, dtype, copy=True)

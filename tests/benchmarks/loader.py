@@ -43,10 +43,10 @@ class NpzFiles(Dataset[tuple[np.ndarray, int]]):
             return data["moments_flip" if torch.rand(1) < 0.5 else "moments"], self._labels[index]
 
 
-def entries_of(labels: Tensor) -> Iterator[np.ndarray]:
+def entries_of(labels: Tensor, shape: tuple[int, int, int] = MOMENTS) -> Iterator[np.ndarray]:
     """Moments [2 (image, mirror), 2C, h, w] float32 of each entry."""
     generator = np.random.default_rng(0)
-    return (generator.standard_normal((2, *MOMENTS), dtype=np.float32) for _ in labels)
+    return (generator.standard_normal((2, *shape), dtype=np.float32) for _ in labels)
 
 
 def write_npz(folder: Path, labels: Tensor) -> list[Path]:
@@ -57,9 +57,11 @@ def write_npz(folder: Path, labels: Tensor) -> list[Path]:
     return files
 
 
-def write_cache(folder: Path, labels: Tensor) -> LatentCache:
+def write_cache(
+    folder: Path, labels: Tensor, classes: int = CLASSES, shape: tuple[int, int, int] = MOMENTS
+) -> LatentCache:
     names = [f"class-{label:03d}/{number:06d}.JPEG" for number, label in enumerate(labels.tolist())]
-    entries = entries_of(labels)
+    entries = entries_of(labels, shape)
     for number, start in enumerate(range(0, len(labels), SHARD)):
         part = slice(start, start + SHARD)
         moments = np.stack([next(entries).astype(np.float16) for _ in names[part]])
@@ -69,12 +71,12 @@ def write_cache(folder: Path, labels: Tensor) -> LatentCache:
         tokenizer_hash="",
         crop="",
         size=256,
-        moments_shape=MOMENTS,
+        moments_shape=shape,
         shard_size=SHARD,
         listed=len(labels),
         names_hash="",
     )
-    write_index(folder, encoding, tuple(f"class-{label:03d}" for label in range(CLASSES)))
+    write_index(folder, encoding, tuple(f"class-{label:03d}" for label in range(classes)))
     return LatentCache.open(folder)
 
 

@@ -17,7 +17,7 @@ from ear.config.schema import SamplingConfig
 from ear.errors import UserError
 from ear.sampling import generate, image_randomness
 from ear.training.callbacks import Callback, PeriodicCheckpoint
-from ear.training.checkpoint import load_header
+from ear.training.checkpoint import load_header, restore_optimizer
 from ear.training.data_order import EpochOrder
 from ear.training.divergence import DivergenceGuard
 from ear.training.draws import step_draws
@@ -75,6 +75,17 @@ def test_another_seed_gives_other_weights() -> None:
     one, other = undisturbed()[0], finish(make_trainer(short("seed=1")))
     name = "model.trunk.blocks.0.attention.qkv.weight"
     assert not torch.equal(one[name], other[name])
+
+
+def test_restored_optimizer_state_is_where_its_parameter_is() -> None:
+    """A fused optimizer on a GPU refuses a step counter on the CPU. "meta" is the device that every machine has."""
+    parameter = nn.Parameter(torch.empty(3, device="meta"))
+    optimizer = torch.optim.AdamW([parameter])
+    saved = {"step.w": torch.tensor(7.0), "exp_avg.w": torch.ones(3), "exp_avg_sq.w": torch.ones(3)}
+    restore_optimizer(optimizer, {"w": parameter}, saved)
+    assert {
+        name: (value.device.type, value.dtype) for name, value in optimizer.state[parameter].items()
+    } == dict.fromkeys(("step", "exp_avg", "exp_avg_sq"), ("meta", torch.float32))
 
 
 @pytest.mark.parametrize("overrides", [[], ["model.projection_dropout=0.1", "model.attention_dropout=0.1"]])
