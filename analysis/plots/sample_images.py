@@ -46,11 +46,14 @@ def sample_images(results: SweepResults, run: dict[str, Any], store: Store) -> S
 
 
 def _in_mlflow(results: SweepResults, run: dict[str, Any], name: str) -> bytes | None:
+    client = getattr(results, "client", None)
+    if client is None or not run.get("run_id"):
+        return None
     from mlflow.exceptions import MlflowException
 
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return Path(results.client.download_artifacts(run["run_id"], name, folder)).read_bytes()
+            return Path(client.download_artifacts(run["run_id"], name, folder)).read_bytes()
         except (MlflowException, OSError):
             return None
 
