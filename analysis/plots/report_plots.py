@@ -28,7 +28,11 @@ from sweeps.spec.naming import short_names
 FOLDER = "figures"  # in the report's folder
 CAPTIONS = "captions.md"
 MOST_DIFFERENCES = 24  # configurations in a figure of differences
-FASTER = 1.25  # slowest / fastest median time from which speed is drawn; less is the machine's noise
+# Parameters and sections that change how long an image takes; the others' times differ by the machine's noise only.
+SLOWS = (
+    *("model", "tokenizer", "scoring.name", "scoring.generator", "scoring.denoiser", "execution"),
+    *("sampling.steps", "sampling.cfg", "sampling.denoising_steps"),
+)
 MOST_CURVES = 60  # runs in a figure of training curves
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -153,11 +157,10 @@ def reference_row(results: SweepResults) -> int:
 
 
 def speed_plots(results: SweepResults, store: Store) -> Iterator[Plot]:
-    """Yields the plot of speed and quality, if the store still has the times and some differ by more than noise."""
+    """Yields the plot of speed and quality, if an axis affects the time and the store still has the times."""
     each = [seconds_an_image(run, store) for run in results.frame.to_dict("records")]
     frame = results.frame.assign(**{SECONDS: each})
-    times = frame.groupby(results.axes, dropna=False)[SECONDS].median().dropna()
-    if len(times) > 1 and times.max() > FASTER * times.min():
+    if any(map(affects_time, results.axes)) and frame[SECONDS].notna().sum() > 1:
         yield Plot(
             "speed",
             speed_quality(frame, results.axes),
@@ -165,6 +168,11 @@ def speed_plots(results: SweepResults, store: Store) -> Iterator[Plot]:
             "without label, features and metrics; not loading) divided by its images, on the machine that did it, with "
             "whatever else ran there; the median over seeds. The paper's summary gives one time for all sizes of EAR.",
         )
+
+
+def affects_time(axis: str) -> bool:
+    """Whether an axis can change how long an image takes to sample."""
+    return any(axis.startswith(name) or name.startswith(f"{axis}.") for name in SLOWS)
 
 
 def seconds_an_image(run: dict[str, Any], store: Store) -> float:

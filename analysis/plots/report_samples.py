@@ -34,7 +34,9 @@ def samples_plot(results: SweepResults, summary: pd.DataFrame, store: Store) -> 
         return
     real = real_images(next(iter(runs.values())), store, CLASSES, IMAGES)
     draw = sample_grid if not results.searched and fits_as_grid(shown, results.axes) else sample_list
-    figure = draw(shown, results.axes, results.objective, pictures, real)
+    figure = draw(
+        shown, results.axes, results.objective, pictures, real, f"drawn with CFG {GUIDANCE:g}" if note == GUIDED else ""
+    )
     count = summary[results.objective].notna().sum()
     best = f" The {MOST_ROWS} best of {count} configurations." if len(shown) < count else ""
     about = "Samples of each configuration's first finished seed: the same noise and the same classes in all."

@@ -85,6 +85,7 @@ def sample_list(
     metric: str,
     pictures: Mapping[int, SampleImages],
     real: Images | None = None,
+    drawn: str = "",
 ) -> Figure:
     """Draws a block per configuration: a column per class, on the right samples without a label; real images last.
 
@@ -92,6 +93,7 @@ def sample_list(
         summary: a row per configuration: the axes, the metric and METRIC_ci; drawn in its order.
         pictures: each configuration's samples, by the row's index; rows without are left out.
         real: a row per class.
+        drawn: how the images were drawn, if not as the metric was measured.
     """
     shown = summary[summary.index.isin(pictures)].head(MOST_ROWS)
     lines = 2 if len(shown) <= TWICE_UP_TO else 1
@@ -101,7 +103,7 @@ def sample_list(
     block = block_width(lines, tile) + SPACE
     top = EDGE + LINE_HEIGHT + SPACE
     page = Page(top + block * (len(shown) + (real is not None)))
-    page.text("one column per class", left, EDGE)
+    page.text(", ".join(filter(None, ("one column per class", drawn))), left, EDGE)
     page.text("no label", right, EDGE)
     for index, row in shown.iterrows():
         found = pictures[index]
@@ -147,6 +149,7 @@ def sample_grid(
     metric: str,
     pictures: Mapping[int, SampleImages],
     real: Images | None = None,
+    drawn: str = "",
 ) -> Figure:
     """Draws the samples of two axes as their grid: one image per class in each cell, real images in the last row.
 
@@ -163,6 +166,7 @@ def sample_grid(
     page = Page(top + block * len(rows) + (block - LINE_HEIGHT if real is not None else 0))
     lefts = [LABELS / 2 + at * (width + 2 * SPACE) for at in range(len(columns))]
     page.text(figure_symbol(across, axes), lefts[0], EDGE, NORMAL)
+    page.text(drawn, FULL - EDGE, EDGE, ha="right")
     page.text(figure_symbol(down, axes), EDGE, EDGE + LINE_HEIGHT, NORMAL)
     for left, value in zip(lefts, columns, strict=True):
         page.text(figure_value(value), left + width / 2, EDGE + LINE_HEIGHT, NORMAL, ha="center")

@@ -16,7 +16,12 @@ from typing import Any
 
 import in_process
 import mlflow
+import numpy as np
 import pytest
+
+from analysis.plots.sample_images import guided_images, real_images, sample_images
+from analysis.results import load_results
+from ear.store import Store
 
 EAR = str(Path(sys.executable).parent / "ear")
 SWEEP = """
@@ -117,6 +122,24 @@ def test_plan_and_report(finished: tuple[Path, Path]) -> None:
     assert plots == {"captions.md", *(f"{name}.{kind}" for name in drawn for kind in ("png", "pdf"))}
     table = (folder / "table.md").read_text()
     assert all(text in table for text in ("230.3", "digits-classifier", "200 generated images", "digits/train"))
+
+
+def test_a_sheet_drawn_anew_shows_the_images_that_were_measured(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a guidance of 1 and a rounding error: the same noise, orders and classes."""
+    _, root = finished
+    monkeypatch.setattr("analysis.plots.sample_images.GUIDANCE", 1 + 1e-7)
+    results, store = load_results("tiny", root), Store(root, reading=True)
+    for run in results.frame.to_dict("records"):
+        stored, drawn = sample_images(results, run, store), guided_images(run, store, 10, 10)
+        assert stored is not None
+        assert drawn is not None
+        np.testing.assert_allclose(drawn.labelled.astype(int), stored.labelled, atol=1)
+        np.testing.assert_array_equal(drawn.unlabelled, stored.unlabelled)
+    real = real_images(run, store, 10, 10)
+    assert real is not None
+    assert real.shape == (10, 10, 8, 8, 3)
 
 
 def start(sweep: Path, root: Path) -> "subprocess.Popen[str]":

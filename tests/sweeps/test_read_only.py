@@ -86,7 +86,7 @@ def test_a_report_is_written_elsewhere(archive: tuple[Path, Plan]) -> None:
     report = write_report("tracked", root)
     try:
         assert not report.folder.is_relative_to(root)
-        assert {path.name for path in report.folder.iterdir()} == {path.name for path in report.files}
+        assert {path for path in report.folder.rglob("*") if path.is_file()} == set(report.files)
         assert "20.00" in report.table
     finally:
         shutil.rmtree(report.folder)
