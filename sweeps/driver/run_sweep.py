@@ -3,6 +3,7 @@
 import itertools
 import logging
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from sweeps.driver.task_request import task_request
 from sweeps.spec.namesakes import warn_of_namesakes
 from sweeps.spec.plan import Plan
 from sweeps.spec.run_source import Grid, RunSource
+from sweeps.spec.runs import PlannedRun, is_done
 from sweeps.tracking.tracker import Tracker
 
 MAX_IDLE_SECONDS = 120.0  # wait for other drivers before the job gives its machine back, if it can be requeued
@@ -63,7 +65,7 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
         scheduler, idle = Scheduler(source, store, plan.sweep.retries), False
         handler = EventHandler(scheduler, source, tracker, driver)
         try:
-            scheduler.on_grown = lambda: _record_use(identity.user, scheduler, store)
+            scheduler.on_grown = lambda: _record_use(identity.user, [*scheduler.tree.runs.values(), *plan.runs], store)
             scheduler.start()
             to_do = scheduler.ready()  # a search picks up its finished confirmation runs here
             known = set(scheduler.settled)
@@ -81,7 +83,8 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
             for key, result in scheduler.settled.items()
             if result.state == "failed" and key not in known
         }
-        complete = scheduler.done and not failed and handler.stop_reason is None
+        whole = len(scheduler.tree.runs) >= len(plan.runs)
+        complete = scheduler.done and whole and not failed and handler.stop_reason is None
         with waiting_for("Bringing MLflow up to date"):
             tracker.close(complete=complete)
         source.require_sound()  # every later call repeats this error
@@ -97,16 +100,20 @@ def open_source(plan: Plan, root: Path, store: Store) -> RunSource:
         UserError: the study of this name belongs to another search.
     """
     if plan.sweep.search is None:
+        if plan.is_partial:  # what is done already stays in the tables
+            asked = {run.keys.evaluation for run in plan.asked}
+            return Grid([run for run in plan.runs if run.keys.evaluation in asked or is_done(run, store)])
         return Grid(plan.runs)
     from sweeps.search.search import Search  # imports Optuna
 
     return Search(plan.sweep, plan.configurations, root, store)
 
 
-def _record_use(user: str, scheduler: Scheduler, store: Store) -> None:
+def _record_use(user: str, runs: Iterable[PlannedRun], store: Store) -> None:
     """Records which results the sweep needs, including those not computed yet."""
-    keys = {key for run in scheduler.tree.runs.values() for key in (*run.keys.stages, run.keys.evaluation)}
-    keys |= {key for run in scheduler.tree.runs.values() for key in (run.keys.reference, run.keys.extractor)}
+    keys: set[str] = set()
+    for run in runs:
+        keys |= {*run.keys.stages, run.keys.evaluation, run.keys.reference, run.keys.extractor}
     record_use(store, user, keys)
 
 
@@ -122,7 +129,8 @@ def _run_on_ray(plan: Plan, root: Path, handler: EventHandler, driver: RunningDr
             try:
                 with waiting_for("Starting Ray"):
                     folder = stack.enter_context(ray_cluster(*node_share(plan.sweep, slots)))
-                handler.table = stack.enter_context(ProgressTable(f"Sweep {plan.sweep.name}", slots, handler.counts))
+                table = ProgressTable(f"Sweep {plan.sweep.name}", slots, handler.counts, plan.sweep.objectives)
+                handler.table = stack.enter_context(table)
                 stack.enter_context(on_interrupt(handler.stop))
                 return _run_rounds(folder, plan, root, handler, driver, slots)
             except ClusterLost as lost:
