@@ -173,7 +173,7 @@ def validate(schema: type[Schema], values: Mapping[str, Any], source: str, *, re
         try:
             result = schema.model_validate(values, context={RECORDED: recorded})
         except ValidationError as error:
-            faults = error.errors()
+            faults = _causes(error.errors())
             lines = [_explain(schema, details) for details in faults[:MOST_FAULTS]]
             if len(faults) > MOST_FAULTS:
                 lines.append(f"and {len(faults) - MOST_FAULTS:,} more errors.")
@@ -183,12 +183,28 @@ def validate(schema: type[Schema], values: Mapping[str, Any], source: str, *, re
     return result
 
 
+def _causes(faults: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """The faults without those that only follow from others: a list whose items are not valid counts as too short."""
+    places = [fault["loc"] for fault in faults]
+    return [
+        fault
+        for fault in faults
+        if fault["type"] != "too_short"
+        or not any(len(place) > len(fault["loc"]) and place[: len(fault["loc"])] == fault["loc"] for place in places)
+    ]
+
+
+def unknown_key(keys: Sequence[str], valid: Sequence[str]) -> str:
+    """A sentence on a key, given by the parts of its path, that is none of the valid names in its section."""
+    return f"unknown key {shortened('.'.join(keys))!r}{did_you_mean(keys[-1], valid)}. Valid here: {', '.join(valid)}."
+
+
 def _explain(schema: type[BaseModel], details: ErrorDetails) -> str:
     keys, section = _place(schema, details["loc"])
     path = ".".join(keys)
     if details["type"] == "extra_forbidden":
         valid = list(section.model_fields)
-        return f"unknown key {shortened(path)!r}{did_you_mean(keys[-1], valid)}. Valid here: {', '.join(valid)}."
+        return unknown_key(keys, valid)
     if details["type"] == "missing":
         return f"{path} is missing; add it."
     if details["type"] in ("union_tag_invalid", "union_tag_not_found"):
@@ -206,6 +222,8 @@ def _explain(schema: type[BaseModel], details: ErrorDetails) -> str:
     if details["type"] == "string_type" and isinstance(details["input"], int | float):
         message += "; put it in quotes"
     given = "" if isinstance(details["input"], dict | list) else f" (given: {shortened(repr(details['input']))})"
+    if details["type"] == "literal_error":
+        given += did_you_mean(str(details["input"]), re.findall(r"'([^']*)'", str(details["ctx"]["expected"])))
     return f"{path + ': ' if path else ''}{message}{given}."
 
 

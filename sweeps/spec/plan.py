@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ear.config.hashing import digest
-from ear.config.loading import read_yaml, validate, yaml_files
+from ear.config.loading import MOST_FAULTS, read_yaml, validate, yaml_files
 from ear.errors import UserError
 from ear.evaluation.measurable import unmeasured
 from sweeps.spec.axis_checks import refuse_axes, refuse_measures, refuse_overlaps
@@ -20,6 +20,7 @@ from sweeps.spec.search_space import check_search
 from sweeps.spec.selection import selected
 from sweeps.spec.settings import with_settings
 from sweeps.spec.stage_tree import StageTree
+from sweeps.spec.unknown_parameters import unknown_parameters
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def compile_plan(path: Path, base: str | None = None, settings: Sequence[str] = 
     Raises:
         UserError: the sweep is not valid; the message names the file, the position in it and the fix.
     """
-    sweep = validate(SweepConfig, read_yaml(path), source=str(path))
+    sweep = _read_sweep(path)
     if base is not None:
         sweep = sweep.on(base)
     elif Path(sweep.base).suffix in (".yaml", ".yml"):
@@ -140,6 +141,23 @@ def compile_plan(path: Path, base: str | None = None, settings: Sequence[str] = 
     )
     refuse_measures(runs, sweep.space, path)
     return Plan(path, sweep, configurations, runs, selected(runs, only))
+
+
+def _read_sweep(path: Path) -> SweepConfig:
+    """Reads a sweep's own settings.
+
+    Raises:
+        UserError: they are not valid, or name parameters that do not exist; one line for each fault.
+    """
+    values = read_yaml(path)
+    unknown = [f"{path}: {sentence}" for sentence in unknown_parameters(values)]
+    try:
+        sweep = validate(SweepConfig, values, source=str(path))
+    except UserError as error:
+        raise UserError("\n".join([str(error), *unknown[:MOST_FAULTS]])) from error
+    if unknown:
+        raise UserError("\n".join(unknown[:MOST_FAULTS]))
+    return sweep
 
 
 def _refuse_unmeasured(sweep: SweepConfig, configurations: Configurations, path: Path) -> None:
