@@ -84,4 +84,4 @@ def show_best(plan: Plan, root: Path) -> None:
     if ranked:
         at_root = "" if root == DEFAULT_ROOT else f" --root {root}"
         key = ranked[0].runs[0].keys.training[:KEY_SHOWN]
-        console.print(f"       ear sample {key}{at_root}    draws samples from it", soft_wrap=True)
+        console.print(f"Its samples:  ear sample {key}{at_root}", soft_wrap=True)
