@@ -20,9 +20,29 @@ Base = Annotated[
     str | None, typer.Option("--base", metavar="CONFIG", help="Run the sweep on this configuration instead of its own.")
 ]
 
+Settings = Annotated[
+    list[str],
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a parameter in every run; this is another sweep, NAME-KEY-VALUE."
+    ),
+]
+Only = Annotated[
+    list[str],
+    typer.Option(
+        "--only", metavar="AXIS=VALUE", help="Only this part of the grid, e.g. scoring.alpha=1.0. Repeatable."
+    ),
+]
+
 
 @app.command()
-def plan(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
+def plan(
+    file: SweepFile,
+    base: Base = None,
+    settings: Settings = [],  # noqa: B006 (typer copies it)
+    only: Only = [],  # noqa: B006
+    root: Root = DEFAULT_ROOT,
+    as_json: Json = False,
+) -> None:
     """Validate a sweep and show its stage tree, what is done, and what the rest will cost. Trains nothing.
 
     \b
@@ -34,7 +54,7 @@ def plan(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT, as_json:
     from ear.store import Store
     from sweeps.spec.plan import compile_plan
 
-    compiled = compile_plan(file, base)
+    compiled = compile_plan(file, base, settings, only)
     # Imported after the YAML is read, so that an error in it shows at once.
     from sweeps.views.plan_view import show_plan
 
@@ -46,6 +66,8 @@ def run(
     context: typer.Context,
     file: SweepFile,
     base: Base = None,
+    settings: Settings = [],  # noqa: B006
+    only: Only = [],  # noqa: B006
     root: Root = DEFAULT_ROOT,
     slurm: Slurm = None,
     dry_run: DryRun = False,
@@ -58,11 +80,13 @@ def run(
     \b
     Examples:
       ear sweep run sweeps/quickstart.yaml
+      ear sweep run sweeps/quickstart.yaml --only scoring.alpha=1.0
+      ear sweep run sweeps/quickstart.yaml --set training.batch_size=64
       ear sweep run sweeps/quickstart.yaml --slurm my_cluster.yaml --follow
     """
     from sweeps.spec.plan import compile_plan
 
-    compiled = compile_plan(file, base)
+    compiled = compile_plan(file, base, settings, only)
     if slurm is not None:
         from sweeps.views.submission_check import check_submission
 
@@ -100,6 +124,10 @@ def _run(compiled: "Plan", root: Path) -> None:
 
         for line in describe(compiled.sweep, root / compiled.sweep.name):
             typer.echo(line)
+    else:
+        from sweeps.views.best_view import show_best
+
+        show_best(compiled, root)
     at_root = "" if root == DEFAULT_ROOT else f" --root {root}"
     typer.echo(f"Next:  ear report {compiled.sweep.name}{at_root}    table, figure and samples beside the paper's")
     typer.echo(f"       ear ui{at_root}    every run in MLflow's pages")
@@ -117,14 +145,21 @@ def list_(root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
 
 
 @app.command()
-def status(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
+def status(
+    file: SweepFile,
+    base: Base = None,
+    settings: Settings = [],  # noqa: B006
+    only: Only = [],  # noqa: B006
+    root: Root = DEFAULT_ROOT,
+    as_json: Json = False,
+) -> None:
     """Show what a sweep is running and where, what is done, what failed and why, and what it has cost.
 
     Example:  ear sweep status sweeps/quickstart.yaml
     """
     from sweeps.spec.plan import compile_plan
 
-    compiled = compile_plan(file, base)
+    compiled = compile_plan(file, base, settings, only)
     # Imported after the YAML is read, so that an error in it shows at once.
     from sweeps.views.status_view import show_status
 
@@ -132,7 +167,37 @@ def status(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT, as_jso
 
 
 @app.command()
-def stop(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT) -> None:
+def logs(
+    file: SweepFile,
+    which: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Part of a run's label, or of a key.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Show what is written from here on, until Ctrl-C.")] = False,
+    base: Base = None,
+    settings: Settings = [],  # noqa: B006
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Print the log of a training and its evaluations: of one that failed, else the one written last.
+
+    \b
+    Examples:
+      ear sweep logs sweeps/quickstart.yaml
+      ear sweep logs sweeps/quickstart.yaml alpha=1.25 --follow
+      ear sweep logs sweeps/quickstart.yaml 284beb590dae
+    """
+    from sweeps.spec.plan import compile_plan
+
+    compiled = compile_plan(file, base, settings)
+    from sweeps.views.log_view import show_log
+
+    show_log(compiled, root, which, follow)
+
+
+@app.command()
+def stop(
+    file: SweepFile,
+    base: Base = None,
+    settings: Settings = [],  # noqa: B006
+    root: Root = DEFAULT_ROOT,
+) -> None:
     """Ask every driver of a sweep, on any machine, running or queued, to save its work and exit.
 
     Example:  ear sweep stop sweeps/quickstart.yaml
@@ -140,7 +205,7 @@ def stop(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT) -> None:
     from sweeps.driver.sweep_folder import SweepFolder
     from sweeps.spec.plan import compile_plan
 
-    name = compile_plan(file, base).sweep.name
+    name = compile_plan(file, base, settings).sweep.name
     folder = SweepFolder(root, name)
     folder.request_stop()
     # Not only if drivers are seen: one that is starting has no state file yet, and some file systems show no locks of
@@ -155,7 +220,13 @@ def stop(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT) -> None:
 
 
 @app.command()
-def resume(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT) -> None:
+def resume(
+    file: SweepFile,
+    base: Base = None,
+    settings: Settings = [],  # noqa: B006
+    only: Only = [],  # noqa: B006
+    root: Root = DEFAULT_ROOT,
+) -> None:
     """Resume a sweep that was stopped or killed; the same as running it again.
 
     Example:  ear sweep resume sweeps/quickstart.yaml
@@ -163,6 +234,6 @@ def resume(file: SweepFile, base: Base = None, root: Root = DEFAULT_ROOT) -> Non
     from sweeps.driver.sweep_folder import SweepFolder
     from sweeps.spec.plan import compile_plan
 
-    compiled = compile_plan(file, base)
+    compiled = compile_plan(file, base, settings, only)
     SweepFolder(root, compiled.sweep.name).require_known()
     _run(compiled, root)

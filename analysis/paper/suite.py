@@ -50,7 +50,7 @@ def plan_on(sweep: str, base: str, seeds: Sequence[int] = ()) -> Plan:
         UserError: there is no such base, or the sweep is not valid on it.
     """
     with warnings.catch_warnings(action="ignore"):
-        return compile_plan(suite_files()[sweep], None if base == OWN_BASE else base, seeds)
+        return compile_plan(suite_files()[sweep], None if base == OWN_BASE else base, seeds=seeds)
 
 
 @dataclass(frozen=True)

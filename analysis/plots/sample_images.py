@@ -52,7 +52,7 @@ def _in_mlflow(results: SweepResults, run: dict[str, Any], name: str) -> bytes |
 
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return Path(client.download_artifacts(run["run_id"], name, folder)).read_bytes()
+            return Path(results.client.download_artifacts(run["run_id"], name, folder)).read_bytes()
         except (MlflowException, OSError):
             return None
 

@@ -43,7 +43,9 @@ def evaluate(
       ear evaluate fashion_mnist --reconstruction
     """
     from ear.config.loading import yaml_files
+    from ear.config.unknown import require_known
 
+    require_known(overrides)  # before torch is imported, which takes seconds
     if slurm is not None:
         check(checkpoint, overrides, reconstruction, root)
     inputs = yaml_files(checkpoint) if reconstruction else ()

@@ -24,6 +24,8 @@ from ear.terminal.printable import printable
 
 SUCCESS, FAILURE, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
+WIDEST_HELP = 140  # columns of `--help` on a wide terminal
+
 app = typer.Typer(
     name="ear",
     help="Energy-based AutoRegression: train, sample and evaluate continuous autoregressive image models, "
@@ -39,6 +41,7 @@ Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted. --debug adds the t
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich's help is prettier but costs 0.1 s of imports
+    context_settings={"max_content_width": WIDEST_HELP},  # click's own limit is 80
 )
 
 

@@ -29,6 +29,10 @@ def sample(
 
     Example:  ear sample 284beb59 --classes 3,8 --num 16 --set sampling.cfg=1.5 --out grid.png
     """
+    from ear.config.unknown import require_known
+
+    require_known(overrides)  # before torch is imported, which takes seconds
+
     import torch
 
     from ear.cli.checkpoint import checkpoint_file, override

@@ -14,7 +14,6 @@ app = typer.Typer(help="List, verify, clean up and migrate the results in the st
 
 KEY_SHOWN = 12  # characters of a key, enough to tell results apart
 ROWS_SHOWN = 50
-MOST_NAMED = 5  # keys in one sentence
 
 
 @app.command(name="list")
@@ -266,6 +265,7 @@ def migrate(
 
 def say_outdated(keys: Collection[str]) -> str:
     """Return a message on outdated evaluations: how many, which, why, and what to do."""
+    from ear.store.key_prefix import MOST_NAMED
     from ear.store.outdated import WORDS
 
     named = ", ".join(key[:KEY_SHOWN] for key in sorted(keys)[:MOST_NAMED])

@@ -57,11 +57,20 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> None:
         UserError: an override does not have that form, or its path does not exist.
     """
     for override in overrides:
-        source = f"--set {shortened(override)}"
-        path, separator, text = override.partition("=")
-        if not separator:
-            raise UserError(f"{source}: write it as section.key=value, for example scoring.alpha=1.25.")
-        set_dotted(values, path.strip(), parse_yaml(text, source))
+        set_dotted(values, *parse_override(override))
+
+
+def parse_override(override: str) -> tuple[str, Any]:
+    """Return the path and the value of `a.b=value`.
+
+    Raises:
+        UserError: it does not have that form.
+    """
+    source = f"--set {shortened(override)}"
+    path, separator, text = override.partition("=")
+    if not separator:
+        raise UserError(f"{source}: write it as section.key=value, for example scoring.alpha=1.25.")
+    return path.strip(), parse_yaml(text, source)
 
 
 def read_config(name_or_path: str) -> dict[str, Any]:
@@ -77,7 +86,7 @@ def read_config(name_or_path: str) -> dict[str, Any]:
     if not exists(path) and path.suffix not in (".yaml", ".yml"):
         raise UserError(
             f"There is no configuration {shortened(name_or_path)!r}: give a YAML file or a shipped name: "
-            f"{', '.join(shipped_configs())}{_did_you_mean(name_or_path, shipped_configs())}."
+            f"{', '.join(shipped_configs())}{did_you_mean(name_or_path, shipped_configs())}."
         )
     return read_yaml(path)
 
@@ -164,7 +173,7 @@ def validate(schema: type[Schema], values: Mapping[str, Any], source: str, *, re
         try:
             result = schema.model_validate(values, context={RECORDED: recorded})
         except ValidationError as error:
-            faults = error.errors()
+            faults = _causes(error.errors())
             lines = [_explain(schema, details) for details in faults[:MOST_FAULTS]]
             if len(faults) > MOST_FAULTS:
                 lines.append(f"and {len(faults) - MOST_FAULTS:,} more errors.")
@@ -174,12 +183,28 @@ def validate(schema: type[Schema], values: Mapping[str, Any], source: str, *, re
     return result
 
 
+def _causes(faults: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """The faults without those that only follow from others: a list whose items are not valid counts as too short."""
+    places = [fault["loc"] for fault in faults]
+    return [
+        fault
+        for fault in faults
+        if fault["type"] != "too_short"
+        or not any(len(place) > len(fault["loc"]) and place[: len(fault["loc"])] == fault["loc"] for place in places)
+    ]
+
+
+def unknown_key(keys: Sequence[str], valid: Sequence[str]) -> str:
+    """A sentence on a key, given by the parts of its path, that is none of the valid names in its section."""
+    return f"unknown key {shortened('.'.join(keys))!r}{did_you_mean(keys[-1], valid)}. Valid here: {', '.join(valid)}."
+
+
 def _explain(schema: type[BaseModel], details: ErrorDetails) -> str:
     keys, section = _place(schema, details["loc"])
     path = ".".join(keys)
     if details["type"] == "extra_forbidden":
         valid = list(section.model_fields)
-        return f"unknown key {shortened(path)!r}{_did_you_mean(keys[-1], valid)}. Valid here: {', '.join(valid)}."
+        return unknown_key(keys, valid)
     if details["type"] == "missing":
         return f"{path} is missing; add it."
     if details["type"] in ("union_tag_invalid", "union_tag_not_found"):
@@ -187,7 +212,7 @@ def _explain(schema: type[BaseModel], details: ErrorDetails) -> str:
         given = str(context.get("tag", ""))
         valid = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")] if given else []
         known = (
-            f"{shortened(given)!r} is not one of {', '.join(valid)}{_did_you_mean(given, valid)}"
+            f"{shortened(given)!r} is not one of {', '.join(valid)}{did_you_mean(given, valid)}"
             if given
             else "is missing; add it"
         )
@@ -197,6 +222,8 @@ def _explain(schema: type[BaseModel], details: ErrorDetails) -> str:
     if details["type"] == "string_type" and isinstance(details["input"], int | float):
         message += "; put it in quotes"
     given = "" if isinstance(details["input"], dict | list) else f" (given: {shortened(repr(details['input']))})"
+    if details["type"] == "literal_error":
+        given += did_you_mean(str(details["input"]), re.findall(r"'([^']*)'", str(details["ctx"]["expected"])))
     return f"{path + ': ' if path else ''}{message}{given}."
 
 
@@ -228,6 +255,7 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for argument in getattr(annotation, "__args__", ()) for model in models_in(argument)]
 
 
-def _did_you_mean(name: str, valid: Sequence[str]) -> str:
+def did_you_mean(name: str, valid: Sequence[str]) -> str:
+    """Words that name the valid name nearest to this one; empty if none is near."""
     nearest = difflib.get_close_matches(name, valid, n=1)
     return f" (did you mean {nearest[0]!r}?)" if nearest else ""

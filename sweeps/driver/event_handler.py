@@ -130,6 +130,8 @@ class EventHandler:
 
     def settled(self, run: PlannedRun, result: RunResult) -> None:
         """Records the end of a run in MLflow. The scheduler calls it once for each run."""
+        if self.table and result.state == "evaluated":
+            self.table.evaluated(self._trial_of(run), run.label, result.metrics)
         match result.state:
             case "evaluated" | "diverged":
                 self._tracker.finish(run, self._source.tags(run))
@@ -173,6 +175,13 @@ class EventHandler:
     def _show(self, trial: str, state: State, steps: int | None = None, loss: float | None = None) -> None:
         if self.table:
             self.table.update(trial, state, steps, loss)
+
+    def _trial_of(self, run: PlannedRun) -> str | None:
+        """The trial that evaluates the run; None if another driver does."""
+        key = run.keys.evaluation
+        return next(
+            (t for t, task in self.tasks.items() if any(each.keys.evaluation == key for each in task.runs)), None
+        )
 
     def _state(self, task: Task, report: Report) -> State:
         results = [self.scheduler.settled.get(run.keys.evaluation) for run in self._concerned(task)]

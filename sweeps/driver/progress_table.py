@@ -1,7 +1,8 @@
 """The live display of a sweep's tasks in a terminal."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
 from rich.console import Group
 from rich.live import Live
@@ -11,6 +12,7 @@ from rich.text import Text
 from ear.terminal.console import terminal
 from ear.terminal.units import clock
 from sweeps.driver.task_progress import OVER, Counts, Row, State
+from sweeps.spec.metric import written
 
 SUMMARY_SECONDS = 60  # between two summary lines when the output is no terminal
 COUNT_SECONDS = 2.0  # between two counts
@@ -31,13 +33,17 @@ STYLES = {
 class ProgressTable:
     """The tasks of a sweep: a live table on a terminal; elsewhere a line per change and a summary every minute."""
 
-    def __init__(self, title: str, slots: int, count: Callable[[], Counts]) -> None:
+    def __init__(
+        self, title: str, slots: int, count: Callable[[], Counts], objectives: Sequence[str] = ("fid",)
+    ) -> None:
         """Creates the table of a sweep that runs `slots` tasks at a time; it calls `count` every few seconds."""
         self.rows: dict[str, Row] = {}  # by trial
         self._title = title
         self._slots = slots
+        self._objectives = objectives
         self._count = count
         self._counts = count()
+        self._over = False
         self._counted = time.monotonic()
         self._paces: list[float] = []  # seconds per step of finished tasks
         self._console = terminal(stderr=True)
@@ -50,8 +56,11 @@ class ProgressTable:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._counts, self._over = self._count(), True
         if self._console.is_terminal:
-            self._live.stop()
+            self._live.stop()  # draws the last state
+        else:
+            self._log(self.summary())
 
     def begin(self, trial: str, label: str, total_steps: int) -> None:
         """Adds a row for a task that starts as this trial."""
@@ -74,7 +83,18 @@ class ProgressTable:
         if loss is not None:
             row.loss = loss
         if not self._console.is_terminal and changed:
-            self._console.print(f"{row.label}: {row.state}", soft_wrap=True)
+            self._log(f"{row.label}: {row.state}")
+
+    def evaluated(self, trial: str | None, label: str, metrics: Mapping[str, float]) -> None:
+        """Shows the metrics of a run that has ended: in the row of its trial, if it was one of this driver's."""
+        if trial is not None and trial in self.rows:
+            self.rows[trial].add(metrics, self._objectives)
+        if not self._console.is_terminal:
+            values = [f"{name} {written(name, metrics[name])}" for name in self._objectives if name in metrics]
+            self._log(f"{label}: {', '.join(values)}")
+
+    def _log(self, line: str) -> None:
+        self._console.print(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {line}", soft_wrap=True)
 
     def tick(self) -> None:
         """Redraws the table on a terminal, or prints a summary once a minute; called often."""
@@ -84,7 +104,7 @@ class ProgressTable:
         if self._console.is_terminal:
             self._live.refresh()
         elif now - self._summarised >= SUMMARY_SECONDS:
-            self._console.print(self.summary(), soft_wrap=True)
+            self._log(self.summary())
             self._summarised = now
 
     def render(self) -> Group:
@@ -92,7 +112,7 @@ class ProgressTable:
         shown = self._shown()
         hidden = len(self.rows) - len(shown)
         more = [Text(f"and {hidden} more tasks", style="dim")] if hidden else []
-        return Group(rows_table(shown, self._title), *more, Text(self.summary(), style="dim"))
+        return Group(rows_table(shown, self._title, self._objectives), *more, Text(self.summary(), style="dim"))
 
     def _shown(self) -> list[Row]:
         """All rows if they fit; otherwise running tasks first, then failures, then finished tasks."""
@@ -109,6 +129,8 @@ class ProgressTable:
         parts = [f"{counts.done} of {counts.known} runs done"]
         if counts.more:
             parts.append(counts.more)
+        if self._over:
+            return "  ·  ".join(parts)
         if (left := self.seconds_left()) is not None:
             parts.append(f"about {clock(left)} of training left")  # startup and evaluation come on top
         return "  ·  ".join([*parts, "Ctrl-C stops; the same command resumes"])
@@ -121,15 +143,25 @@ class ProgressTable:
         return self._counts.steps * sum(paces) / len(paces) / self._slots
 
 
-def rows_table(rows: list[Row], title: str) -> Table:
-    """Returns a table of tasks with their state, step, loss and ETA."""
+def rows_table(rows: list[Row], title: str, objectives: Sequence[str] = ("fid",)) -> Table:
+    """Returns a table of tasks with their state, step, loss, ETA and objectives."""
     table = Table(title=Text(title), box=None, pad_edge=False, title_justify="left")
     for column in ("task", "state"):
         table.add_column(column)
-    for column in ("step", "loss", "ETA"):
+    for column in ("step", "loss", "ETA", *objectives):
         table.add_column(column, justify="right")
     for row in rows:
         loss = "" if row.loss is None else f"{row.loss:.4f}"
         step = f"{row.steps}/{row.total_steps}" if row.steps else ""
-        table.add_row(Text(row.label), row.state, step, loss, clock(row.eta()), style=STYLES.get(row.state, "dim"))
+        values = [found(row, name) for name in objectives]
+        style = STYLES.get(row.state, "dim")
+        table.add_row(Text(row.label), row.state, step, loss, clock(row.eta()), *values, style=style)
     return table
+
+
+def found(row: Row, objective: str) -> str:
+    """Formats a task's objective: `12.34`, or `12.34 (best of 9)` after nine evaluations; empty without a value."""
+    if objective not in row.metrics:
+        return ""
+    several = f" (best of {row.evaluated})" if row.evaluated > 1 else ""
+    return written(objective, row.metrics[objective]) + several

@@ -3,6 +3,7 @@
 import itertools
 import logging
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from sweeps.driver.task_request import task_request
 from sweeps.spec.namesakes import warn_of_namesakes
 from sweeps.spec.plan import Plan
 from sweeps.spec.run_source import Grid, RunSource
+from sweeps.spec.runs import PlannedRun, is_done
 from sweeps.spec.sweep_record import RecordedRun, SweepRecord
 from sweeps.tracking.tracker import Tracker
 
@@ -65,7 +67,14 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
         handler = EventHandler(scheduler, source, tracker, driver)
         try:
             record = SweepRecord.begun(identity, tracker.experiment)
-            scheduler.on_grown = lambda: _record(record, identity.user, scheduler, source, root, store)
+
+            def grown() -> None:
+                # With --only, the grid has more runs than the scheduler.
+                runs = [*scheduler.tree.runs.values(), *plan.runs]
+                replace(record, runs=[RecordedRun.of(run, source.tags(run)) for run in runs]).write(root)
+                _record_use(identity.user, runs, store)
+
+            scheduler.on_grown = grown
             scheduler.start()
             to_do = scheduler.ready()  # a search picks up its finished confirmation runs here
             known = set(scheduler.settled)
@@ -83,7 +92,8 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
             for key, result in scheduler.settled.items()
             if result.state == "failed" and key not in known
         }
-        complete = scheduler.done and not failed and handler.stop_reason is None
+        whole = len(scheduler.tree.runs) >= len(plan.runs)
+        complete = scheduler.done and whole and not failed and handler.stop_reason is None
         replace(record, complete=complete).write(root)
         with waiting_for("Bringing MLflow up to date"):
             tracker.close(complete=complete)
@@ -100,18 +110,20 @@ def open_source(plan: Plan, root: Path, store: Store) -> RunSource:
         UserError: the study of this name belongs to another search.
     """
     if plan.sweep.search is None:
+        if plan.is_partial:  # what is done already stays in the tables
+            asked = {run.keys.evaluation for run in plan.asked}
+            return Grid([run for run in plan.runs if run.keys.evaluation in asked or is_done(run, store)])
         return Grid(plan.runs)
     from sweeps.search.search import Search  # imports Optuna
 
     return Search(plan.sweep, plan.configurations, root, store)
 
 
-def _record(record: SweepRecord, user: str, scheduler: Scheduler, source: RunSource, root: Path, store: Store) -> None:
-    """Records the sweep's runs so far, and which results they need, including those not computed yet."""
-    runs = [RecordedRun.of(run, source.tags(run)) for run in scheduler.tree.runs.values()]
-    replace(record, runs=runs).write(root)
-    keys = {key for run in scheduler.tree.runs.values() for key in (*run.keys.stages, run.keys.evaluation)}
-    keys |= {key for run in scheduler.tree.runs.values() for key in (run.keys.reference, run.keys.extractor)}
+def _record_use(user: str, runs: Iterable[PlannedRun], store: Store) -> None:
+    """Records which results the sweep needs, including those not computed yet."""
+    keys: set[str] = set()
+    for run in runs:
+        keys |= {*run.keys.stages, run.keys.evaluation, run.keys.reference, run.keys.extractor}
     record_use(store, user, keys)
 
 
@@ -127,7 +139,8 @@ def _run_on_ray(plan: Plan, root: Path, handler: EventHandler, driver: RunningDr
             try:
                 with waiting_for("Starting Ray"):
                     folder = stack.enter_context(ray_cluster(*node_share(plan.sweep, slots)))
-                handler.table = stack.enter_context(ProgressTable(f"Sweep {plan.sweep.name}", slots, handler.counts))
+                table = ProgressTable(f"Sweep {plan.sweep.name}", slots, handler.counts, plan.sweep.objectives)
+                handler.table = stack.enter_context(table)
                 stack.enter_context(on_interrupt(handler.stop))
                 return _run_rounds(folder, plan, root, handler, driver, slots)
             except ClusterLost as lost:

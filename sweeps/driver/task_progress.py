@@ -1,7 +1,10 @@
 """How far a sweep and each of its tasks have come."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
+
+from sweeps.spec.metric import better
 
 State = Literal[
     "starting", "training", "evaluating", "finished", "stopped", "stopped early", "diverged", "retrying", "failed"
@@ -21,6 +24,16 @@ class Row:
     first_steps: int | None = None  # steps at the first report
     first_time: float = 0.0  # time of the first report
     last_time: float = 0.0  # time of the last report
+    metrics: dict[str, float] = field(default_factory=dict)  # the best value of each objective so far
+    evaluated: int = 0  # its runs that have metrics
+
+    def add(self, metrics: Mapping[str, float], objectives: Sequence[str]) -> None:
+        """Adds a run's metrics, and keeps the best value of each objective."""
+        self.evaluated += 1
+        for name in objectives:
+            if name in metrics:
+                best = min if better(name) == "min" else max
+                self.metrics[name] = best(metrics[name], self.metrics.get(name, metrics[name]))
 
     @property
     def pace(self) -> float | None:

@@ -1,5 +1,6 @@
 """Reads a search from outside: the runs of its study, how they ended, and a description of its best."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ def drawn_runs(sweep: SweepConfig, configurations: Configurations) -> list[Plann
     for number, other in enumerate(drawn[search.trials :]):
         point = proposed[number // search.evaluations]
         points.append({**point, **{name: value for name, value in other.items() if name in free and name in point}})
-    runs = [run for point in points for run in valid_runs(point, sweep.seeds, configurations)]
+    with warnings.catch_warnings(action="ignore"):  # nobody asked for these points
+        runs = [run for point in points for run in valid_runs(point, sweep.seeds, configurations)]
     if search.confirmation is not None:
         # The most that can be confirmed, since the size of the Pareto front is unknown.
         alone = len(sweep.objectives) == 1

@@ -16,7 +16,7 @@ from pydantic import ConfigDict, ValidationError, create_model
 
 from ear.config import RunConfig, config_hash
 from ear.config.hashing import digest
-from ear.config.loading import read_config, set_dotted, validate
+from ear.config.loading import Schema, read_config, set_dotted, validate
 from ear.config.schema import Section
 from ear.errors import UserError
 from sweeps.spec.naming import plain, short_names
@@ -57,7 +57,8 @@ class Configurations:
             raise UserError(f"{source}: {part}: {error}") from error
         threads = max(1, sweep.resources.cpus // sweep.resources.processes)
         set_dotted(self._values, "execution.threads", threads)
-        self.base = validate(RunConfig, self._values, source=f"{source}: {'set' if sweep.set else 'base'}")
+        self._warned: set[str] = set()  # without their source
+        self.base = self._validated(RunConfig, self._values, f"{source}: {'set' if sweep.set else 'base'}")
         self.names = short_names(sweep.search.space if sweep.search else sweep.space)
         """The short name of each parameter of the space, for labels."""
         self._sections: dict[str, Any] = {}  # a section's parameters as JSON -> the validated section
@@ -117,7 +118,18 @@ class Configurations:
         if name not in RunConfig.model_fields:  # the schema's error lists the valid names
             validate(RunConfig, {**self._values, **values}, source=source)
             raise AssertionError(name)
-        return getattr(validate(_model_of(name), values, source=source), name)
+        return getattr(self._validated(_model_of(name), values, source), name)
+
+    def _validated(self, schema: type[Schema], values: Mapping[str, Any], source: str) -> Schema:
+        """Validates values, and passes on each warning once, although each point repeats those of the base."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            result = validate(schema, values, source)
+        for message in (str(warning.message) for warning in caught):
+            if (words := message.removeprefix(source)) not in self._warned:
+                self._warned.add(words)
+                warnings.warn(message, stacklevel=2)
+        return result
 
     def _explain(self, parameters: Mapping[str, Any], seed: int) -> RunConfig:
         """Validates a point from its plain values, to get the error message."""

@@ -1,6 +1,7 @@
 """The identity of a sweep: its name, and a digest of what it computes."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ class SweepIdentity:
     objectives: tuple[str, ...]  # the metrics that rank
     source: Path  # its YAML
     resolved: dict[str, Any]  # all of its settings
+    description: str = ""  # the sweep's `description`; not part of the digest
+    tags: Mapping[str, str] = field(default_factory=dict)  # the sweep's `tags`; not part of the digest
 
     @property
     def user(self) -> str:

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ear.config.hashing import digest
-from ear.config.loading import read_yaml, validate, yaml_files
+from ear.config.loading import MOST_FAULTS, read_yaml, validate, yaml_files
 from ear.errors import UserError
 from ear.evaluation.measurable import unmeasured
 from sweeps.spec.axis_checks import refuse_axes, refuse_measures, refuse_overlaps
@@ -17,7 +17,10 @@ from sweeps.spec.intermediate import IntermediateConfig
 from sweeps.spec.runs import PlannedRun
 from sweeps.spec.schema import SweepConfig
 from sweeps.spec.search_space import check_search
+from sweeps.spec.selection import selected
+from sweeps.spec.settings import with_settings
 from sweeps.spec.stage_tree import StageTree
+from sweeps.spec.unknown_parameters import unknown_parameters
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Plan:
     sweep: SweepConfig
     configurations: Configurations
     runs: tuple[PlannedRun, ...]  # of a grid; empty for a search
+    asked: tuple[PlannedRun, ...] = ()  # those of `runs` that `--only` selects; all of them without it
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -46,6 +50,20 @@ class Plan:
             if not tree.add(run):
                 raise self._twins(tree.runs[run.keys.evaluation], run)
         return tree
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether only a part of the grid was asked for."""
+        return len(self.asked) < len(self.runs)
+
+    @cached_property
+    def asked_tree(self) -> StageTree:
+        """The stage tree of the runs that were asked for.
+
+        Raises:
+            UserError: two points of the grid are the same run, or the dataset is missing.
+        """
+        return StageTree(self.asked) if self.is_partial else self.tree
 
     def refuse_twins(self) -> None:
         """Checks that all runs differ, without reading data or checkpoints, which may be on a cluster's nodes only.
@@ -77,6 +95,8 @@ class Plan:
             objectives=tuple(self.sweep.objectives),
             source=self.source,
             resolved=self.sweep.model_dump(mode="json"),
+            description=self.sweep.description,
+            tags=self.sweep.tags,
         )
 
     @property
@@ -86,24 +106,41 @@ class Plan:
         return IntermediateConfig(stopping.every, stopping.metric, stopping.images) if stopping else None
 
 
-def compile_plan(path: Path, base: str | None = None, seeds: Sequence[int] = ()) -> Plan:
-    """Reads and validates a sweep and all its configurations, on `base` and with `seeds` if given. Computes nothing.
+def compile_plan(
+    path: Path,
+    base: str | None = None,
+    settings: Sequence[str] = (),
+    only: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+) -> Plan:
+    """Reads and validates a sweep and all its configurations. Computes nothing.
+
+    Args:
+        path: the sweep's YAML.
+        base: a base instead of the sweep's own.
+        settings: `parameter=value`, added to the sweep's `set`; they also change its name, see `with_settings`.
+        only: `parameter=value`; selects the part of the grid that is asked for, see `selected`.
+        seeds: seeds instead of the sweep's own.
 
     Raises:
         UserError: the sweep is not valid; the message names the file, the position in it and the fix.
     """
-    sweep = validate(SweepConfig, read_yaml(path), source=str(path))
+    sweep = _read_sweep(path)
     if base is not None:
         sweep = sweep.on(base)
     elif Path(sweep.base).suffix in (".yaml", ".yml"):
         sweep = sweep.model_copy(update={"base": str(path.parent / sweep.base)})
     if seeds:
         sweep = sweep.model_copy(update={"seeds": list(seeds)})
+    if settings:
+        sweep = with_settings(sweep, settings)
     configurations = Configurations(sweep, path)
     refuse_overlaps(sweep, configurations.base, path)
     refuse_axes(sweep, configurations, path)
     _refuse_unmeasured(sweep, configurations, path)
     if sweep.search is not None:
+        if only:
+            raise UserError(f"{path}: --only selects a part of a grid, but this sweep is a search.")
         check_search(sweep, configurations, path)
         return Plan(path, sweep, configurations, ())
     runs = tuple(
@@ -112,7 +149,24 @@ def compile_plan(path: Path, base: str | None = None, seeds: Sequence[int] = ())
         for seed in sweep.seeds
     )
     refuse_measures(runs, sweep.space, path)
-    return Plan(path, sweep, configurations, runs)
+    return Plan(path, sweep, configurations, runs, selected(runs, only))
+
+
+def _read_sweep(path: Path) -> SweepConfig:
+    """Reads a sweep's own settings.
+
+    Raises:
+        UserError: they are not valid, or name parameters that do not exist; one line for each fault.
+    """
+    values = read_yaml(path)
+    unknown = [f"{path}: {sentence}" for sentence in unknown_parameters(values)]
+    try:
+        sweep = validate(SweepConfig, values, source=str(path))
+    except UserError as error:
+        raise UserError("\n".join([str(error), *unknown[:MOST_FAULTS]])) from error
+    if unknown:
+        raise UserError("\n".join(unknown[:MOST_FAULTS]))
+    return sweep
 
 
 def _refuse_unmeasured(sweep: SweepConfig, configurations: Configurations, path: Path) -> None:

@@ -15,6 +15,8 @@ from sweeps.spec.repeated import first_repeated
 from sweeps.spec.search_schema import SearchConfig
 
 MOST_RUNS = 100_000  # runs of a grid; planning this many takes two gigabytes and a minute or two
+MOST_CHARACTERS = 5_000  # of a description; MLflow shortens tags above 8,000
+MOST_TAGS = 50
 MOST_SHOWN = 8  # axes listed in an error message
 
 
@@ -42,6 +44,16 @@ def _axes_vary(space: dict[str, list[Any]]) -> dict[str, list[Any]]:
 
 
 Axes = Annotated[dict[str, list[Any]], AfterValidator(_axes_vary)]
+
+
+def _is_own(name: str) -> str:
+    if name.startswith(("ear.", "mlflow.")):
+        raise ValueError("names that begin with `ear.` or `mlflow.` are taken; use another one")
+    return name
+
+
+TagName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./ -]{0,99}$"), AfterValidator(_is_own)]
+TagValue = Annotated[str, Field(max_length=500)]
 
 
 class ResourcesConfig(Section):
@@ -81,6 +93,10 @@ class SweepConfig(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     """The sweep's name in MLflow and of its folder: letters, digits, '_', '-' and '.'."""
+    description: Annotated[str, Field(max_length=MOST_CHARACTERS)] = ""
+    """What the sweep is for, in words (Markdown); recorded in MLflow. Changes nothing that is computed."""
+    tags: Annotated[dict[TagName, TagValue], Field(max_length=MOST_TAGS)] = {}
+    """Tags of the sweep in MLflow, for example `project: ablations`. Changes nothing that is computed."""
     base: str = "digits"
     """A shipped configuration, or a YAML file beside this one."""
     set: dict[str, Any] = {}

@@ -37,9 +37,10 @@ def listed_sweeps(root: Path) -> list[ListedSweep]:
     published = store.published()
     found = []
     for use in recorded_uses(store):
-        name, slash, digest = use.user.removeprefix(user_of("")).rpartition("/")
-        if not slash or not use.user.startswith(user_of("")):
+        name, slash, digest = use.user.rpartition("/")
+        if not slash or not name.startswith(user_of("")):
             continue
+        name = name.removeprefix(user_of(""))
         folder = SweepFolder(root, name)
         found.append(
             ListedSweep(

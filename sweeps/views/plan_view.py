@@ -43,7 +43,7 @@ def show_plan(plan: Plan, store: Store, as_json: bool) -> None:
         tree, done = stage_tree(plan), store.published()
         warn_of_namesakes(plan.identity, store)
     except UserError as error:
-        tree, done, missing = StageTree(plan.runs, keys_without_data), set(), error
+        tree, done, missing = StageTree(plan.asked, keys_without_data), set(), error
     nodes = [node for node in tree.nodes.values() if node.key not in done]
     evaluations = [run.config for key, run in tree.runs.items() if key not in done]
     gpus = plan.sweep.resources.gpus
@@ -63,7 +63,7 @@ def show_plan(plan: Plan, store: Store, as_json: bool) -> None:
 def stage_tree(plan: Plan) -> StageTree:
     """Returns a grid's stage tree; for a search, that of a hypothetical one."""
     if plan.sweep.search is None:
-        return plan.tree
+        return plan.asked_tree
     from sweeps.search.study_summary import drawn_runs  # imports Optuna
 
     return StageTree(drawn_runs(plan.sweep, plan.configurations))
@@ -82,9 +82,12 @@ def plan_json(plan: Plan, tree: StageTree, forecast: Forecast) -> dict[str, Any]
     steps = Steps.of(tree)
     return {
         "name": plan.sweep.name,
+        "description": plan.sweep.description,
+        "tags": plan.sweep.tags,
         "configurations": len({repr(run.parameters) for run in tree.runs.values()}),
         "runs": len(tree.runs),
         "training_nodes": len(tree.nodes),
+        "confirmation_runs": confirmations(plan, tree),
         "evaluations": len(tree.runs),
         "training_steps": steps.full_sharing,
         "training_steps_evaluation_sharing_only": steps.evaluation_sharing_only,
@@ -107,23 +110,30 @@ def run_list(plan: Plan, store: Store) -> list[dict[str, Any]]:
             "training_key": run.keys.training,
             "evaluation_key": run.keys.evaluation,
         }
-        for run in plan.runs
+        for run in plan.asked
     ]
 
 
 def print_plan(plan: Plan, tree: StageTree, done: set[str], forecast: Forecast, gpus: bool) -> None:
     """Prints the stage tree and the totals; `done` are the keys of results in the store."""
     console = terminal()
+    if plan.sweep.description:
+        console.print(plan.sweep.description.strip(), soft_wrap=True)
+    if plan.sweep.tags:
+        console.print("tags: " + ", ".join(f"{name}={value}" for name, value in plan.sweep.tags.items()))
     console.print(render_space(plan) if plan.sweep.search else render_tree(plan, tree, done))
     steps = Steps.of(tree)
     configurations = len({repr(run.parameters) for run in tree.runs.values()})
     to_train = [node for node in tree.nodes.values() if node.key not in done]
     to_evaluate = sum(key not in done for key in tree.runs)
+    confirming = confirmations(plan, tree)
+    fresh = f"{confirming} of the runs confirm the best with fresh seeds; " if confirming else ""
     lines = [
         "",
         f"{plan.sweep.name}: {configurations} configurations, {len(tree.runs)} runs; "
         f"{len(tree.nodes)} training stages, {len(tree.runs)} evaluations"
-        + (", without early stopping." if plan.sweep.search else "."),
+        + (f"; {fresh}without early stopping." if plan.sweep.search else ".")
+        + (f" --only asks for this part of the grid's {len(plan.runs)} runs." if plan.is_partial else ""),
         f"Training steps: {steps.full_sharing:,}; {steps.evaluation_sharing_only:,} if only runs that differ in "
         f"evaluation shared a training ({ratio(steps.evaluation_sharing_only, steps.full_sharing)}); "
         f"{steps.without_sharing:,} without sharing ({ratio(steps.without_sharing, steps.full_sharing)}).",
@@ -134,6 +144,11 @@ def print_plan(plan: Plan, tree: StageTree, done: set[str], forecast: Forecast, 
     ]
     for line in lines:
         console.print(line, soft_wrap=True)
+
+
+def confirmations(plan: Plan, tree: StageTree) -> int:
+    """Returns how many of a search's runs confirm its best: those with fresh seeds."""
+    return sum(run.seed not in plan.sweep.seeds for run in tree.runs.values()) if plan.sweep.search else 0
 
 
 def render_space(plan: Plan) -> Tree:

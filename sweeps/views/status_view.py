@@ -17,6 +17,7 @@ from sweeps.driver.sweep_folder import DriverState, SweepFolder
 from sweeps.spec.plan import Plan
 from sweeps.spec.runs import result_of
 from sweeps.spec.stage_tree import StageTree
+from sweeps.views.run_states import ROWS_SHOWN, run_states, states_table
 
 FAILURES_SHOWN = 20
 
@@ -49,7 +50,7 @@ def spent(tree: StageTree, store: Store) -> Spent:
 def known_tree(plan: Plan, folder: SweepFolder) -> StageTree:
     """Returns a grid's stage tree, or that of the runs that a search has proposed so far."""
     if plan.sweep.search is None:
-        return plan.tree
+        return plan.asked_tree
     from sweeps.search.study_summary import studied_runs  # imports Optuna
 
     return StageTree(studied_runs(plan.sweep, plan.configurations, folder.path))
@@ -79,10 +80,9 @@ def show_status(plan: Plan, root: Path, as_json: bool) -> None:
     failures = [each for each in folder.failures() if not each.runs or any(key in tree.runs for key in each.runs)]
     ends = {**known_ends(plan, folder), **{key: "failed" for failure in failures for key in failure.runs}}
     counts: dict[str, int] = {}
-    for run in tree.runs.values():
-        result = result_of(run, store)
-        name = result.state if result else ends.get(run.keys.evaluation, "to do")
-        counts[name] = counts.get(name, 0) + 1
+    states = run_states(tree, store, ends, drivers)
+    for each in states:
+        counts[each.state] = counts.get(each.state, 0) + 1
     cost = spent(tree, store)
     begun = len(unfinished_stages(tree, store, ends))
     if as_json:
@@ -93,6 +93,17 @@ def show_status(plan: Plan, root: Path, as_json: bool) -> None:
             "failures": [asdict(failure) for failure in failures],
             "spent": asdict(cost),
             "begun_stages": begun,
+            "run_list": [
+                {
+                    "parameters": each.run.parameters,
+                    "seed": each.run.seed,
+                    "state": each.state,
+                    "metrics": each.metrics,
+                    "training_key": each.run.keys.training,
+                    "evaluation_key": each.run.keys.evaluation,
+                }
+                for each in states
+            ],
         }
         print(json.dumps(values, indent=2))
         return
@@ -108,6 +119,9 @@ def show_status(plan: Plan, root: Path, as_json: bool) -> None:
 
         for line in describe(plan.sweep, folder.path):
             console.print(line, soft_wrap=True)
+    console.print(states_table(states, plan.sweep.objectives))
+    if len(states) > ROWS_SHOWN:
+        console.print(f"and {len(states) - ROWS_SHOWN} more runs: --json lists all of them.")
     if not drivers:
         console.print(f"No driver is running.{resumable(begun)}")
     for driver in drivers:

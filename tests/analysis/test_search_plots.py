@@ -140,6 +140,7 @@ def test_curves_are_read_from_a_checkpoint_without_torch(tmp_path: Path) -> None
 
 def test_each_run_has_a_line_and_a_divergence_is_marked() -> None:
     steps = [25.0, 50.0, 75.0]
+    rest = {"gradient_norm": 1.0, "diverged_at": math.nan}
     rows = [
         {ALPHA: alpha, "seed": seed, "step": step, "loss": alpha + seed / step, **rest}
         for alpha in (1.0, 2.0)

@@ -119,7 +119,7 @@ def test_status_stop_and_resume(digits_store: Path, tmp_path: Path) -> None:
         time.sleep(0.5)
     time.sleep(3)
     status = ear("sweep", "status", sweep, "--root", root).stdout
-    assert "8 to do" in status
+    assert re.search(r": 8 runs: .*\btraining", status)
     assert f"process {driver.pid}" in status
     assert re.search(r"alpha=1.0 seed=0 stage 1/2 +training +\d+/1500", status)
     assert "Asked to stop" in ear("sweep", "stop", sweep, "--root", root).stdout

@@ -1,5 +1,7 @@
 """The live table: what fits a terminal, and what a log gets instead."""
 
+import re
+
 import pytest
 from rich.console import Console
 
@@ -73,9 +75,34 @@ def test_a_log_gets_changes_and_a_summary_every_minute(
         table.update("0", "training", steps, 1.0)
         table.tick()
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "task 0: training"
-    assert lines[1].startswith("0 of 1 runs done  ·  1 of 4 proposed")
+    stamp = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  "
+    assert re.fullmatch(stamp + "task 0: training", lines[0])
+    assert re.match(stamp + "0 of 1 runs done  ·  1 of 4 proposed", lines[1])
     assert len(lines) == 2
+
+
+def test_metrics_show_as_runs_end(capsys: pytest.CaptureFixture[str]) -> None:
+    table = ProgressTable("Sweep", 1, lambda: Counts(2, 2, 0, 0), ["fid", "recall"])
+    table.begin("a", "alpha=1.0", 100)
+    table.evaluated("a", "alpha=1.0 cfg=1", {"fid": 31.0, "recall": 0.5, "is": 2.0})
+    table.evaluated("a", "alpha=1.0 cfg=2", {"fid": 28.5, "recall": 0.4, "is": 2.0})
+    table.evaluated(None, "by another driver", {"fid": 7.0, "recall": 0.1, "is": 2.0})
+    logged = capsys.readouterr().err.splitlines()
+    assert [line[21:] for line in logged] == [
+        "alpha=1.0 cfg=1: fid 31.00, recall 0.500",
+        "alpha=1.0 cfg=2: fid 28.50, recall 0.400",
+        "by another driver: fid 7.00, recall 0.100",
+    ]
+    row = next(line for line in lines_of(table) if line.startswith("alpha"))
+    assert "28.50 (best of 2)" in row
+    assert "0.500 (best of 2)" in row
+
+
+def test_the_last_state_is_shown_although_counts_are_taken_seldom(capsys: pytest.CaptureFixture[str]) -> None:
+    counts = [Counts(0, 1, 60, 1)]
+    with ProgressTable("Sweep", 1, lambda: counts[0]):
+        counts[0] = Counts(1, 1, 0, 0)
+    assert capsys.readouterr().err[21:] == "1 of 1 runs done\n"
 
 
 def test_clock() -> None:

@@ -66,4 +66,4 @@ def test_what_only_looks_imports_nothing_heavy(tmp_path: Path, monkeypatch: pyte
     said = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("[")]
     codes = [code for code, some in commands.items() for _ in some]
     assert said == [[code, []] for code in [*codes, 0, 0]], done.stderr
-    assert "tiny: 2 runs: 1 evaluated, 1 to do." in done.stdout
+    assert "tiny: 2 runs: 1 evaluated, 1 trained." in done.stdout
