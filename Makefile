@@ -1,6 +1,7 @@
 # make demo    the paper's alpha ablation on digits: trains, tracks, prints the table (about 3 minutes)
+# make paper   the paper's suite on digits, and the verdicts on its claims (under an hour on two cores)
 # make test    lint, types, import contract, tests (about 12 minutes on two cores)
-# Both set up .venv first: the exact versions of pins.txt, and this project, editable.
+# All set up .venv first: the exact versions of pins.txt, and this project, editable.
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,12 +10,16 @@ READY := $(VENV)/ready
 # uv leaves packages uncompiled. Where this is set, every process compiles all of torch anew, in seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow slow-tests slow-tests-on-slurm lint types contract tests benchmarks benchmarks-on-slurm mutation format pins clean
+.PHONY: demo paper test test-slow slow-tests slow-tests-on-slurm lint types contract tests benchmarks benchmarks-on-slurm benchmarks-on-gpu mutation format pins clean
 
 demo: $(READY)
 	$(BIN)/ear sweep run sweeps/quickstart.yaml
 	$(BIN)/ear report quickstart
 	@echo "Next:  source $(VENV)/bin/activate, then ear ui: every run in MLflow's pages"
+
+paper: $(READY)
+	$(BIN)/ear paper run
+	$(BIN)/ear paper report
 
 test: lint types contract tests
 
@@ -40,7 +45,7 @@ test-slow: slow-tests slow-tests-on-slurm
 	$(MAKE) -j1 mutation benchmarks benchmarks-on-slurm
 
 slow-tests: $(READY)
-	tests/install_debian_packages dataset-fashion-mnist
+	tests/install_debian_packages dataset-fashion-mnist chromium texlive-latex-recommended texlive-science
 	EAR_NO_SKIPS=1 $(BIN)/pytest -m slow --ignore=tests/slurm
 
 slow-tests-on-slurm: $(READY)
@@ -51,6 +56,11 @@ benchmarks: $(READY)
 
 benchmarks-on-slurm: $(READY)
 	$(BIN)/python tests/benchmarks/slurm_benchmark.py
+
+# On a machine with a GPU; needs the base dependencies only, some six minutes a half.
+benchmarks-on-gpu: $(READY)
+	$(BIN)/python tests/benchmarks/gpu.py --only training --out gpu_training.json
+	$(BIN)/python tests/benchmarks/gpu.py --only sampling --out gpu_sampling.json
 
 # Puts some hundreds of small faults, one at a time, into the modules that guard data and access, and fails where no test
 # notices one (tests/mutation/guards.yaml names the modules, their tests, and the faults that change nothing). It changes

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 import pandas as pd
 
 from analysis.results import SweepResults
+from analysis.statistics import p_value
 from analysis.tables import COLUMNS, Table, cell, display_table
 from sweeps.search.domination import front, outcome
-from sweeps.spec.confidence import half_width
+from sweeps.spec.confidence import CONFIDENCE, half_width
 from sweeps.spec.metric import better, written
 from sweeps.spec.search_schema import BoundConfig
 
@@ -102,8 +103,23 @@ def search_findings(found: pd.DataFrame, results: SweepResults) -> str:
     for title, row in zip(titles, confirmed, strict=False):
         searched = listed([f"{metric} {written(metric, row[metric])}" for metric in results.objectives])
         sentences.append(f"{title} had {searched} in the search; {again(groups[row['trial']], results.objectives)}.")
+    if len(results.objectives) == 1 and len(confirmed) > 1:
+        winner, runner_up = (groups[row["trial"]] for row in confirmed[:2])
+        sentences.append(duel(winner, runner_up, results.objective))
     sentences.append("The best value in a search is partly luck and thus too good: report the values with fresh seeds.")
     return " ".join(sentences)
+
+
+def duel(winner: pd.DataFrame, runner_up: pd.DataFrame, metric: str) -> str:
+    """States whether fresh seeds tell winner and runner-up apart, paired by seed."""
+    one, other = (runs[runs["outcome"] == "finished"].set_index("seed")[metric] for runs in (winner, runner_up))
+    differences = (other - one).dropna()
+    if (p := p_value(list(differences))) is None:
+        return "No two fresh seeds finished with both, so they can't be compared."
+    ahead = differences.mean() * (1 if better(metric) == "min" else -1)
+    lead = f"The {'winner' if ahead > 0 else 'runner-up'} is the better one there" if ahead else "Both are equal there"
+    apart = "and they are told apart" if p < 1 - CONFIDENCE else "but they can't be told apart"
+    return f"{lead}, {apart} (paired over {len(differences)} seeds, p = {p:.2g})."
 
 
 def again(runs: pd.DataFrame, metrics: list[str]) -> str:
