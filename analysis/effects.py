@@ -19,16 +19,17 @@ def main_effects(frame: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str
 
     METRIC is the mean over the other axes and the seeds. The interval is over the seeds' means: what the other axes do
     is the same for each seed, and no luck. Only points of the other axes count that every value of the axis finished
-    with every seed, so that all values are averages over the same points; a value without such points has NaN.
+    with every seed, so that all values are averages over the same points. Values that finished nowhere are left out of
+    this rule and have NaN, as all have if no point is left.
     """
     finished = frame[frame["outcome"] == "finished"]
     rows = []
     for axis in axes:
         others = [each for each in axes if each != axis]
-        runs = frame.groupby(axis, sort=True, dropna=False).ngroups * frame["seed"].nunique()
+        runs = finished.groupby(axis, dropna=False).ngroups * frame["seed"].nunique()
         points = finished.groupby(others, sort=True, dropna=False).filter(lambda point, n=runs: len(point) == n)
         for value, _ in frame.groupby(axis, sort=True, dropna=False):
-            at = points[points[axis].map(lambda each, v=value: each == v)]
+            at = points[points[axis].map(lambda each, v=value: each == v).astype(bool)]
             row: dict[str, object] = {"axis": axis, "value": value, "seeds": at["seed"].nunique()}
             for metric in metrics:
                 means = at.groupby("seed")[metric].mean().dropna().tolist()

@@ -29,7 +29,7 @@ from sweeps.spec.tags import (
 from sweeps.tracking.mlflow_client import search_runs
 from sweeps.tracking.parent_run import SETTINGS_FILE
 
-TAGGED = ("extractor", "extractor_hash", "reference", "reference_hash")  # of MEASURED_BY; the others are metrics
+WORDS = ("extractor", "extractor_hash", "reference", "reference_hash")  # of MEASURED_BY; the others are numbers
 
 
 def tracked_sweep(name: str, client: Any) -> SweepRuns | None:
@@ -79,6 +79,15 @@ def _settings(client: Any, parent: str) -> dict[str, Any]:
     return settings
 
 
+def measured_by(run: Any, name: str) -> str | float | None:
+    """Returns a condition of a run's evaluation; earlier versions stored the numbers as metrics."""
+    tag: str | None = run.data.tags.get(detail(name))
+    if name in WORDS:
+        return tag
+    metric: float | None = run.data.metrics.get(name)
+    return metric if tag is None else float(tag)
+
+
 def row(run: Any) -> Row:
     """Returns the row of an MLflow run, without the values of its axes."""
     tags, metrics, parameters = run.data.tags, run.data.metrics, run.data.params
@@ -90,7 +99,7 @@ def row(run: Any) -> Row:
         "outcome": outcome,
         "diverged_at": metrics.get("diverged_at"),
         **{name: metrics.get(name) for name in METRICS},
-        **{name: tags.get(detail(name)) if name in TAGGED else metrics.get(name) for name in MEASURED_BY},
+        **{name: measured_by(run, name) for name in MEASURED_BY},
         **{name: json.loads(parameters[name]) for name in EVALUATION_SETTINGS if name in parameters},
         "train_steps": metrics.get("train_steps"),
         "train_seconds": metrics.get("train_seconds"),

@@ -14,7 +14,7 @@ from analysis.conditions import describe, differing
 from analysis.effects import GUIDANCE, best_guidance_table, main_effects_table
 from analysis.findings import findings
 from analysis.paper import PaperAblation, paper_ablation
-from analysis.plots.report_plots import remove_plots, save_plots, why_no_figure
+from analysis.plots.report_plots import CAPTIONS, FOLDER, remove_plots, save_plots, why_no_figure
 from analysis.plots.saving import SavedPlot
 from analysis.results import METRICS, SweepResults, load_results
 from analysis.search import ranked, search_findings, search_table
@@ -125,7 +125,9 @@ def write_report(name: str, root: Path, out: Path | None = None, layout: Layout 
     caption = f"{results.incomplete} {contents.caption}".strip()
     files = write_tables(folder, results, contents, layout)
     plots = save_plots(folder, results, contents.summary, contents.paper, caption, Store(root, reading=True))
-    return Report(folder, results, contents, layout, plots, [*files, *(file for each in plots for file in each.files)])
+    drawn = [file for plot in plots for file in plot.files]
+    captions = [folder / FOLDER / CAPTIONS] if plots else []
+    return Report(folder, results, contents, layout, plots, [*files, *drawn, *captions])
 
 
 def sound_results(name: str, root: Path) -> SweepResults:

@@ -28,6 +28,7 @@ from sweeps.spec.plan import Plan
 from sweeps.spec.run_source import Grid, RunSource
 from sweeps.spec.runs import PlannedRun, is_done
 from sweeps.spec.sweep_record import RecordedRun, SweepRecord
+from sweeps.tracking.summary import summarise
 from sweeps.tracking.tracker import Tracker
 
 MAX_IDLE_SECONDS = 120.0  # wait for other drivers before the job gives its machine back, if it can be requeued
@@ -96,6 +97,7 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
         complete = scheduler.done and whole and not failed and handler.stop_reason is None
         replace(record, complete=complete).write(root)
         with waiting_for("Bringing MLflow up to date"):
+            tracker.summarise(summarise(plan, store))
             tracker.close(complete=complete)
         source.require_sound()  # every later call repeats this error
         left = len(scheduler.tree.runs) - len(scheduler.settled) if handler.stop_reason is None else 0

@@ -9,6 +9,8 @@ KIND = "ear.kind"  # "sweep" for the parent run, "run" for a child run
 DIGEST = "ear.sweep"
 PARAMETERS = "ear.parameters"  # JSON: the axes; of a child run, their values
 OBJECTIVE, OBJECTIVES = "ear.objective", "ear.objectives"  # the first one; all as a JSON list
+BEST = "ear.best"  # the run id of the best configuration's first run; of that child run, "true"
+DESCRIPTION = "mlflow.note.content"  # MLflow shows it as Markdown
 LAST_RAN = "ear.last_ran"  # when a driver last started on the sweep, in ms since 1970
 
 # Of a child run.

@@ -13,16 +13,21 @@ from ear.store import Store
 from ear.store.repair import removed_keys
 from ear.training.history import TrainingRecord
 from sweeps.spec.identity import SweepIdentity
+from sweeps.spec.naming import shown
 from sweeps.spec.result_comparison import differs
 from sweeps.spec.runs import PlannedRun, result_of
 from sweeps.spec.tags import (
+    BEST,
     CHECKPOINT_TAG,
+    CONFIRMATION_ROLE,
+    DESCRIPTION,
     HOSTS,
     KEY,
     KIND,
     OUTCOME,
     PARAMETERS,
     PARENT,
+    ROLE,
     SEED,
     STAGES,
     detail,
@@ -31,9 +36,41 @@ from sweeps.tracking.mlflow_client import refuses, search_runs
 from sweeps.tracking.mlflow_values import flatten, log_batch, metrics_at
 from sweeps.tracking.parent_run import ParentRun
 from sweeps.tracking.run_artifacts import CONFIG, RunArtifacts
+from sweeps.tracking.summary import SweepSummary
 
 METRICS_PER_CALL = 999  # MLflow's limit is 1000; a multiple of 3 keeps the 3 metrics of a curve's point together
 PARAMETERS_PER_CALL = 100
+CONFIRMED_WITH = ("evaluation.seed", "evaluation.images")
+MEASURED_BY = (
+    "images",
+    "null_images",
+    "extractor",
+    "extractor_hash",
+    "extractor_accuracy",
+    "reference",
+    "reference_hash",
+    "reference_images",
+)
+
+
+def run_name(run: PlannedRun, tags: Mapping[str, str]) -> str:
+    """Returns a run's name: the values of the axes and the seed, since MLflow shows the first 20 characters.
+
+    A confirmation has a seed, more images and an evaluation seed of its own for all its runs; only the seed is said.
+    """
+    confirms = tags.get(ROLE) == CONFIRMATION_ROLE
+    values = [
+        shown(value)
+        for name, value in run.parameters.items()
+        if not (confirms and name.startswith("evaluation.") and name in CONFIRMED_WITH)
+    ]
+    return ", ".join([*values, *(["confirmation"] if confirms else []), f"seed {run.seed}"])
+
+
+def description(run: PlannedRun) -> str:
+    """Returns a run's description, as Markdown: its parameters by their full names, and how to draw its samples."""
+    parameters = ", ".join(f"`{name}` = {shown(value)}" for name, value in run.parameters.items())
+    return f"{parameters or 'The base'}; seed {run.seed}. Its samples: `ear sample {run.keys.evaluation[:12]}`"
 
 
 class MlflowRuns:
@@ -58,6 +95,7 @@ class MlflowRuns:
         self._running: set[str] = set()
         self._incomplete: set[str] = set()
         self._curves: dict[str, set[int]] = {}  # steps in MLflow, of running runs
+        self._started: dict[str, int] = {}  # in ms since 1970
         self._artifacts = RunArtifacts(store, client, root / identity.name / "logs")
         for child in self._search(f"tags.`{PARENT}` = '{self.parent}'"):
             self._take_in(child)
@@ -86,6 +124,7 @@ class MlflowRuns:
         tags = run.data.tags
         self._runs[tags[KEY]] = str(run.info.run_id)
         self._points[tags[KEY]] = tags[PARAMETERS]
+        self._started[tags[KEY]] = int(run.info.start_time)
         self._artifacts.found(tags[KEY], run)
         if run.info.status == "FINISHED" and tags.get(OUTCOME) in ("finished", "diverged"):
             self._ended.add(tags[KEY])
@@ -117,16 +156,18 @@ class MlflowRuns:
         key = run.keys.evaluation
         created = self.client.create_run(
             self.experiment,
-            run_name=run.label,
+            run_name=run_name(run, tags),
             tags={
                 PARENT: self.parent,
                 KEY: key,
                 PARAMETERS: json.dumps(run.parameters),
                 SEED: str(run.seed),
                 KIND: "run",
+                DESCRIPTION: description(run),
                 **tags,
             },
         )
+        self._started[key] = int(created.info.start_time)
         self._runs[key] = str(created.info.run_id)
         self._points[key] = json.dumps(run.parameters)
         self._curves[key] = set()
@@ -141,7 +182,7 @@ class MlflowRuns:
         """
         key, point = run.keys.evaluation, json.dumps(run.parameters)
         if key in self._runs and self._points[key] != point:
-            self.client.update_run(self._runs[key], name=run.label)
+            self.client.update_run(self._runs[key], name=run_name(run, {}))
             self.client.set_tag(self._runs[key], PARAMETERS, point)
             self._points[key] = point
 
@@ -222,23 +263,15 @@ class MlflowRuns:
             metrics["diverged_at"] = float(outcome.diverged_at or 0)
         else:
             metrics |= evaluation.metrics
-            conditions = {
-                "evaluate_seconds": evaluation.seconds,
-                "extractor_accuracy": evaluation.extractor_accuracy,
-                "images": evaluation.images,
-                "null_images": evaluation.null_images,
-                "reference_images": evaluation.reference_images,
-            }
-            metrics |= {name: float(value) for name, value in conditions.items() if value is not None}
-            tags |= {
-                detail("extractor"): evaluation.extractor,
-                detail("extractor_hash"): evaluation.extractor_hash,
-                detail("reference"): evaluation.reference,
-                **({detail("reference_hash"): evaluation.reference_hash} if evaluation.reference_hash else {}),
-            }
+            metrics["evaluate_seconds"] = evaluation.seconds
+            # As tags, since MLflow draws a chart of every metric, and these are the same for all runs.
+            conditions = {name: getattr(evaluation, name) for name in MEASURED_BY}
+            tags |= {detail(name): str(value) for name, value in conditions.items() if value not in (None, "")}
             self._artifacts.log_results(run, run_id)
         log_batch(self.client, run_id, metrics=metrics_at(metrics, outcome.step, at), tags=tags)
-        self._end(run, "FINISHED")
+        # What the run itself took: MLflow shows the difference as its duration, and most runs wait for others.
+        taken = outcome.seconds + (0.0 if evaluation is None else evaluation.seconds)
+        self._end(run, "FINISHED", self._started[run.keys.evaluation] + round(1000 * taken))
 
     def _retire_stale(self, run: PlannedRun) -> None:
         """Deletes a run that was recorded from a damaged result and differs from the recomputed one, if any; its
@@ -282,14 +315,26 @@ class MlflowRuns:
         self.client.set_tag(run_id, OUTCOME, "failed")
         self._end(run, "FAILED")
 
-    def _end(self, run: PlannedRun, status: Literal["FINISHED", "FAILED"]) -> None:
+    def _end(self, run: PlannedRun, status: Literal["FINISHED", "FAILED"], ended: int | None = None) -> None:
         key = run.keys.evaluation
         self._artifacts.log_logs(run, self._runs[key])
-        self.client.set_terminated(self._runs[key], status)
+        self.client.set_terminated(self._runs[key], status, ended)
         self._running.discard(key)
         self._curves.pop(key, None)
         if status == "FINISHED":
             self._ended.add(key)
+
+    def summarise(self, summary: SweepSummary, at: int) -> None:
+        """Writes the summary to the parent run, and marks the best child run."""
+        best = self._runs.get(summary.best or "")
+        before = self.client.get_run(self.parent).data.tags.get(BEST)
+        if before not in (None, best):
+            self.client.delete_tag(before, BEST)
+        if best is not None:
+            self.client.set_tag(best, BEST, "true")
+        tags = {DESCRIPTION: summary.description, **({BEST: best} if best else {})}
+        step = int(summary.metrics.get("runs_done", 0))
+        log_batch(self.client, self.parent, metrics=metrics_at(summary.metrics, step, at), tags=tags)
 
     def close(self, complete: bool) -> None:
         """Ends all RUNNING runs when the driver ends. `complete` says whether every run has its result."""

@@ -33,6 +33,8 @@ class ParentRun:
         client.set_tag(self.id, PARAMETERS, json.dumps(identity.axes))
         if identity.source.exists():
             client.log_artifact(self.id, str(identity.source))
+        for name, value in identity.tags.items():
+            client.set_tag(self.id, name, value)
         client.set_tag(self.id, LAST_RAN, str(time.time_ns() // 1_000_000))
         client.update_run(self.id, status="RUNNING")
 

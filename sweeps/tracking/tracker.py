@@ -31,6 +31,7 @@ from sweeps.tracking.mlflow_client import (
     tracking_uri,
 )
 from sweeps.tracking.mlflow_runs import MlflowRuns
+from sweeps.tracking.summary import SweepSummary
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between two tries
 MAX_REJECTIONS = 3  # tries of a write that fails although MLflow accepts others
@@ -119,6 +120,11 @@ class Tracker:
     def fail(self, run: PlannedRun, tags: Mapping[str, str], traceback: str) -> None:
         """Records that the run failed."""
         self._put(run, lambda runs: runs.fail(run, tags, traceback))
+
+    def summarise(self, summary: SweepSummary) -> None:
+        """Records the summary of the sweep."""
+        at = now()
+        self._jobs.put(Job(lambda runs: runs.summarise(summary, at)))
 
     def _put(self, run: PlannedRun, write: Callable[[MlflowRuns], None]) -> None:
         self._jobs.put(Job(write, run.keys.evaluation))

@@ -1,8 +1,9 @@
 """The `ear ui` command: serves MLflow's pages on runs and Optuna's pages on a study."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -65,7 +66,7 @@ def ui(
     if is_server(tracking_uri(root)):
         typer.echo(f"MLflow is on {shown(tracking_uri(root))} (MLFLOW_TRACKING_URI)")
     else:
-        servers[f"MLflow on {link(port, token)}"] = mlflow_server(client.tracking_uri, port)
+        servers[f"MLflow on {link(port, token)}{newest_runs(root, client)}"] = mlflow_server(client.tracking_uri, port)
     if journal is not None:
         from sweeps.search.study import open_journal  # imports Optuna
 
@@ -82,6 +83,26 @@ def ui(
 def link(port: int, token: str) -> str:
     """Returns the link to the pages on a port."""
     return f"http://127.0.0.1:{port}/?token={token}"
+
+
+def newest_runs(root: Path, client: Any) -> str:
+    """Returns the part of an address that opens the runs of the sweep that ran last, sorted by its objective; empty if
+    no record tells which experiment that is."""
+    from ear.errors import UserError
+    from sweeps.spec.metric import better
+    from sweeps.spec.sweep_record import load_records, recorded_names
+    from sweeps.tracking.links import runs_link
+
+    records = []
+    for name in recorded_names(root):
+        with suppress(UserError):  # damaged: `ear report` tells of it
+            records += load_records(root, name)
+    for record in sorted(records, key=lambda record: record.last_ran, reverse=True):
+        experiment = client.get_experiment_by_name(record.name)
+        if experiment is not None and experiment.experiment_id == record.experiment:
+            metric = record.objectives[0]
+            return runs_link("", record.experiment, metric, ascending=better(metric) == "min").removeprefix("/")
+    return ""
 
 
 def find_study(root: Path, name: str | None) -> Path | None:
@@ -192,7 +213,6 @@ def end(processes: "Iterable[subprocess.Popen[bytes]]") -> None:
     import os
     import signal
     import subprocess
-    from contextlib import suppress
 
     for process in processes:
         process.terminate()  # not the whole group: a server shuts down its own workers

@@ -103,8 +103,8 @@ def test_the_next_report_removes_the_plots_of_the_last_one(tmp_path: Path) -> No
     results = grid(1, 3)
     (tmp_path / "cfg.png").touch()  # of an earlier version
     summary = summarise(results.frame, results.axes, METRICS)
-    files = save_plots(tmp_path, results, summary, None, "the conditions.", Store(tmp_path, reading=True))
-    assert [file.name for file in files] == ["cfg.png", "cfg.pdf", "captions.md"]
-    assert files[-1].read_text().rstrip().endswith("the conditions.")
+    (plot,) = save_plots(tmp_path, results, summary, None, "the conditions.", Store(tmp_path, reading=True))
+    assert [file.name for file in plot.files] == ["cfg.png", "cfg.pdf"]
+    assert (plot.png.parent / "captions.md").read_text().rstrip().endswith("the conditions.")
     remove_plots(tmp_path, [results.axes])
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

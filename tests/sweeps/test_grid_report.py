@@ -104,7 +104,7 @@ def test_two_widths_are_two_columns_and_precision_is_no_metric(root: Path) -> No
     assert rows == [[width, inner, "bfloat16"] for width in ("16", "24") for inner in ("32", "48")]
     assert {row["precision"] for row in rows_of(report)} == {"0.600"}
     runs = [run.info.run_name for run in local_client(root).search_runs([experiment_of(root, "widths")])]
-    assert "model.width=16 generator.width=48 execution.precision=bfloat16 seed=0" in runs
+    assert "16, 48, bfloat16, seed 0" in runs
 
 
 def test_what_an_earlier_version_noted_of_a_point_is_corrected(root: Path) -> None:

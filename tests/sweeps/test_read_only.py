@@ -63,9 +63,9 @@ def archive(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 def test_plan_and_status(archive: tuple[Path, Plan], capsys: pytest.CaptureFixture[str]) -> None:
     root, plan = archive
-    show_plan(plan.source, None, root, as_json=True)
+    show_plan(plan.source, root=root, as_json=True)
     assert {run["state"] for run in json.loads(capsys.readouterr().out)["run_list"]} == {"evaluated"}
-    show_status(plan.source, None, root, as_json=True)
+    show_status(plan.source, root=root, as_json=True)
     said = json.loads(capsys.readouterr().out)
     assert (said["runs"], said["drivers"]) == ({"evaluated": 4}, [])
     assert load_study("tracked", root / "tracked") is not None

@@ -6,7 +6,7 @@ import pytest
 
 from ear.errors import UserError
 from sweeps.spec.plan import compile_plan
-from sweeps.views.best_view import Ranked, best_lines
+from sweeps.spec.ranking import Ranked, best_lines
 
 SWEEP = """
 name: grid
