@@ -2,7 +2,8 @@
 
 from urllib.parse import urlencode
 
-from sweeps.spec.tags import KEY, KIND
+from sweeps.spec.tags import KEY
+from sweeps.tracking.run_view import VIEW
 
 LOCAL = "http://127.0.0.1:5000"  # where `ear ui` serves by default
 
@@ -12,23 +13,15 @@ def pages_address(tracking_uri: str) -> str:
     return tracking_uri.rstrip("/") if tracking_uri.startswith(("http://", "https://")) else LOCAL
 
 
-def runs_link(pages: str, experiment: str, metric: str = "fid", *, ascending: bool = True) -> str:
-    """Returns the address of the table of a sweep's runs, without its parent run, sorted by a metric."""
-    return _runs(pages, experiment, f"tags.`{KIND}`='run'", metric, ascending)
+def runs_link(pages: str, experiment: str) -> str:
+    """Returns the address of the table of a sweep's runs, as `run_view` shows them."""
+    return _runs(pages, experiment, {"viewStateShareKey": VIEW})
 
 
 def run_link(pages: str, experiment: str, key: str) -> str:
     """Returns the address of the table with the one run that has this evaluation key."""
-    return _runs(pages, experiment, f"tags.`{KEY}`='{key}'", "fid", True)
+    return _runs(pages, experiment, {"searchFilter": f"tags.`{KEY}`='{key}'"})
 
 
-def _runs(pages: str, experiment: str, wanted: str, metric: str, ascending: bool) -> str:
-    query = urlencode(
-        {
-            "workflowType": "machine_learning",
-            "searchFilter": wanted,
-            "orderByKey": f"metrics.`{metric}`",
-            "orderByAsc": str(ascending).lower(),
-        }
-    )
-    return f"{pages}/#/experiments/{experiment}/runs?{query}"
+def _runs(pages: str, experiment: str, query: dict[str, str]) -> str:
+    return f"{pages}/#/experiments/{experiment}/runs?{urlencode({'workflowType': 'machine_learning', **query})}"

@@ -36,6 +36,7 @@ from sweeps.tracking.mlflow_client import refuses, search_runs
 from sweeps.tracking.mlflow_values import flatten, log_batch, metrics_at
 from sweeps.tracking.parent_run import ParentRun
 from sweeps.tracking.run_artifacts import CONFIG, RunArtifacts
+from sweeps.tracking.run_view import VIEW_TAG, run_view
 from sweeps.tracking.summary import SweepSummary
 
 METRICS_PER_CALL = 999  # MLflow's limit is 1000; a multiple of 3 keeps the 3 metrics of a curve's point together
@@ -94,6 +95,7 @@ class MlflowRuns:
         self._pruned: set[str] = set()
         self._running: set[str] = set()
         self._incomplete: set[str] = set()
+        self._viewed = False  # whether this driver has written the experiment's view
         self._curves: dict[str, set[int]] = {}  # steps in MLflow, of running runs
         self._started: dict[str, int] = {}  # in ms since 1970
         self._artifacts = RunArtifacts(store, client, root / identity.name / "logs")
@@ -189,6 +191,10 @@ class MlflowRuns:
     def _describe(self, run: PlannedRun) -> None:
         key = run.keys.evaluation
         values = run.config.model_dump(mode="json")
+        if not self._viewed:
+            view = run_view(self.identity.axes, values, self.identity.objectives)
+            self.client.set_experiment_tag(self.experiment, VIEW_TAG, view)
+            self._viewed = True
         self.client.log_dict(self._runs[key], values, CONFIG)
         parameters = [(name, str(value)) for name, value in flatten(values)]
         *before, last = (

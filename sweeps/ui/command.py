@@ -86,10 +86,9 @@ def link(port: int, token: str) -> str:
 
 
 def newest_runs(root: Path, client: Any) -> str:
-    """Returns the part of an address that opens the runs of the sweep that ran last, sorted by its objective; empty if
-    no record tells which experiment that is."""
+    """Returns the part of an address that opens the runs of the sweep that ran last; empty if no record tells which
+    experiment that is."""
     from ear.errors import UserError
-    from sweeps.spec.metric import better
     from sweeps.spec.sweep_record import load_records, recorded_names
     from sweeps.tracking.links import runs_link
 
@@ -99,9 +98,8 @@ def newest_runs(root: Path, client: Any) -> str:
             records += load_records(root, name)
     for record in sorted(records, key=lambda record: record.last_ran, reverse=True):
         experiment = client.get_experiment_by_name(record.name)
-        if experiment is not None and experiment.experiment_id == record.experiment:
-            metric = record.objectives[0]
-            return runs_link("", record.experiment, metric, ascending=better(metric) == "min").removeprefix("/")
+        if record.experiment and experiment is not None and experiment.experiment_id == record.experiment:
+            return runs_link("", record.experiment).removeprefix("/")
     return ""
 
 
