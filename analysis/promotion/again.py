@@ -14,13 +14,14 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.promotion.choice import Choice, evaluated_config
+from analysis.promotion.choice import Choice
 from ear.config import RunConfig
 from ear.errors import UserError
 from ear.evaluation.result import Evaluation, load_evaluation
 from ear.process.interrupt import on_interrupt
 from ear.run import Run
 from ear.store import Store
+from ear.store.recorded_config import recorded_config
 from ear.store.uses import record_use
 from sweeps.search.confirmation import FIRST_FRESH_SEED
 from sweeps.spec.confidence import half_width
@@ -76,7 +77,7 @@ def sampled_again(choice: Choice, used: Sequence[int], images: int | None, store
         used: the evaluation seeds of the sweep.
         images: with class labels; by default twice as many as in the sweep.
     """
-    return [fresh(evaluated_config(row["key"], store), int(row["seed"]), used, images) for row in choice.trainings]
+    return [fresh(recorded_config(store, row["key"]), int(row["seed"]), used, images) for row in choice.trainings]
 
 
 def trained_again(
@@ -90,7 +91,7 @@ def trained_again(
         seeds: how many.
         trained: the seeds of the sweep.
     """
-    config, first = evaluated_config(choice.trainings[0]["key"], store), max(trained) + FIRST_FRESH_SEED
+    config, first = recorded_config(store, choice.trainings[0]["key"]), max(trained) + FIRST_FRESH_SEED
     return [fresh(config, first + number, used, images) for number in range(seeds)]
 
 

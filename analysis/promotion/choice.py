@@ -19,11 +19,10 @@ from analysis.results import METRICS, SweepResults
 from analysis.search import broken
 from analysis.statistics import summarise
 from ear.config import RunConfig
-from ear.config.loading import as_mapping, validate
-from ear.config.yaml_text import parse_yaml
 from ear.cost import cost
 from ear.errors import UserError
 from ear.store import Store
+from ear.store.recorded_config import recorded_config
 from sweeps.spec.configurations import value_of
 from sweeps.spec.metric import better, written
 from sweeps.spec.naming import plain, short_names, shown
@@ -187,7 +186,7 @@ def candidates(
 def candidate_of(row: pd.Series, group: pd.DataFrame, metric: str, results: SweepResults, store: Store) -> Candidate:
     """Returns a row of `summarise` with its runs and its configuration."""
     runs = group[group["outcome"] == "finished"].sort_values("seed").to_dict("records")
-    config = evaluated_config(runs[0]["key"], store)
+    config = recorded_config(store, runs[0]["key"])
     drawn = [axis for axis in results.axes if not is_missing(runs[0].get(axis))]
     width = row[f"{metric}_ci"]
     return Candidate(
@@ -208,17 +207,3 @@ def own_runs(winner: Candidate, results: SweepResults) -> list[dict[str, Any]]:
     """Returns the finished runs of a confirmed trial in the search itself."""
     trial = results.frame[results.frame["trial"] == winner.rows[0]["trial"]]
     return list(trial[trial["outcome"] == "finished"].sort_values("seed").to_dict("records"))
-
-
-def evaluated_config(key: str, store: Store) -> RunConfig:
-    """Returns the configuration that was recorded with an evaluation.
-
-    Raises:
-        UserError: the evaluation is no longer in the store, or its configuration is damaged.
-    """
-    path = store.path(key) / "config.yaml"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} can't be read ({error}): run the sweep again, which computes what is lost.") from error
-    return validate(RunConfig, as_mapping(parse_yaml(text, str(path)), str(path)), str(path), recorded=True)

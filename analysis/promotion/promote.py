@@ -16,7 +16,7 @@ from analysis.promotion.again import (
     trained_again,
 )
 from analysis.promotion.bounds import in_words, merged
-from analysis.promotion.choice import Choice, choose, evaluated_config, figure
+from analysis.promotion.choice import Choice, choose, figure
 from analysis.promotion.final_config import FinalConfig, other_scale, same_scale
 from analysis.promotion.record import Figure, Promotion, write_promotion
 from analysis.results import SweepResults, load_results
@@ -25,6 +25,7 @@ from ear.config import config_hash
 from ear.errors import UserError
 from ear.files.writing import require_file_place, write_text
 from ear.store import Store
+from ear.store.recorded_config import recorded_config
 from sweeps.spec.confidence import half_width
 from sweeps.spec.search_schema import BoundConfig
 from sweeps.spec.sweep_record import SweepRecord, load_records
@@ -56,16 +57,6 @@ class Promoted:
     final: FinalConfig
     lines: list[str]  # for people
     record: Path
-
-
-def best_of(sweep: str, root: Path) -> tuple[SweepResults, SweepRecord, Choice]:
-    """Returns the configuration of a sweep that is promoted, by the sweep's own metric and constraints.
-
-    Raises:
-        UserError: as `choice_of`.
-    """
-    results, record = load(sweep, root)
-    return results, record, choose(results, results.objective, results.constraints, root)
 
 
 def load(sweep: str, root: Path) -> tuple[SweepResults, SweepRecord]:
@@ -102,7 +93,7 @@ def promote(request: Request, root: Path, say: Callable[[str], object]) -> Promo
         say(f"warning: {results.incomplete} The best so far is promoted.")
     metric = request.metric or results.objective
     choice = choose(results, metric, merged(results.constraints, request.constraints), root)
-    config, swept = evaluated_config(choice.trainings[0]["key"], Store(root, reading=True)), record.settings
+    config, swept = recorded_config(Store(root, reading=True), choice.trainings[0]["key"]), record.settings
     final = (  # before anything is computed, since the scale may not fit
         other_scale(request.scale, config, choice.winner.parameters, swept)
         if request.scale
