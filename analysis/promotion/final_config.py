@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
-from analysis.promotion.transfer import Setting, carry_over, leaves, settings_of
+from analysis.promotion.transfer import Setting, carry_over, settings_of
 from ear.config import RunConfig
+from ear.config.dotted import leaves
 from ear.config.loading import as_mapping, read_config, validate
 from ear.config.yaml_text import parse_yaml
 from ear.errors import UserError

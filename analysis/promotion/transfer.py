@@ -4,10 +4,11 @@ What a scoring rule, sampling or a temperature is set to has a meaning at any si
 learning rates have not: a width of 48 that wins on 8x8 pixels says nothing about ImageNet.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ear.config.dotted import leaves
 from ear.config.loading import set_dotted
 from ear.errors import UserError
 from sweeps.spec.naming import shown
@@ -47,20 +48,6 @@ class Setting:
     def words(self) -> str:
         """Formats the setting: `scoring.alpha=1.25 (winner)`."""
         return f"{self.parameter}={shown(self.value)} ({self.origin})"
-
-
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the dotted path and the value of everything below a JSON value; a list of plain values is one value."""
-    children: Iterator[tuple[str, Any]] | None = None
-    if isinstance(value, Mapping):
-        children = ((str(name), each) for name, each in value.items())
-    elif isinstance(value, list) and any(isinstance(each, Mapping) for each in value):
-        children = ((str(number), each) for number, each in enumerate(value))
-    if children is None:
-        yield path, value
-        return
-    for name, each in children:
-        yield from leaves(each, f"{path}.{name}" if path else name)
 
 
 def normal(parameter: str, stages: int) -> str:

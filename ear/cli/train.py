@@ -26,7 +26,7 @@ FROM_HELP = (
 def train(
     context: typer.Context,
     config: Annotated[
-        str | None, typer.Argument(metavar="[CONFIG]", help="A shipped name (digits) or a YAML file.")
+        str | None, typer.Argument(metavar="CONFIG", help="A shipped name (digits) or a YAML file.")
     ] = None,
     source: Annotated[str | None, typer.Option("--from", metavar="RESULT", help=FROM_HELP, show_default=False)] = None,
     overrides: Overrides = [],  # noqa: B006 (typer copies it)
