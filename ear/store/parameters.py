@@ -38,7 +38,7 @@ def distinguishing(store: Store, entries: Iterable[Entry]) -> dict[str, dict[str
         kinds.setdefault(entry.kind, []).append(entry.key)
         reaches = TRAINED if entry.kind == "training" else TRAINED | EVALUATED
         influential.setdefault(entry.kind, set()).update(path for path, _ in leaves(hashed_values(config, reaches)))
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for kind, keys in kinds.items():
         differing = {
             path
