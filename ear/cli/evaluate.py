@@ -10,6 +10,7 @@ from ear.cli.launch import DryRun, Follow, Slurm, launched
 from ear.cli.options import CHECKPOINT_HELP, DEFAULT_ROOT, Json, Overrides, Root
 
 if TYPE_CHECKING:
+    from ear.config import RunConfig
     from ear.evaluation.result import Evaluation
 
 
@@ -32,14 +33,16 @@ def evaluate(
 ) -> None:
     """Measure FID, IS, precision and recall of a checkpoint, with and without class labels.
 
-    An evaluation that is already in the store is not repeated. Under torchrun, or as a SLURM job, the processes share
-    the sampling.
+    With the settings of CHECKPOINT: those of an evaluation if its key is given, and of the best configuration for
+    SWEEP:best. An evaluation that is already in the store is not repeated. Under torchrun, or as a SLURM job, the
+    processes share the sampling.
 
     \b
     Examples:
       ear evaluate 284beb59 --set sampling.cfg=1.5 --set evaluation.images=4000
       ear evaluate runs/store/KEY --set evaluation.statistics=VIRTUAL_imagenet256_labeled.npz
       ear evaluate runs/store/KEY --set evaluation.images=50000 --slurm training
+      ear evaluate temperatures:best --set evaluation.seed=1
       ear evaluate fashion_mnist --reconstruction
     """
     from ear.config.loading import yaml_files
@@ -54,7 +57,12 @@ def evaluate(
     if reconstruction:
         evaluate_tokenizer(checkpoint, overrides, root, as_json)
     else:
-        evaluate_checkpoint(Path(checkpoint), overrides, keep_images, root, as_json)
+        # Imports torch, which takes longer than saying what is wrong with a configuration.
+        from ear.cli.checkpoint import find_model, override
+
+        found = find_model(Path(checkpoint), root)
+        config = override(found.config, overrides, found.checkpoint)
+        evaluate_checkpoint(found.checkpoint, config, keep_images, root, as_json)
 
 
 def check(name: str, overrides: list[str], reconstruction: bool, root: Path) -> None:
@@ -63,35 +71,31 @@ def check(name: str, overrides: list[str], reconstruction: bool, root: Path) -> 
     Raises:
         UserError: there is no such checkpoint or configuration, or an override is invalid.
     """
-    from ear.cli.checkpoint import checkpoint_file, override
+    from ear.cli.checkpoint import find_model, override
     from ear.config import load_config
     from ear.evaluation.reference import require_enough_images
     from ear.evaluation.statistics_file import read_statistics_file
-    from ear.training.checkpoint import load_header
 
     if reconstruction:
         config = load_config(name, overrides)
     else:
-        path = checkpoint_file(Path(name), root)
-        config = override(load_header(path).config, overrides, path)
+        found = find_model(Path(name), root)
+        config = override(found.config, overrides, found.checkpoint)
         require_enough_images(config)
     statistics = config.evaluation.statistics
     if statistics is not None and Path(statistics).exists():  # otherwise it may exist only on the job's machine
         read_statistics_file(Path(statistics))
 
 
-def evaluate_checkpoint(
-    checkpoint: Path, overrides: list[str], keep_images: Path | None, root: Path, as_json: bool
-) -> None:
-    """Evaluate a checkpoint, or find its evaluation in the store, and print the metrics.
+def evaluate_checkpoint(path: Path, config: "RunConfig", keep_images: Path | None, root: Path, as_json: bool) -> None:
+    """Evaluate a checkpoint with the settings of `config`, or find this evaluation in the store; print the metrics.
 
     Raises:
-        UserError: there is no such checkpoint, or an override is invalid.
+        UserError: the checkpoint is damaged, or there are too few images.
     """
     from contextlib import ExitStack
     from dataclasses import asdict
 
-    from ear.cli.checkpoint import checkpoint_file, override
     from ear.data import load_dataset
     from ear.evaluation.evaluate import evaluate as evaluate_file
     from ear.evaluation.reference import require_enough_images
@@ -101,10 +105,7 @@ def evaluate_checkpoint(
     from ear.store.checkpoint_identity import checkpoint_keys
     from ear.store.uses import record_use
     from ear.terminal.progress import progress_bar
-    from ear.training.checkpoint import load_header
 
-    path = checkpoint_file(checkpoint, root)
-    config = override(load_header(path).config, overrides, path)
     require_enough_images(config)  # before the real images are read
     set_up(config.execution)
     dataset, store = load_dataset(config.data), Store(root)

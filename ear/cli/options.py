@@ -12,8 +12,8 @@ Overrides = Annotated[
 Root = Annotated[Path, typer.Option("--root", envvar="EAR_ROOT", metavar="DIR", help="Output root.")]
 Json = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
 CHECKPOINT_HELP = (
-    "A checkpoint file, the folder of a training in the store, or the first 8 or more digits of the key of a training "
-    "or of its evaluation."
+    "A checkpoint file, the folder of a training in the store, the first 8 or more digits of the key of a training or "
+    "of its evaluation, or SWEEP:best, the configuration that `ear promote SWEEP` chooses, with its first seed."
 )
 Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help=CHECKPOINT_HELP)]
 DEFAULT_ROOT = Path("runs")

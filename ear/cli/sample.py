@@ -27,7 +27,13 @@ def sample(
 ) -> None:
     """Sample images from a checkpoint into a PNG grid.
 
-    Example:  ear sample 284beb59 --classes 3,8 --num 16 --set sampling.cfg=1.5 --out grid.png
+    With the sampling settings of CHECKPOINT: those of an evaluation if its key is given, and of the best configuration
+    for SWEEP:best.
+
+    \b
+    Examples:
+      ear sample 284beb59 --classes 3,8 --num 16 --set sampling.cfg=1.5 --out grid.png
+      ear sample temperatures:best
     """
     from ear.config.unknown import require_known
 
@@ -35,18 +41,17 @@ def sample(
 
     import torch
 
-    from ear.cli.checkpoint import checkpoint_file, override
+    from ear.cli.checkpoint import find_model, override
     from ear.errors import import_extra
     from ear.process.execution import set_up
     from ear.sampling import Sampler, save_grid
     from ear.store.verify import require_as_published
     from ear.terminal.progress import progress_bar
-    from ear.training.checkpoint import load_header
 
     import_extra("torchvision.utils", "evaluation")  # fail before sampling, not when the grid is written
     require_png_place(out)
-    path = checkpoint_file(checkpoint, root)
-    config = override(load_header(path).config, overrides, path)
+    found = find_model(checkpoint, root)
+    path, config = found.checkpoint, override(found.config, overrides, found.checkpoint)
     labels = parse_classes(classes, config.data.classes)
     require_a_grid(labels, num)
     require_as_published(path)

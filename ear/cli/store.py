@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from ear.cli.options import DEFAULT_ROOT, Json, Root
+from ear.config.dotted import short_names
+from ear.terminal.printable import printable
 from ear.terminal.units import age, size
 
 app = typer.Typer(help="List, verify, clean up and migrate the results in the store.", no_args_is_help=True)
@@ -24,7 +26,10 @@ def list_(
     root: Root = DEFAULT_ROOT,
     as_json: Json = False,
 ) -> None:
-    """List results with their kind, size, age and users.
+    """List results with their kind, size, age, what distinguishes them, and their users.
+
+    Of trainings and evaluations it shows the dataset, the seed, and the settings that most of those listed have
+    differently; --json has all settings in which any of them differ.
 
     \b
     Examples:
@@ -39,6 +44,7 @@ def list_(
     from ear.store import Store
     from ear.store.collect import entries, needs_of, reachable
     from ear.store.outdated import outdated
+    from ear.store.parameters import distinguishing, unusual
     from ear.store.uses import recorded_uses
     from ear.terminal.console import terminal
 
@@ -52,23 +58,34 @@ def list_(
             users.setdefault(key, []).append(use.user)
     old = set(outdated(store, known))
     if as_json:
-        marks = [{"used_by": users.get(entry.key, []), "outdated": entry.key in old} for entry in known]
+        settings = distinguishing(store, known)
+        marks = [
+            {
+                "used_by": users.get(entry.key, []),
+                "outdated": entry.key in old,
+                "parameters": settings.get(entry.key, {}),
+            }
+            for entry in known
+        ]
         print(json.dumps([{**asdict(entry), **mark} for entry, mark in zip(known, marks, strict=True)], indent=2))
         return
+    shown = known if everything else known[:ROWS_SHOWN]
+    settings = unusual(distinguishing(store, shown))
     table = Table(box=None, pad_edge=False)
     table.add_column("key", no_wrap=True)
     table.add_column("kind", no_wrap=True)
     for column in ("size", "age"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("what", no_wrap=True)
+    table.add_column("what", overflow="fold")
     table.add_column("used by")
-    for entry in known if everything else known[:ROWS_SHOWN]:
+    for entry in shown:
         table.add_row(
             entry.key[:KEY_SHOWN],
             entry.kind,
             size(entry.bytes) if entry.files else "?",
             age(entry.created),
-            what(entry.kind, entry.details) + (", outdated" if entry.key in old else ""),
+            Text(what(entry.kind, entry.details, settings.get(entry.key, {})))
+            + Text(", outdated" if entry.key in old else ""),
             ", ".join(users.get(entry.key, [])) or Text("nobody", "dim"),
         )
     console = terminal()
@@ -118,7 +135,9 @@ def gc(
         print(json.dumps({"deleted": yes, "results": keys, "leftovers": leftovers, "bytes": garbage.bytes}, indent=2))
         return
     for entry in garbage.results:
-        print(f"{entry.key[:KEY_SHOWN]}  {entry.kind:<10}  {size(entry.bytes):>8}  {what(entry.kind, entry.details)}")
+        print(
+            f"{entry.key[:KEY_SHOWN]}  {entry.kind:<10}  {size(entry.bytes):>8}  {what(entry.kind, entry.details, {})}"
+        )
     for path in garbage.leftovers:
         print(f"{path.name[:KEY_SHOWN]}  unfinished")
     verb = "Deleted" if yes else "Would delete"
@@ -273,9 +292,13 @@ def say_outdated(keys: Collection[str]) -> str:
     return f"{len(keys)} evaluations ({named}{more}) were {WORDS}"
 
 
-def what(kind: str, details: dict[str, object]) -> str:
-    """Describe a result in a few words: its steps, its divergence, or the training that it evaluates."""
+def what(kind: str, details: dict[str, object], settings: dict[str, object]) -> str:
+    """Describe a result in a few words: its dataset, seed and settings, its steps or the training that it evaluates."""
+    names = short_names(list(settings))
+    words = [str(value) if path == "data.name" else f"{names[path]}={value}" for path, value in settings.items()]
     if kind == "training":
         diverged = details.get("diverged_at")
-        return f"diverged at step {diverged}" if diverged is not None else f"{details.get('step')} steps"
-    return f"of {str(details['training'])[:KEY_SHOWN]}" if "training" in details else ""
+        words.append(f"diverged at step {diverged}" if diverged is not None else f"{details.get('step')} steps")
+    elif "training" in details:
+        words.insert(0, f"of {str(details['training'])[:KEY_SHOWN]}")
+    return printable(" ".join(words))

@@ -11,12 +11,24 @@ from ear.cli.launch import DryRun, Follow, Slurm, launched
 from ear.cli.options import DEFAULT_ROOT, Json, Overrides, Root
 
 if TYPE_CHECKING:
+    from ear.config import RunConfig
     from ear.run import Run, TrainingOutcome
+
+
+MOST_NAME = 40  # characters of a result's name in the names of jobs and users
+FROM_HELP = (
+    "Instead of CONFIG, the configuration of a result: SWEEP:best, the first 8 or more digits of a key in the store, "
+    "the folder of a training or a checkpoint file. Only the configuration is taken, with the result's seed, not the "
+    "weights; so without --set nothing is trained again."
+)
 
 
 def train(
     context: typer.Context,
-    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A shipped name (digits) or a YAML file.")],
+    config: Annotated[
+        str | None, typer.Argument(metavar="CONFIG", help="A shipped name (digits) or a YAML file.")
+    ] = None,
+    source: Annotated[str | None, typer.Option("--from", metavar="RESULT", help=FROM_HELP, show_default=False)] = None,
     overrides: Overrides = [],  # noqa: B006 (typer copies it)
     then_evaluate: Annotated[
         bool, typer.Option("--evaluate", help="Then evaluate the result with the configuration's settings.")
@@ -38,12 +50,10 @@ def train(
       ear train fashion_mnist --evaluate
       torchrun --nproc-per-node 8 -m ear train imagenet256_base --set data.latents=CACHE
       ear train imagenet256_large --set data.latents=CACHE --slurm training
+      ear train --from temperatures:best --set seed=7 --evaluate
     """
-    from ear.config import load_config
-    from ear.config.loading import yaml_files
-
-    resolved = load_config(config, overrides)
-    if launched(context, "train", Path(config).stem, slurm, dry_run, follow, inputs=yaml_files(config)):
+    resolved, name, inputs = configuration(config, source, overrides, root)
+    if launched(context, "train", name, slurm, dry_run, follow, inputs=inputs):
         return
     # Not before: importing torch takes longer than saying what is wrong with a configuration.
     from contextlib import ExitStack
@@ -65,14 +75,39 @@ def train(
             run = Run(resolved, Store(root), bars, processes)
             known = run.training_outcome() is not None
             if processes.is_main:
-                record_use(run.store, f"train {Path(config).stem} {run.keys.training[:8]}", run.keys.stages)
+                record_use(run.store, f"train {name} {run.keys.training[:8]}", run.keys.stages)
             outcome = run.train(stop.is_set)
         if outcome is None:
             raise KeyboardInterrupt
         if processes.is_main:
             report(run, outcome, known, as_json)
         if then_evaluate and outcome.diverged_at is None:
-            evaluate_checkpoint(outcome.checkpoint, [], None, root, as_json)
+            evaluate_checkpoint(outcome.checkpoint, resolved, None, root, as_json)
+
+
+def configuration(
+    config: str | None, source: str | None, overrides: list[str], root: Path
+) -> tuple["RunConfig", str, tuple[Path, ...]]:
+    """Return the configuration to train, a name for it, and the YAML files that it is read from.
+
+    Raises:
+        UserError: not exactly one of CONFIG and --from is given, it can't be found, or an override is invalid.
+    """
+    from ear.config import RunConfig, load_config
+    from ear.config.loading import apply_overrides, validate, yaml_files
+    from ear.errors import UserError
+
+    if (config is None) == (source is None):
+        raise UserError("Give either CONFIG or --from RESULT: `ear train --help` describes both.")
+    if config is not None:
+        return load_config(config, overrides), Path(config).stem, yaml_files(config)
+    from ear.cli.checkpoint import find_model  # imports torch
+
+    found = find_model(Path(str(source)), root)
+    values = found.config.model_dump(mode="json")
+    apply_overrides(values, overrides)
+    name = Path(str(source)).stem.replace(":", "-")[:MOST_NAME]
+    return validate(RunConfig, values, source=f"--from {source}"), name, ()
 
 
 def report(run: "Run", outcome: "TrainingOutcome", known: bool, as_json: bool) -> None:

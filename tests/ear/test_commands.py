@@ -153,3 +153,17 @@ def test_evaluate_measures_once_and_labels_its_numbers(checkpoint: Path, root: P
     assert f"FID {first['metrics']['fid']:.3f}" in text
     assert first["reference"] in text
     assert json.loads(ear("evaluate", checkpoint.name[:8], *FEW, "--root", root, "--json").stdout) == first
+
+
+def test_training_evaluates_with_its_own_settings_though_another_trained_the_weights(
+    checkpoint: Path, root: Path
+) -> None:
+    """The checkpoint was written by a run with other sampling settings, which its header has."""
+    settings = [part for each in (*SHORT, "sampling.cfg=3.0", *FEW[1::2]) for part in ("--set", each)]
+    trained, measured = ear("train", "digits", *settings, "--evaluate", "--json", "--root", root).stdout.splitlines()
+    assert json.loads(trained)["reused"]
+    guided = ear("evaluate", checkpoint, "--set", "sampling.cfg=3.0", *FEW, "--json", "--root", root).stdout
+    assert json.loads(measured) == json.loads(guided)  # its seconds too
+    listed = json.loads(ear("store", "list", "--json", "--root", root).stdout)
+    (key,) = [each["key"] for each in listed if each["parameters"].get("sampling.cfg") == 3.0]
+    assert json.loads(ear("evaluate", key[:8], "--json", "--root", root).stdout) == json.loads(guided)

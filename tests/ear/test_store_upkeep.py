@@ -17,17 +17,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from processes import SERVER
 from typer.testing import CliRunner
+from yaml import safe_dump
 
 from ear.cli.store import app
+from ear.config import load_config
 from ear.errors import UserError
 from ear.files import lease as lease_module
-from ear.files.writing import time_in
+from ear.files.writing import time_in, write_text
 from ear.run import Run
 from ear.store import Store
 from ear.store.collect import SETTLED_SECONDS, collect, entries, find_garbage, reachable
 from ear.store.in_use import require_unused
 from ear.store.outdated import refuse_outdated
-from ear.store.store import FORMAT_VERSION
+from ear.store.store import FORMAT_VERSION, Kind
 from ear.store.uses import record_use, recorded_uses
 from ear.store.verify import verify
 
@@ -200,6 +202,41 @@ def test_list_and_gc_say_who_needs_what(tmp_path: Path) -> None:
     assert "Would delete 1 results" in said
     assert "1 are too new to decide" in said
     assert len(entries(store)) == 2
+
+
+def test_list_says_what_distinguishes_results(tmp_path: Path) -> None:
+    """Of a training only what influenced it: not sampling, and not the temperature of a stage after it."""
+    store = Store(tmp_path)
+
+    def add(key: str, kind: Kind, details: dict[str, object], **settings: object) -> None:
+        given = {"scoring.alpha": 1.0, "sampling.cfg": 1.0, "training.stages.1.train_temperature": 0.99}
+        given |= {name.replace("__", "."): value for name, value in settings.items()}
+        config = load_config("digits", [f"{name}={value}" for name, value in given.items()]).model_dump(mode="json")
+        store.publish(key * 32, kind, lambda folder: write_text(folder / "config.yaml", safe_dump(config)), details)
+
+    add("a", "training", {"step": 1125, "diverged_at": None}, sampling__cfg=7.0)
+    add("b", "training", {"step": 1200, "diverged_at": None}, training__stages__1__train_temperature=0.5)
+    add("c", "training", {"step": 1200, "diverged_at": 9}, scoring__alpha=1.5, seed=3)
+    add("d", "evaluation", {"training": "c" * 32}, sampling__cfg=1.5)
+    add("e", "evaluation", {"training": "c" * 32})
+    add("f", "evaluation", {"training": "c" * 32})
+    publish(store, "0" * 32)  # without a configuration
+    listed = json.loads(CliRunner().invoke(app, ["list", "--json", "--root", str(tmp_path)]).stdout)
+    found = {entry["key"][0]: entry["parameters"] for entry in listed}
+    digits, temperature = {"data.name": "digits", "seed": 0}, "training.stages.1.train_temperature"
+    assert found == {
+        "a": {**digits, "scoring.alpha": 1.0},
+        "b": {**digits, "scoring.alpha": 1.0, temperature: 0.5},
+        "c": {**digits, "seed": 3, "scoring.alpha": 1.5, temperature: 0.99},
+        "d": {**digits, "sampling.cfg": 1.5},
+        "e": {**digits, "sampling.cfg": 1.0},
+        "f": {**digits, "sampling.cfg": 1.0},
+        "0": {},
+    }
+    shown = CliRunner().invoke(app, ["list", "--root", str(tmp_path)], env={"COLUMNS": "150"}).stdout
+    for words in ("of cccccccccccc digits seed=0 cfg=1.5 ", "digits seed=3 alpha=1.5", "diverged at step 9"):
+        assert words in shown
+    assert "cfg=1.0" not in shown  # which most have
 
 
 @pytest.mark.parametrize(
