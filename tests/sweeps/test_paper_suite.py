@@ -80,7 +80,7 @@ def found(published: Path) -> dict[str, dict[str, Any]]:
 
 def test_the_cost_is_stated_and_nothing_is_reported_before_anything_ran(root: Path) -> None:
     told = ear("paper", "plan", "--root", root).stdout
-    assert told.startswith("2 sweeps, 21 runs, 21 trained models. To do: 21 trainings and 15 evaluations, ")
+    assert told.startswith("2 sweeps, 56 runs, 56 trained models. To do: 56 trainings and 50 evaluations, ")
     refused = ear("paper", "report", "--root", root, code=2).stderr
     assert refused == f"error: No sweep of the paper's suite on digits has run in {root}: start with `ear paper run`.\n"
     assert not (root / "paper").exists()
@@ -88,7 +88,7 @@ def test_the_cost_is_stated_and_nothing_is_reported_before_anything_ran(root: Pa
 
 def test_a_suite_that_is_in_the_store_is_only_tracked(published: Path) -> None:
     said = ear("paper", "run", "--root", published).stdout
-    assert "2 sweeps, 21 runs, 21 trained models. All are in the store." in said
+    assert "2 sweeps, 56 runs, 56 trained models. All are in the store." in said
     assert "Sweep 1 of 2: alpha, 15 runs" in said
     assert "Sweep 2 of 2: alpha_below_1, 6 runs" in said
     assert said.splitlines()[-2:] == [
@@ -136,7 +136,7 @@ def test_the_page_is_written_again_byte_for_byte(published: Path) -> None:
     assert (folder / "../../alpha/report/table.md").exists()
     rows = list(csv.DictReader(first["verdicts.csv"].decode().splitlines()))
     assert rows[0]["paper"] == "FID 3.55 (α 1.0), 3.73 (α 1.25), 4.10 (α 1.5), 4.32 (α 1.75), 188.1 (α 2.0)"
-    assert rows[0]["seeds"] == "0 1 2"
+    assert rows[0]["seeds"] == "0 1 2 3 4 5 6 7 8 9"
 
 
 def test_a_sweep_of_that_name_with_other_settings_is_not_taken_for_the_suites(
