@@ -111,7 +111,7 @@ def promote(request: Request, root: Path, say: Callable[[str], object]) -> Promo
         figure_of(before, metric),
         figure_of(again, metric),
         how,
-        [row["checkpoint"] for row in choice.trainings],
+        [row["stages"][-1] for row in choice.trainings],
         request.scale,
         str(request.out.absolute()),
         config_hash(final.config),

@@ -5,6 +5,7 @@ Their results lie under the store's real keys, so that what is measured again is
 
 import json
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,10 +16,12 @@ import yaml
 from in_process import ear
 
 from analysis.promotion.bounds import in_words, merged, parse_constraints
+from analysis.promotion.final_config import scalar
 from analysis.promotion.record import promotions
 from analysis.promotion.transfer import place
 from ear.config import RunConfig, config_hash, load_config
 from ear.config.dotted import leaves, short_names
+from ear.config.yaml_text import parse_yaml
 from ear.errors import UserError
 from ear.evaluation.result import Evaluation
 from ear.files.writing import write_json, write_text
@@ -272,6 +275,12 @@ def test_the_leaves_of_a_value_have_dotted_paths() -> None:
     assert list(short_names(names).values()) == ["alpha", *names[1:]]
 
 
+@pytest.mark.parametrize("value", ["a: b # c", "1e3", "null", "a\nb", "é", 1e-6, 10**8, True, [0.9, 0.95], "- x", "'"])
+def test_a_value_reads_as_it_was_written(value: Any) -> None:
+    assert parse_yaml(f"{{x: {scalar(value)}}}  # why", "text") == {"x": value}
+    assert "\n" not in scalar(value)
+
+
 def test_constraints_are_read_and_the_asked_ones_replace_the_search_s() -> None:
     found = parse_constraints(["recall>=0.5", " fid <= 2e1", "recall<=.9"])
     assert found == {"recall": BoundConfig(at_least=0.5, at_most=0.9), "fid": BoundConfig(at_most=20)}
@@ -302,6 +311,10 @@ def test_best_names_the_first_training_of_what_is_promoted_with_its_settings(tmp
     for name, message in (("made:worst", "no package knows this name; known: NAME:best"),):
         with pytest.raises(UserError, match=message):
             find_model(Path(name), tmp_path)
+    shutil.rmtree(found.checkpoint.parent)
+    with pytest.raises(UserError, match=r"its training .* is no longer in .* Run the sweep again"):
+        find_model(Path("made:best"), tmp_path)
+    publish(found.config, Store(tmp_path), 10.3)
     again_there = ear("train", "--from", "made:best", "--set", "scoring.beta=1", "--root", tmp_path, code=2)
     assert "--from made:best: unknown key 'scoring.beta'" in again_there.stderr
     assert "Give either CONFIG or --from" in ear("train", "--root", tmp_path, code=2).stderr
