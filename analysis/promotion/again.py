@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -19,12 +19,13 @@ from ear.config import RunConfig
 from ear.errors import UserError
 from ear.evaluation.result import Evaluation, load_evaluation
 from ear.process.interrupt import on_interrupt
-from ear.run import Run
 from ear.store import Store
 from ear.store.recorded_config import recorded_config
 from ear.store.uses import record_use
-from sweeps.search.confirmation import FIRST_FRESH_SEED
 from sweeps.spec.confidence import half_width
+
+if TYPE_CHECKING:
+    from ear.run import Run, TrainingOutcome
 
 TRAINED, SAMPLED, CONFIRMED = "fresh trainings", "the same trainings", "the search's confirmation"
 
@@ -91,6 +92,8 @@ def trained_again(
         seeds: how many.
         trained: the seeds of the sweep.
     """
+    from sweeps.search.confirmation import FIRST_FRESH_SEED  # imports Optuna
+
     config, first = recorded_config(store, choice.trainings[0]["key"]), max(trained) + FIRST_FRESH_SEED
     return [fresh(config, first + number, used, images) for number in range(seeds)]
 
@@ -115,6 +118,8 @@ def measure(
     Raises:
         UserError: a training is no longer in the store, or all diverged.
     """
+    from ear.run import Run  # imports torch, which takes longer than saying that there is no such sweep
+
     store = Store(root)
     runs = [Run(config, store) for config in configs]
     record_use(store, f"promote {sweep}", [key for run in runs for key in (*run.keys.stages, run.keys.evaluation)])
@@ -145,7 +150,7 @@ def measure(
     )
 
 
-def _train(run: Run) -> Any:
+def _train(run: "Run") -> "TrainingOutcome":
     stop = Event()
     with on_interrupt(stop.set):
         outcome = run.train(stop.is_set)

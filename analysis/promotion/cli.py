@@ -40,10 +40,10 @@ def promote(
 ) -> None:
     """Choose the best configuration of a sweep, measure it again, and write it as a configuration to train.
 
-    The best mean and all that can't be told from it tie (paired t-tests over the seeds); the cheapest of them is
-    chosen, by FLOPs of training, then of sampling. Of a search, the best that was confirmed. Its trainings are
-    measured again with a fresh evaluation seed and more images, so that the winner's luck shows. What is in the store
-    is not computed again.
+    The best mean and all that a paired t-test over the seeds can't tell from it tie; the cheapest of them is chosen, by
+    FLOPs of training, then of sampling. Of a search, the best that was confirmed. Its trainings are measured again with
+    a fresh evaluation seed and more images, so that the winner's luck shows. What is in the store is not computed
+    again.
 
     \b
     Examples:

@@ -1,5 +1,6 @@
 """The configuration of a promoted model, as YAML with a comment on each value that says where it comes from."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -119,5 +120,7 @@ def emitted(value: Any, origins: Mapping[str, str], path: str = "", indent: str 
 
 def scalar(value: Any) -> str:
     """Returns a plain value, or a list of them, as YAML on one line."""
-    text = yaml.safe_dump([value], default_flow_style=True, width=10**6, allow_unicode=True)
-    return text.strip()[1:-1]
+    text = yaml.safe_dump([value], default_flow_style=True, width=10**6, allow_unicode=True).strip()[1:-1]
+    if isinstance(value, str) and ("\n" in text or parse_yaml(text, "a value") != value):
+        return json.dumps(value)  # PyYAML writes YAML 1.1, in which 1e3 is text
+    return text

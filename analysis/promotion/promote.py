@@ -16,7 +16,7 @@ from analysis.promotion.again import (
     trained_again,
 )
 from analysis.promotion.bounds import in_words, merged
-from analysis.promotion.choice import Choice, choose, figure
+from analysis.promotion.choice import Choice, choose, figure, signed
 from analysis.promotion.final_config import FinalConfig, other_scale, same_scale
 from analysis.promotion.record import Figure, Promotion, write_promotion
 from analysis.results import SweepResults, load_results
@@ -26,7 +26,6 @@ from ear.errors import UserError
 from ear.files.writing import require_file_place, write_text
 from ear.store import Store
 from ear.store.recorded_config import recorded_config
-from sweeps.spec.confidence import half_width
 from sweeps.spec.search_schema import BoundConfig
 from sweeps.spec.sweep_record import SweepRecord, load_records
 
@@ -83,6 +82,8 @@ def promote(request: Request, root: Path, say: Callable[[str], object]) -> Promo
     Raises:
         UserError: nothing can be promoted, the file is there already or can't be written, or the scale does not fit.
     """
+    if request.out.suffix not in (".yaml", ".yml"):
+        raise UserError(f"-o {request.out}: give a file whose name ends in .yaml.")
     if request.out.exists() and not request.force:
         raise UserError(f"{request.out} is there already: give another name with -o, or replace it with --force.")
     require_file_place(request.out, "-o")
@@ -110,7 +111,7 @@ def promote(request: Request, root: Path, say: Callable[[str], object]) -> Promo
         figure_of(before, metric),
         figure_of(again, metric),
         how,
-        [row["checkpoint"] for row in choice.trainings],
+        [row["stages"][-1] for row in choice.trainings],
         request.scale,
         str(request.out.absolute()),
         config_hash(final.config),
@@ -179,12 +180,10 @@ def words(promotion: Promotion, choice: Choice, before: Measured, again: Measure
 
 def difference(metric: str, before: Measured, again: Measured) -> str:
     """Says how far two measurements of a configuration are apart; paired where they share their trainings."""
-    apart = again.mean(metric) - before.mean(metric)
     if before.seeds != again.seeds:
-        return f"Difference: {apart:+.3g}. "
+        return f"Difference: {signed(metric, [again.mean(metric) - before.mean(metric)])}. "
     pairs = zip(again.values[metric], before.values[metric], strict=True)
-    width = half_width([one - other for one, other in pairs])
-    return f"Difference: {apart:+.3g}{'' if width is None else f' ± {width:.3g}, paired'}. "
+    return f"Difference, paired: {signed(metric, [one - other for one, other in pairs])}. "
 
 
 def heading(promotion: Promotion, lines: Sequence[str]) -> list[str]:

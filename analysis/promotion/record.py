@@ -11,6 +11,7 @@ from typing import Any
 from ear.errors import UserError
 from ear.files.writing import write_json
 from sweeps.spec.metric import written
+from sweeps.spec.naming import shown
 
 FOLDER = "promotions"
 
@@ -53,7 +54,7 @@ class Promotion:
     @property
     def fact(self) -> tuple[str, str]:
         """A name and a value for the sweep's part of a page."""
-        values = ", ".join(f"{name}={value}" for name, value in self.parameters.items())
+        values = ", ".join(f"{name}={shown(value)}" for name, value in self.parameters.items())
         return (
             f"Promoted to {Path(self.file).name}",
             f"{values}: {self.metric} {self.chosen_by.words(self.metric)} in the sweep, "

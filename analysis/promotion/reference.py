@@ -23,4 +23,5 @@ def best_checkpoint(sweep: str, root: Path) -> tuple[str, RunConfig]:
     results = load_results(sweep, root)
     choice = choose(results, results.objective, results.constraints, root)
     row = choice.trainings[0]
-    return row["checkpoint"], recorded_config(Store(root, reading=True), row["key"])
+    # Not `checkpoint`: without its last stage in the store, that would be the one before.
+    return row["stages"][-1], recorded_config(Store(root, reading=True), row["key"])

@@ -95,7 +95,12 @@ def _named_by_package(path: Path, root: Path) -> Model | None:
             f"There is no checkpoint {shortened(str(path))}, and no package knows this name; known: {known}."
         )
     key, config = found[kind].load()(name, root)
-    return Model(Store(root, reading=True).path(key) / CHECKPOINT, config)
+    store = Store(root, reading=True)
+    if key not in store:
+        raise UserError(
+            f"{path}: its training {key} is no longer in {store.folder}. Run the sweep again, which trains it."
+        )
+    return Model(store.path(key) / CHECKPOINT, config)
 
 
 def override(config: RunConfig, overrides: Sequence[str], checkpoint: Path) -> RunConfig:

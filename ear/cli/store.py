@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from ear.cli.options import DEFAULT_ROOT, Json, Root
-from ear.config.dotted import short_names
 from ear.terminal.printable import printable
 from ear.terminal.units import age, size
 
@@ -294,6 +293,8 @@ def say_outdated(keys: Collection[str]) -> str:
 
 def what(kind: str, details: dict[str, object], settings: dict[str, object]) -> str:
     """Describe a result in a few words: its dataset, seed and settings, its steps or the training that it evaluates."""
+    from ear.config.dotted import short_names  # imports pydantic
+
     names = short_names(list(settings))
     words = [str(value) if path == "data.name" else f"{names[path]}={value}" for path, value in settings.items()]
     if kind == "training":
