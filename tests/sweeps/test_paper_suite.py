@@ -89,7 +89,7 @@ def test_the_cost_is_stated_and_nothing_is_reported_before_anything_ran(root: Pa
 def test_a_suite_that_is_in_the_store_is_only_tracked(published: Path) -> None:
     said = ear("paper", "run", "--root", published).stdout
     assert "2 sweeps, 56 runs, 56 trained models. All are in the store." in said
-    assert "Sweep 1 of 2: alpha, 15 runs" in said
+    assert "Sweep 1 of 2: alpha, 50 runs" in said
     assert "Sweep 2 of 2: alpha_below_1, 6 runs" in said
     assert said.splitlines()[-2:] == [
         "0 runs done now, 21 were already in the store.",
