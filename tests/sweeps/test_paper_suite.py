@@ -92,7 +92,7 @@ def test_a_suite_that_is_in_the_store_is_only_tracked(published: Path) -> None:
     assert "Sweep 1 of 2: alpha, 50 runs" in said
     assert "Sweep 2 of 2: alpha_below_1, 6 runs" in said
     assert said.splitlines()[-2:] == [
-        "0 runs done now, 21 were already in the store.",
+        "0 runs done now, 56 were already in the store.",
         f"Next:  ear paper report --root {published}    the verdicts on the paper's claims",
     ]
 
