@@ -17,7 +17,7 @@ from analysis.promotion.again import (
 )
 from analysis.promotion.bounds import in_words, merged
 from analysis.promotion.choice import Choice, choose, figure, signed
-from analysis.promotion.final_config import FinalConfig, other_scale, same_scale
+from analysis.promotion.final_config import other_scale, same_scale
 from analysis.promotion.record import Figure, Promotion, write_promotion
 from analysis.results import SweepResults, load_results
 from analysis.search import broken
@@ -52,8 +52,6 @@ class Promoted:
     """What a promotion found and wrote."""
 
     promotion: Promotion
-    choice: Choice
-    final: FinalConfig
     lines: list[str]  # for people
     record: Path
 
@@ -113,12 +111,14 @@ def promote(request: Request, root: Path, say: Callable[[str], object]) -> Promo
         how,
         [row["stages"][-1] for row in choice.trainings],
         request.scale,
+        [each.words for each in final.carried],
+        [f"{each.words}: {each.kept}" for each in final.kept],
         str(request.out.absolute()),
         config_hash(final.config),
     )
     lines = words(promotion, choice, before, again)
-    write_text(request.out, final.text([*heading(promotion, lines), *carried_words(final, request.scale)]))
-    return Promoted(promotion, choice, final, lines, write_promotion(root, promotion))
+    write_text(request.out, final.text([*heading(promotion, lines), *carried_words(promotion)]))
+    return Promoted(promotion, lines, write_promotion(root, promotion))
 
 
 def measured(
@@ -196,13 +196,13 @@ def heading(promotion: Promotion, lines: Sequence[str]) -> list[str]:
     ]
 
 
-def carried_words(final: FinalConfig, scale: str | None) -> list[str]:
+def carried_words(promotion: Promotion) -> list[str]:
     """Says what a scale has from the sweep, and what it has not."""
-    if scale is None:
+    if promotion.scale is None:
         return []
-    carried = ", ".join(each.words for each in final.carried) or "nothing that the sweep varied or set"
-    kept = [f"  {each.words}: {each.kept}" for each in final.kept]
+    carried = ", ".join(promotion.carried) or "nothing that the sweep varied or set"
+    kept = [f"  {each}" for each in promotion.kept]
     return [
-        f"Carried over to {scale}: {carried}.",
-        *([f"Not carried over; these stay those of {scale}:", *kept] if kept else []),
+        f"Carried over to {promotion.scale}: {carried}.",
+        *([f"Not carried over; these stay those of {promotion.scale}:", *kept] if kept else []),
     ]
