@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from analysis.promotion.again import (
     CONFIRMED,
@@ -98,7 +97,7 @@ def promote(request: Request, root: Path, say: Callable[[str], object]) -> Promo
         if request.scale
         else same_scale(config, choice.winner.parameters, swept)
     )
-    before, again, how = measured(request, choice, results, swept, root, say)
+    before, again, how = measured(request, choice, results, root, say)
     promotion = Promotion(
         request.sweep,
         request.out.stem,
@@ -125,7 +124,6 @@ def measured(
     request: Request,
     choice: Choice,
     results: SweepResults,
-    swept: Mapping[str, Any],
     root: Path,
     say: Callable[[str], object],
 ) -> tuple[Measured, Measured, str]:
@@ -133,12 +131,13 @@ def measured(
     before = measured_before(choice.trainings)
     if choice.confirmed and request.seeds is None and request.images is None:
         return before, measured_before(choice.winner.rows), CONFIRMED
-    used = [int(seed) for seed in results.frame["evaluation.seed"].dropna()]
+    used = [int(run["evaluation.seed"]) for run in results.all_runs]
     store = Store(root, reading=True)
     if request.seeds is None:
         configs = sampled_again(choice, used, request.images, store)
         return before, measure(configs, root, request.sweep, train=False, say=say), SAMPLED
-    configs = trained_again(choice, request.seeds, swept["seeds"], used, request.images, store)
+    trained = [int(run["seed"]) for run in results.all_runs]
+    configs = trained_again(choice, request.seeds, trained, used, request.images, store)
     return before, measure(configs, root, request.sweep, train=True, say=say), TRAINED
 
 
@@ -169,7 +168,13 @@ def words(promotion: Promotion, choice: Choice, before: Measured, again: Measure
     if again.images != before.images and metric in ("fid", "fid_null"):
         lines.append(
             f"FID is too high with few images: a part of the difference comes from {again.images:,} images against "
-            f"{before.images:,}. --images {before.images} leaves it out."
+            f"{before.images:,}."
+            + ("" if promotion.again_how == CONFIRMED else f" --images {before.images} leaves it out.")
+        )
+    if promotion.again_how == CONFIRMED and choice.compared > 1:
+        lines.append(
+            f"Of the {choice.compared} that were confirmed it was chosen by this value, so that some luck is left: "
+            "--seeds K trains others."
         )
     means = {name: again.mean(name) for name in choice.constraints if again.values.get(name)}
     kept = {name: bound for name, bound in choice.constraints.items() if name in means}
