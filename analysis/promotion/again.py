@@ -86,11 +86,10 @@ def trained_again(
 ) -> list[RunConfig]:
     """Returns the winner's configurations with fresh seeds of training and evaluation.
 
-    The seeds are those of a search's confirmation (`sweeps.search.confirmation`), which is not computed twice.
-
     Args:
         seeds: how many.
-        trained: the seeds of the sweep.
+        trained: the training seeds of the sweep, those of a confirmation included, since it chose by them.
+        used: likewise its evaluation seeds.
     """
     from sweeps.search.confirmation import FIRST_FRESH_SEED  # imports Optuna
 

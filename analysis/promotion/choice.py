@@ -95,11 +95,13 @@ class Choice:
                 f"Its mean {self.metric}, {value}, is the best of {self.compared} configurations, and all others are "
                 f"significantly worse {tests}."
             )
-        several = f"{len(self.tied)} of the other {self.compared - 1} configurations"
+        others = self.compared - 1
+        several = f"{len(self.tied)} of the other {others}" if others > 1 else "the other one"
         if self.winner is self.best:
             return (
-                f"Its mean {self.metric}, {value}, is the best of {self.compared} configurations. {several} can't be "
-                f"told from it {tests}, and none of them is cheaper: {costs(self.winner)}."
+                f"Its mean {self.metric}, {value}, is the best of {self.compared} configurations; {several} can't be "
+                f"told from it {tests} and {'none of these' if others > 1 else 'it'} is "
+                f"{'' if others > 1 else 'not '}cheaper: {costs(self.winner)}."
             )
         return (
             f"The best mean {self.metric}, {value}, is that of {self.best.name}; {several} can't be told from it "

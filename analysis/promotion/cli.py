@@ -75,7 +75,7 @@ def promote(
     if as_json:
         print(json.dumps({**asdict(found.promotion), "record": str(found.record)}, indent=2))
         return
-    print(*found.lines, *carried_words(found.final, scale), sep="\n")
+    print(*found.lines, *carried_words(found.promotion), sep="\n")
     at_root = "" if root == DEFAULT_ROOT else f" --root {root}"
     print(f"\nConfiguration: {request.out}", f"Record: {found.record}", sep="\n")
     print(f"Next:  ear train {request.out} --evaluate{at_root}")

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from analysis.promotion.again import (
     CONFIRMED,
@@ -17,7 +16,7 @@ from analysis.promotion.again import (
 )
 from analysis.promotion.bounds import in_words, merged
 from analysis.promotion.choice import Choice, choose, figure, signed
-from analysis.promotion.final_config import FinalConfig, other_scale, same_scale
+from analysis.promotion.final_config import other_scale, same_scale
 from analysis.promotion.record import Figure, Promotion, write_promotion
 from analysis.results import SweepResults, load_results
 from analysis.search import broken
@@ -52,8 +51,6 @@ class Promoted:
     """What a promotion found and wrote."""
 
     promotion: Promotion
-    choice: Choice
-    final: FinalConfig
     lines: list[str]  # for people
     record: Path
 
@@ -100,7 +97,7 @@ def promote(request: Request, root: Path, say: Callable[[str], object]) -> Promo
         if request.scale
         else same_scale(config, choice.winner.parameters, swept)
     )
-    before, again, how = measured(request, choice, results, swept, root, say)
+    before, again, how = measured(request, choice, results, root, say)
     promotion = Promotion(
         request.sweep,
         request.out.stem,
@@ -113,19 +110,20 @@ def promote(request: Request, root: Path, say: Callable[[str], object]) -> Promo
         how,
         [row["stages"][-1] for row in choice.trainings],
         request.scale,
+        [each.words for each in final.carried],
+        [f"{each.words}: {each.kept}" for each in final.kept],
         str(request.out.absolute()),
         config_hash(final.config),
     )
     lines = words(promotion, choice, before, again)
-    write_text(request.out, final.text([*heading(promotion, lines), *carried_words(final, request.scale)]))
-    return Promoted(promotion, choice, final, lines, write_promotion(root, promotion))
+    write_text(request.out, final.text([*heading(promotion, lines), *carried_words(promotion)]))
+    return Promoted(promotion, lines, write_promotion(root, promotion))
 
 
 def measured(
     request: Request,
     choice: Choice,
     results: SweepResults,
-    swept: Mapping[str, Any],
     root: Path,
     say: Callable[[str], object],
 ) -> tuple[Measured, Measured, str]:
@@ -133,12 +131,13 @@ def measured(
     before = measured_before(choice.trainings)
     if choice.confirmed and request.seeds is None and request.images is None:
         return before, measured_before(choice.winner.rows), CONFIRMED
-    used = [int(seed) for seed in results.frame["evaluation.seed"].dropna()]
+    used = [int(run["evaluation.seed"]) for run in results.all_runs]
     store = Store(root, reading=True)
     if request.seeds is None:
         configs = sampled_again(choice, used, request.images, store)
         return before, measure(configs, root, request.sweep, train=False, say=say), SAMPLED
-    configs = trained_again(choice, request.seeds, swept["seeds"], used, request.images, store)
+    trained = [int(run["seed"]) for run in results.all_runs]
+    configs = trained_again(choice, request.seeds, trained, used, request.images, store)
     return before, measure(configs, root, request.sweep, train=True, say=say), TRAINED
 
 
@@ -169,7 +168,13 @@ def words(promotion: Promotion, choice: Choice, before: Measured, again: Measure
     if again.images != before.images and metric in ("fid", "fid_null"):
         lines.append(
             f"FID is too high with few images: a part of the difference comes from {again.images:,} images against "
-            f"{before.images:,}. --images {before.images} leaves it out."
+            f"{before.images:,}."
+            + ("" if promotion.again_how == CONFIRMED else f" --images {before.images} leaves it out.")
+        )
+    if promotion.again_how == CONFIRMED and choice.compared > 1:
+        lines.append(
+            f"Of the {choice.compared} that were confirmed it was chosen by this value, so that some luck is left: "
+            "--seeds K trains others."
         )
     means = {name: again.mean(name) for name in choice.constraints if again.values.get(name)}
     kept = {name: bound for name, bound in choice.constraints.items() if name in means}
@@ -196,13 +201,13 @@ def heading(promotion: Promotion, lines: Sequence[str]) -> list[str]:
     ]
 
 
-def carried_words(final: FinalConfig, scale: str | None) -> list[str]:
+def carried_words(promotion: Promotion) -> list[str]:
     """Says what a scale has from the sweep, and what it has not."""
-    if scale is None:
+    if promotion.scale is None:
         return []
-    carried = ", ".join(each.words for each in final.carried) or "nothing that the sweep varied or set"
-    kept = [f"  {each.words}: {each.kept}" for each in final.kept]
+    carried = ", ".join(promotion.carried) or "nothing that the sweep varied or set"
+    kept = [f"  {each}" for each in promotion.kept]
     return [
-        f"Carried over to {scale}: {carried}.",
-        *([f"Not carried over; these stay those of {scale}:", *kept] if kept else []),
+        f"Carried over to {promotion.scale}: {carried}.",
+        *([f"Not carried over; these stay those of {promotion.scale}:", *kept] if kept else []),
     ]

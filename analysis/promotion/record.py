@@ -48,6 +48,8 @@ class Promotion:
     again_how: str  # on what: fresh trainings, the same trainings, the search's confirmation
     checkpoints: list[str]  # keys of the winner's trainings in the sweep
     scale: str | None
+    carried: list[str]  # of a scale: the settings that it has from the sweep
+    kept: list[str]  # of a scale: the settings of the sweep that it has not, and why
     file: str  # the YAML
     config_hash: str
 

@@ -52,7 +52,9 @@ def evaluate(
     if slurm is not None:
         check(checkpoint, overrides, reconstruction, root)
     inputs = yaml_files(checkpoint) if reconstruction else ()
-    if launched(context, "evaluate", Path(checkpoint).stem[:12], slurm, dry_run, follow, inputs=inputs):
+    if launched(
+        context, "evaluate", Path(checkpoint).stem[:12].replace(":", "-"), slurm, dry_run, follow, inputs=inputs
+    ):
         return
     if reconstruction:
         evaluate_tokenizer(checkpoint, overrides, root, as_json)

@@ -107,8 +107,8 @@ def test_of_all_that_can_t_be_told_from_the_best_the_cheapest_is_promoted(tmp_pa
     again(tmp_path, {CFG: 1.0, STEPS: 8}, [11.0, 13.0, 15.0])
     said, written = promoted(tmp_path)
     assert "Winner: cfg=1.0 steps=8\n" in said
-    assert "The best mean fid, 12.20 ± 5.22, is that of cfg=3.0 steps=8; 1 of the other 3 configurations" in said
-    assert "can't be told from it (paired t-tests over 3 seeds at 5% each), this one with 12.40 ± 5.10" in said
+    assert "The best mean fid, 12.20 ± 5.22, is that of cfg=3.0 steps=8; 1 of the other 3 can't be told" in said
+    assert " from it (paired t-tests over 3 seeds at 5% each), this one with 12.40 ± 5.10" in said
     assert "among them (difference +0.20 ± 0.25)" in said
     assert (written["sampling"]["cfg"], written["sampling"]["steps"]) == (1.0, 8)
     assert "fid 12.40 ± 5.10  in the sweep: 3 trainings, 2,000 images each, evaluation seed 0" in said
@@ -240,7 +240,12 @@ def test_of_a_search_the_confirmed_winner_is_promoted(tmp_path: Path) -> None:
     assert "fid 11.00         in the sweep: 1 training, 2,000 images each, evaluation seed 0" in said
     assert "fid 20.55 ± 5.72  again, the search's confirmation: 2 trainings, 4,000 images" in said
     assert "The luck of sampling and the luck of training both show in it." in said
+    assert "Of the 2 that were confirmed it was chosen by this value" in said
     assert (written["scoring"]["alpha"], written["seed"], written["evaluation"]["images"]) == (1.5, 0, 2000)
+    # Seeds that have no part in the choice: not those of the confirmation, which are 1000 and 1001.
+    publish(configured({ALPHA: 1.5}, 2001, 4000, evaluation_seed=2), store, 25.0)
+    fresh_seed = promoted(tmp_path, "--seeds", 1, "--force")[0]
+    assert "fid 25.00  again, fresh trainings: 1 training, 4,000 images each, evaluation seed 2" in fresh_seed
 
 
 @pytest.mark.parametrize(
