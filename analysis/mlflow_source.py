@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.statistics import OUTCOMES
-from analysis.sweep_runs import MEASURED_BY, METRICS, Row, RunOfSweep, SweepRuns
+from analysis.sweep_runs import METRICS, Row, RunOfSweep, SweepRuns
 from ear.errors import UserError
 from sweeps.spec.sweep_record import EVALUATION_SETTINGS
 from sweeps.spec.tags import (
@@ -14,6 +14,7 @@ from sweeps.spec.tags import (
     DIGEST,
     HOSTS,
     KEY,
+    MEASURED_BY,
     OBJECTIVE,
     OBJECTIVES,
     OUTCOME,

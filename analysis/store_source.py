@@ -5,13 +5,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from analysis.sweep_runs import MEASURED_BY, METRICS, Row, RunOfSweep, SweepRuns
+from analysis.sweep_runs import METRICS, Row, RunOfSweep, SweepRuns
 from ear.evaluation.result import load_evaluation
 from ear.store import Store
 from ear.store.store import Entry
 from sweeps.driver.sweep_folder import SweepFolder
 from sweeps.spec.sweep_record import RecordedRun, SweepRecord, load_records
-from sweeps.spec.tags import ROLE, TRIAL
+from sweeps.spec.tags import MEASURED_BY, ROLE, TRIAL
 
 
 def stored_sweep(name: str, root: Path) -> SweepRuns | None:

@@ -31,16 +31,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 METRICS = ("fid", "is", "precision", "recall", "fid_null", "is_null", "precision_null", "recall_null")
-MEASURED_BY = (
-    "images",
-    "null_images",
-    "extractor",
-    "extractor_hash",
-    "extractor_accuracy",
-    "reference",
-    "reference_hash",
-    "reference_images",
-)
 
 Row = dict[str, Any]
 

@@ -21,6 +21,18 @@ CONFIRMATION_ROLE = "confirmation"
 CHECKPOINT_TAG = "ear.checkpoint"  # the checkpoint file in the store
 HOSTS = "ear.hosts"  # JSON list of the machines that computed the run
 
+# What an evaluation's numbers were measured with, as details: the same for most runs of a sweep, so no metrics.
+MEASURED_BY = (
+    "images",
+    "null_images",
+    "extractor",
+    "extractor_hash",
+    "extractor_accuracy",
+    "reference",
+    "reference_hash",
+    "reference_images",
+)
+
 
 def detail(name: str) -> str:
     """Returns the tag of a field of the evaluation or of the provenance, such as `reference_hash`."""

@@ -13,21 +13,19 @@ from ear.store import Store
 from ear.store.repair import removed_keys
 from ear.training.history import TrainingRecord
 from sweeps.spec.identity import SweepIdentity
-from sweeps.spec.naming import shown
 from sweeps.spec.result_comparison import differs
 from sweeps.spec.runs import PlannedRun, result_of
 from sweeps.spec.tags import (
     BEST,
     CHECKPOINT_TAG,
-    CONFIRMATION_ROLE,
     DESCRIPTION,
     HOSTS,
     KEY,
     KIND,
+    MEASURED_BY,
     OUTCOME,
     PARAMETERS,
     PARENT,
-    ROLE,
     SEED,
     STAGES,
     detail,
@@ -36,42 +34,12 @@ from sweeps.tracking.mlflow_client import refuses, search_runs
 from sweeps.tracking.mlflow_values import flatten, log_batch, metrics_at
 from sweeps.tracking.parent_run import ParentRun
 from sweeps.tracking.run_artifacts import CONFIG, RunArtifacts
+from sweeps.tracking.run_names import description, run_name
 from sweeps.tracking.run_view import VIEW_TAG, run_view
 from sweeps.tracking.summary import SweepSummary
 
 METRICS_PER_CALL = 999  # MLflow's limit is 1000; a multiple of 3 keeps the 3 metrics of a curve's point together
 PARAMETERS_PER_CALL = 100
-CONFIRMED_WITH = ("evaluation.seed", "evaluation.images")
-MEASURED_BY = (
-    "images",
-    "null_images",
-    "extractor",
-    "extractor_hash",
-    "extractor_accuracy",
-    "reference",
-    "reference_hash",
-    "reference_images",
-)
-
-
-def run_name(run: PlannedRun, tags: Mapping[str, str]) -> str:
-    """Returns a run's name: the values of the axes and the seed, since MLflow shows the first 20 characters.
-
-    A confirmation has a seed, more images and an evaluation seed of its own for all its runs; only the seed is said.
-    """
-    confirms = tags.get(ROLE) == CONFIRMATION_ROLE
-    values = [
-        shown(value)
-        for name, value in run.parameters.items()
-        if not (confirms and name.startswith("evaluation.") and name in CONFIRMED_WITH)
-    ]
-    return ", ".join([*values, *(["confirmation"] if confirms else []), f"seed {run.seed}"])
-
-
-def description(run: PlannedRun) -> str:
-    """Returns a run's description, as Markdown: its parameters by their full names, and how to draw its samples."""
-    parameters = ", ".join(f"`{name}` = {shown(value)}" for name, value in run.parameters.items())
-    return f"{parameters or 'The base'}; seed {run.seed}. Its samples: `ear sample {run.keys.evaluation[:12]}`"
 
 
 class MlflowRuns:
