@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.axis_values import NOT_DRAWN, AxisValue
-from analysis.comparison import by_seed, differences
+from analysis.comparison import by_seed, differences, not_worse
 from analysis.promotion.bounds import in_words
 from analysis.results import METRICS, SweepResults
 from analysis.search import broken
@@ -69,6 +69,7 @@ class Choice:
     best: Candidate  # the one with the best mean
     tied: list[Candidate]  # all that can't be told from the best, without it; the winner is the best or among them
     compared: int  # configurations that could have been chosen
+    possible: int  # of these, beside the best, those that may truly be the best, with a joint confidence of 95%
     left_out: list[str]  # why others could not, in sentences
     confirmed: bool  # whether the values are those of a search's confirmation
     trainings: list[dict[str, Any]] = field(default_factory=list)  # the winner's runs in the search or grid itself
@@ -89,19 +90,25 @@ class Choice:
                 f"It has the best {self.metric}, {value}, of {self.compared} configurations. Each has one seed, so "
                 "there are no statistics: the best of them may be luck."
             )
-        tests = f"(paired t-tests over {seeds} seeds at 5% each)"
+        joint = "With 95% joint confidence it is truly the best."
+        if self.possible:
+            joint = f"Jointly, with 95% confidence, {self.possible} more may truly be the best: more seeds would tell."
+        return f"{self._tie(seeds, value)} {joint}"
+
+    def _tie(self, seeds: int, value: str) -> str:
+        tests = f"(paired t-tests over {seeds} seeds, each at 5%)"
         if not self.tied:
             return (
-                f"Its mean {self.metric}, {value}, is the best of {self.compared} configurations, and all others are "
-                f"significantly worse {tests}."
+                f"Its mean {self.metric}, {value}, is the best of {self.compared} configurations, and none ties with "
+                f"it {tests}."
             )
         others = self.compared - 1
         several = f"{len(self.tied)} of the other {others}" if others > 1 else "the other one"
         if self.winner is self.best:
+            cheaper = "none of these is cheaper" if others > 1 else "it is not cheaper"
             return (
                 f"Its mean {self.metric}, {value}, is the best of {self.compared} configurations; {several} can't be "
-                f"told from it {tests} and {'none of these' if others > 1 else 'it'} is "
-                f"{'' if others > 1 else 'not '}cheaper: {costs(self.winner)}."
+                f"told from it {tests}, and {cheaper}: {costs(self.winner)}."
             )
         return (
             f"The best mean {self.metric}, {value}, is that of {self.best.name}; {several} can't be told from it "
@@ -179,6 +186,7 @@ def choose(results: SweepResults, metric: str, constraints: Mapping[str, BoundCo
         first,
         equals,
         len(rows),
+        len(not_worse(best, others, values)) if others and values[best.name].count() > 1 else 0,
         left_out,
         confirmed,
         own_runs(cheapest, results) if confirmed else cheapest.rows,

@@ -108,7 +108,7 @@ def test_of_all_that_can_t_be_told_from_the_best_the_cheapest_is_promoted(tmp_pa
     said, written = promoted(tmp_path)
     assert "Winner: cfg=1.0 steps=8\n" in said
     assert "The best mean fid, 12.20 ± 5.22, is that of cfg=3.0 steps=8; 1 of the other 3 can't be told" in said
-    assert " from it (paired t-tests over 3 seeds at 5% each), this one with 12.40 ± 5.10" in said
+    assert " from it (paired t-tests over 3 seeds, each at 5%), this one with 12.40 ± 5.10" in said
     assert "among them (difference +0.20 ± 0.25)" in said
     assert (written["sampling"]["cfg"], written["sampling"]["steps"]) == (1.0, 8)
     assert "fid 12.40 ± 5.10  in the sweep: 3 trainings, 2,000 images each, evaluation seed 0" in said
@@ -124,7 +124,10 @@ def test_a_tie_is_no_excuse_for_a_worse_one_among_many(tmp_path: Path) -> None:
     fids |= {(3.0, steps): [60.0, 61.0, 62.0] for steps in range(9, 27)}
     sweep(tmp_path, fids, [CFG, STEPS])
     again(tmp_path, {CFG: 3.0, STEPS: 8}, [11.0, 13.0, 15.0])
-    assert promoted(tmp_path)[1]["sampling"]["cfg"] == 3.0
+    said, written = promoted(tmp_path)
+    assert written["sampling"]["cfg"] == 3.0
+    assert "none ties with it" in said
+    assert "Jointly, with 95% confidence, 1 more may truly be the best" in said
 
 
 def test_what_is_significantly_better_wins_though_it_costs_more(tmp_path: Path) -> None:
@@ -132,7 +135,8 @@ def test_what_is_significantly_better_wins_though_it_costs_more(tmp_path: Path) 
     sweep(tmp_path, fids, [CFG, STEPS])
     again(tmp_path, {CFG: 3.0, STEPS: 8}, [11.0, 13.0, 15.0])
     said, written = promoted(tmp_path)
-    assert "is the best of 2 configurations, and all others are significantly worse" in said
+    assert "is the best of 2 configurations, and none ties with it (paired t-tests over 3" in said
+    assert "With 95% joint confidence it is truly the best." in said
     assert written["sampling"]["cfg"] == 3.0
 
 
