@@ -8,6 +8,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ear.errors import UserError
 from ear.process.code import code_digest
 from ear.process.interrupt import on_interrupt, undisturbed
 from ear.store import Store
@@ -97,7 +98,8 @@ def run_sweep(plan: Plan, root: Path) -> SweepOutcome:
         complete = scheduler.done and whole and not failed and handler.stop_reason is None
         replace(record, complete=complete).write(root)
         with waiting_for("Bringing MLflow up to date"):
-            tracker.summarise(summarise(plan, store))
+            with suppress(UserError):  # a damaged result, of which those tell who use it
+                tracker.summarise(summarise(plan, store))
             tracker.close(complete=complete)
         source.require_sound()  # every later call repeats this error
         left = len(scheduler.tree.runs) - len(scheduler.settled) if handler.stop_reason is None else 0

@@ -5,7 +5,7 @@ the runs up to date with the store.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,24 +108,29 @@ class MlflowRuns:
         if STAGES not in tags:
             self._incomplete.add(tags[KEY])
 
-    def begin(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
-        """Creates the run in MLflow with its parameters, if needed, and marks it as RUNNING."""
+    def begin(self, run: PlannedRun, tags: Mapping[str, str], started: int | None = None) -> None:
+        """Creates the run in MLflow with its parameters, if needed, and marks it as RUNNING.
+
+        Args:
+            started: when it began, if that is not now, in ms since 1970.
+        """
         key = run.keys.evaluation
         self._correct(run)
         if key in self._ended:
             return
         if key not in self._runs:
-            self._create(run, tags)
+            self._create(run, tags, started)
         if key in self._incomplete:
             self._describe(run)
         if key not in self._running:
             self.client.update_run(self._runs[key], status="RUNNING")
             self._running.add(key)
 
-    def _create(self, run: PlannedRun, tags: Mapping[str, str]) -> None:
+    def _create(self, run: PlannedRun, tags: Mapping[str, str], started: int | None) -> None:
         key = run.keys.evaluation
         created = self.client.create_run(
             self.experiment,
+            start_time=started,
             run_name=run_name(run, tags),
             tags={
                 PARENT: self.parent,
@@ -211,15 +216,18 @@ class MlflowRuns:
         """Writes the run's results from the store, which must exist; if already written, restores missing artifacts."""
         if self._is_written(run, self._ended):
             return
-        self.begin(run, tags)
-        run_id = self._runs[run.keys.evaluation]
         # Imported here: they import torch, which a sweep with nothing to do does not need (`Tracker.finish`).
         from ear.run import Run
         from ear.training.checkpoint import CHECKPOINT
 
         stored = Run(run.config, self.store)
-        outcome = stored.training_outcome()
+        outcome, evaluation = stored.training_outcome(), stored.evaluation()
         assert outcome is not None
+        # What the run itself took: MLflow shows the difference of the times as its duration, and most runs wait for
+        # others. Those that MLflow did not see begin end now.
+        taken = round(1000 * (outcome.seconds + (0.0 if evaluation is None else evaluation.seconds)))
+        self.begin(run, tags, at - taken)
+        run_id = self._runs[run.keys.evaluation]
         self.progress(run, stored.history(), at)
         entry = self.store.entry(outcome.key)
         tags = {
@@ -231,7 +239,6 @@ class MlflowRuns:
             },
         }
         metrics = {"train_seconds": outcome.seconds, "train_steps": float(outcome.step)}
-        evaluation = stored.evaluation()
         tags[HOSTS] = json.dumps(self._hosts(run))
         if evaluation is None:
             metrics["diverged_at"] = float(outcome.diverged_at or 0)
@@ -243,9 +250,7 @@ class MlflowRuns:
             tags |= {detail(name): str(value) for name, value in conditions.items() if value not in (None, "")}
             self._artifacts.log_results(run, run_id)
         log_batch(self.client, run_id, metrics=metrics_at(metrics, outcome.step, at), tags=tags)
-        # What the run itself took: MLflow shows the difference as its duration, and most runs wait for others.
-        taken = outcome.seconds + (0.0 if evaluation is None else evaluation.seconds)
-        self._end(run, "FINISHED", self._started[run.keys.evaluation] + round(1000 * taken))
+        self._end(run, "FINISHED", self._started[run.keys.evaluation] + taken)
 
     def _retire_stale(self, run: PlannedRun) -> None:
         """Deletes a run that was recorded from a damaged result and differs from the recomputed one, if any; its
@@ -299,16 +304,31 @@ class MlflowRuns:
             self._ended.add(key)
 
     def summarise(self, summary: SweepSummary, at: int) -> None:
-        """Writes the summary to the parent run, and marks the best child run."""
+        """Writes the summary to the parent run, marks the best child run, and stores the view of the runs."""
         best = self._runs.get(summary.best or "")
-        before = self.client.get_run(self.parent).data.tags.get(BEST)
-        if before not in (None, best):
-            self.client.delete_tag(before, BEST)
-        if best is not None:
-            self.client.set_tag(best, BEST, "true")
-        tags = {DESCRIPTION: summary.description, **({BEST: best} if best else {})}
+        before = self.client.get_run(self.parent).data.tags.get(BEST) or None
+        for run_id, write in ((before, self._unmark), (best, self._mark)):
+            if run_id is not None and before != best:
+                self._unless_refused(write, run_id)
+        tags = {DESCRIPTION: summary.description, BEST: best or ""}
         step = int(summary.metrics.get("runs_done", 0))
         log_batch(self.client, self.parent, metrics=metrics_at(summary.metrics, step, at), tags=tags)
+        self.client.set_experiment_tag(self.experiment, VIEW_TAG, summary.view)
+
+    def _mark(self, run_id: str) -> None:
+        self.client.set_tag(run_id, BEST, "true")
+
+    def _unmark(self, run_id: str) -> None:
+        self.client.delete_tag(run_id, BEST)
+
+    @staticmethod
+    def _unless_refused(write: Callable[[str], None], run_id: str) -> None:
+        """Marks or unmarks a run; whoever deleted it, or was killed between two writes, must not stop the rest."""
+        try:
+            write(run_id)
+        except Exception as error:
+            if not refuses(error):
+                raise
 
     def close(self, complete: bool) -> None:
         """Ends all RUNNING runs when the driver ends. `complete` says whether every run has its result."""

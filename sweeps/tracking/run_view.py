@@ -47,6 +47,9 @@ def parameter_names(axis: str, config: Mapping[str, Any]) -> Iterator[str]:
         at: Any = part
         if isinstance(value, list):
             at = int(part) % len(value)  # -1 is the last
+        elif not isinstance(value, Mapping) or part not in value:  # of a section that this configuration does not have
+            yield axis
+            return
         names.append(str(at))
         value = value[at]
     for name, _ in flatten({".".join(names): value}):

@@ -32,6 +32,7 @@ class Server:
 
     command: list[str]
     environment: dict[str, str] = field(default_factory=dict)  # other users can't read it, unlike the command
+    port: int | None = None  # on 127.0.0.1; its address is printed once this answers, or at once if None
 
 
 def ui(
@@ -139,6 +140,7 @@ def mlflow_server(tracking_uri: str, port: int) -> Server:
             "MLFLOW_SERVER_ALLOWED_HOSTS": "127.0.0.1,127.0.0.1:*,localhost,localhost:*",
             "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
         },
+        port,
     )
 
 
@@ -158,11 +160,12 @@ def study_server(journal: Path, port: int) -> Server:
     import sys
 
     pages = f"sweeps.ui.study_pages:study_pages({str(journal.resolve())!r})"
-    return Server([sys.executable, "-P", "-m", "gunicorn", *GUNICORN, "--bind", f"127.0.0.1:{port}", pages])
+    command = [sys.executable, "-P", "-m", "gunicorn", *GUNICORN, "--bind", f"127.0.0.1:{port}", pages]
+    return Server(command, port=port)
 
 
 def serve(servers: dict[str, Server]) -> None:
-    """Runs servers until Ctrl-C or until one of them exits.
+    """Runs servers until Ctrl-C or until one of them exits; prints each one's name once it answers.
 
     They run in an empty folder, because gunicorn looks for modules in the working directory first, even with `-P`.
 
@@ -178,6 +181,7 @@ def serve(servers: dict[str, Server]) -> None:
     from ear.process.interrupt import on_interrupt
 
     processes: dict[str, subprocess.Popen[bytes]] = {}
+    starting = dict(servers)
     ended: list[str] = []
     stopped = False
 
@@ -191,8 +195,10 @@ def serve(servers: dict[str, Server]) -> None:
             for name, server in servers.items():
                 environment = {**os.environ, **code_environment(), **server.environment}
                 processes[name] = subprocess.Popen(server.command, env=environment, cwd=empty, start_new_session=True)
-                typer.echo(f"{name} (Ctrl-C ends it)")
             while not stopped and not ended:
+                for name in [name for name, server in starting.items() if answers(server.port)]:
+                    typer.echo(f"{name} (Ctrl-C ends it)")
+                    del starting[name]
                 ended = [name for name, process in processes.items() if process.poll() is not None]
                 time.sleep(0.2)
         finally:
@@ -204,6 +210,19 @@ def serve(servers: dict[str, Server]) -> None:
             err=True,
         )
         raise typer.Exit(1)
+
+
+def answers(port: int | None) -> bool:
+    """Whether something listens on a port of this machine; also if no port is given."""
+    import socket
+
+    if port is None:
+        return True
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def end(processes: "Iterable[subprocess.Popen[bytes]]") -> None:

@@ -17,6 +17,7 @@ def test_axes_are_the_columns_that_mlflow_has() -> None:
     assert names[:2] == [f"training.stages.{last}.train_temperature", "sampling.cfg"]
     assert set(names) <= known
     assert "model.width" in names
+    assert list(parameter_names("scoring.denoiser.width", config)) == ["scoring.denoiser.width"]  # of another rule
     view = json.loads(run_view(axes[:2], config, ["recall"]))
     assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`recall`", False)
     assert view["selectedColumns"] == [

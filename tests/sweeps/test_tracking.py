@@ -17,6 +17,7 @@ from ear.errors import UserError
 from ear.store import Store
 from sweeps.spec.plan import Plan
 from sweeps.tracking import tracker as tracking
+from sweeps.tracking.summary import SweepSummary
 from sweeps.tracking.tracker import Tracker
 
 
@@ -220,3 +221,41 @@ def test_ends_of_every_kind(plan: Plan, tmp_path: Path) -> None:
     assert killed.data.tags["ear.role"] == "extra"
     artifacts = {artifact.path for artifact in client.list_artifacts(failed.info.run_id)}
     assert {"traceback.txt", "logs", "config.yaml"} <= artifacts
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("harm", ["deleted", "unmarked"])
+def test_the_best_run_is_marked_although_the_former_one_was_deleted_or_unmarked(
+    tmp_path: Path, plan: Plan, harm: str
+) -> None:
+    """By a user, or by a driver that was killed between two writes."""
+
+    def summarised(number: int) -> None:
+        tracker = Tracker(plan.identity, Store(tmp_path), tmp_path)
+        for each in range(2):
+            write(tracker, plan, each)
+        tracker.finish(plan.runs[2], {})  # as of a run whose result was there before MLflow
+        summary = SweepSummary(f"best is {number}", {"runs_done": 2.0}, plan.runs[number].keys.evaluation, "{}")
+        tracker.summarise(summary)
+        assert tracker.close(complete=True)
+
+    summarised(0)
+    client = local_client(tmp_path)
+    experiment = client.get_experiment_by_name("tracked").experiment_id
+    (parent,) = client.search_runs([experiment], "tags.`ear.kind` = 'sweep'")
+    first = parent.data.tags["ear.best"]
+    assert client.get_run(first).data.tags["ear.best"] == "true"
+    if harm == "deleted":
+        client.delete_run(first)
+    else:
+        client.delete_tag(first, "ear.best")
+    summarised(1)
+    tags = client.get_run(parent.info.run_id).data.tags
+    assert tags["mlflow.note.content"] == "best is 1"
+    (marked,) = client.search_runs([experiment], "tags.`ear.best` = 'true'")
+    assert marked.info.run_id == tags["ear.best"] != first
+    assert marked.data.tags["ear.key"] == plan.runs[1].keys.evaluation
+    (reused,) = client.search_runs([experiment], f"tags.`ear.key` = '{plan.runs[2].keys.evaluation}'")
+    assert reused.info.end_time <= time.time() * 1000
+    taken = reused.data.metrics["train_seconds"] + reused.data.metrics["evaluate_seconds"]
+    assert reused.info.end_time - reused.info.start_time == round(1000 * taken)
