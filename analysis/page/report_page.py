@@ -17,6 +17,7 @@ from analysis.page.content import (
 )
 from analysis.page.provenance import provenance
 from analysis.page.render import render
+from analysis.promotion.record import promotions
 from analysis.report import NamedTable, Report, checkpoint_key
 from ear.files.writing import may_write, write_text
 from ear.store import Store
@@ -66,7 +67,7 @@ def write_page(
     page = Page(
         title,
         lead,
-        [section(report) for report in reports],
+        [section(report, root) for report in reports],
         verdicts,
         verdicts_note,
         provenance(runs, Store(root, reading=True)),
@@ -75,8 +76,12 @@ def write_page(
     return path
 
 
-def section(report: Report) -> PageSection:
-    """Returns a report's part of a page."""
+def section(report: Report, root: Path) -> PageSection:
+    """Returns a report's part of a page, with the promotions of its sweep.
+
+    Raises:
+        UserError: the record of a promotion is damaged.
+    """
     name = report.results.name
     return PageSection(
         name,
@@ -85,6 +90,7 @@ def section(report: Report) -> PageSection:
         report.incomplete,
         [table(report), *map(further_table, report.contents.more)],
         [PageFigure(plot.png, plot.caption) for plot in report.plots],
+        [each.fact for each in promotions(root, name)],
     )
 
 

@@ -76,12 +76,17 @@ def other_scale(scale: str, config: RunConfig, parameters: Mapping[str, Any], sw
         UserError: there is no such configuration, or it does not allow the winner's values.
     """
     values = read_config(scale)
-    validate(RunConfig, values, scale)
+    rule = validate(RunConfig, values, scale).scoring.name
+    if rule != config.scoring.name:
+        raise UserError(
+            f"--scale {scale}: its scoring rule is {rule}, but this sweep's is {config.scoring.name}, and the size of "
+            f"its head can't be guessed: give a scale with scoring.name {config.scoring.name}."
+        )
     name = os.path.basename(scale)  # noqa: PTH119
     stages = len(config.training.stages)
     settings = settings_of(parameters, sweep["set"], stages)
     origins = {path: name for path, _ in leaves(values)}
-    carried, kept = carry_over(settings, stages, scale, values)
+    carried, kept = carry_over(settings, stages, values)
     found = validate(RunConfig, values, f"{scale} with the winner's values")
     origins |= {path: each.origin for path, each in carried.items()}
     return FinalConfig(found, origins, list(carried.values()), kept)

@@ -28,6 +28,7 @@ from ear.store.recorded_config import recorded_config
 from sweeps.spec.search_schema import BoundConfig
 from sweeps.spec.sweep_record import SweepRecord, load_records
 
+OWN_OF_A_SCALE = "data, tokenizer, model, head, batch, lengths, learning rates, steps of sampling, evaluation"
 SHOWN = "The luck of sampling, and of selecting by one set of images, shows in it; the luck of training does not"
 SHOWN_BY_TRAINING = "The luck of sampling and the luck of training both show in it"
 
@@ -210,4 +211,5 @@ def carried_words(promotion: Promotion) -> list[str]:
     return [
         f"Carried over to {promotion.scale}: {carried}.",
         *([f"Not carried over; these stay those of {promotion.scale}:", *kept] if kept else []),
+        f"All else is {promotion.scale}'s own: {OWN_OF_A_SCALE}.",
     ]

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ear.config.hashing import digest
 from ear.errors import UserError
 from ear.files.writing import write_json
 from sweeps.spec.metric import written
@@ -66,8 +67,11 @@ class Promotion:
 
 
 def write_promotion(root: Path, promotion: Promotion) -> Path:
-    """Writes the record; returns its path."""
-    path = root / promotion.sweep / FOLDER / f"{promotion.name}.json"
+    """Writes the record; returns its path. Files of one name in two folders have a record each."""
+    folder = root / promotion.sweep / FOLDER
+    path = folder / f"{promotion.name}.json"
+    if any(each.file != promotion.file for each in promotions(root, promotion.sweep) if each.name == promotion.name):
+        path = folder / f"{promotion.name}-{digest(promotion.file)[:8]}.json"
     write_json(path, asdict(promotion))
     return path
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from ear.config.dotted import leaves
 from ear.config.loading import set_dotted
-from ear.errors import UserError
 from sweeps.spec.naming import shown
 
 # The first entry that a parameter begins with decides: None if it carries over, else why it does not.
@@ -75,16 +74,14 @@ def settings_of(parameters: Mapping[str, Any], fixed: Mapping[str, Any], stages:
 
 
 def carry_over(
-    settings: Mapping[str, Setting], stages: int, scale: str, values: dict[str, Any]
+    settings: Mapping[str, Setting], stages: int, values: dict[str, Any]
 ) -> tuple[dict[str, Setting], list[Setting]]:
     """Sets in the `values` of a scale what carries over to it; returns that, by path, and what does not.
 
     Args:
         settings: as `settings_of` returns them.
+        values: of a scale with the winner's scoring rule.
         stages: training stages of the sweep's configurations.
-
-    Raises:
-        UserError: the scale has another scoring rule.
     """
     carried: dict[str, Setting] = {}
     kept: list[Setting] = []
@@ -92,13 +89,7 @@ def carry_over(
     for path, setting in settings.items():
         target, why = place(path, stages, own)
         if path == "scoring.name":
-            rule = values["scoring"]["name"]
-            if setting.value != rule:
-                raise UserError(
-                    f"--scale {scale}: its scoring rule is {rule}, but this sweep's is {setting.value}, and the size "
-                    f"of its head can't be guessed: give a scale with scoring.name {setting.value}."
-                )
-            continue
+            continue  # the scale's is the same
         if why:
             kept.append(Setting(path, setting.value, setting.origin, why))
         else:

@@ -124,3 +124,15 @@ def report(run: "Run", outcome: "TrainingOutcome", known: bool, as_json: bool) -
     print(f"Checkpoint: {outcome.checkpoint}")
     print(f"Next:  ear evaluate {outcome.checkpoint.parent}")
     print(f"       ear sample {outcome.checkpoint.parent} --out samples.png")
+    if sampled_otherwise(run, outcome.checkpoint):
+        print(
+            "These use the sampling settings that the checkpoint was first trained for. With --evaluate, this command"
+        )
+        print("measures with those of its configuration, and `ear sample` draws with them for the evaluation's key.")
+
+
+def sampled_otherwise(run: "Run", checkpoint: Path) -> bool:
+    """Whether a checkpoint's own sampling settings differ from those of this run, which shares its training."""
+    from ear.training.checkpoint import load_header
+
+    return load_header(checkpoint).config.sampling != run.config.sampling

@@ -67,7 +67,7 @@ def table(ranked: list[Ranked], objective: str) -> str:
     for each in ranked:
         interval = half_width(each.values)
         spread = "" if interval is None else f" ± {written(objective, interval)}"
-        rows.append(f"| {each.parameters} | {written(objective, each.mean)}{spread} |")
+        rows.append(f"| {each.parameters.replace('|', '&#124;')} | {written(objective, each.mean)}{spread} |")
     return "\n".join(rows)
 
 
