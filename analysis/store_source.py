@@ -87,7 +87,8 @@ class ResultReader:
         return entries
 
     def _finished(self, run: RecordedRun, stages: list[Entry]) -> Row:
-        evaluation, entry = load_evaluation(run.evaluation, self._store), self._store.entry(run.evaluation)
+        entry = self._store.entry(run.evaluation)
+        evaluation = load_evaluation(run.evaluation, self._store, entry)
         return {
             "outcome": "finished",
             **evaluation.metrics,

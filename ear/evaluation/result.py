@@ -6,8 +6,8 @@ from typing import Any
 
 from ear.errors import UserError
 from ear.store import Store
-from ear.store.store import REMEDY
-from ear.store.verify import require_as_published
+from ear.store.store import REMEDY, Entry
+from ear.store.verify import require_intact
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,17 @@ class Evaluation:
     reference_hash: str = ""  # SHA-256 of the statistics file or the images; "" in results of earlier versions
 
 
-def load_evaluation(key: str, store: Store) -> Evaluation:
+def load_evaluation(key: str, store: Store, entry: Entry | None = None) -> Evaluation:
     """Load a published evaluation.
+
+    Args:
+        entry: its entry, if the caller has read it already.
 
     Raises:
         UserError: it is damaged.
     """
     path = store.path(key) / "evaluation.json"
-    require_as_published(path)
+    require_intact(path, entry or store.entry(key))
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return Evaluation(**values)

@@ -107,7 +107,16 @@ def require_as_published(file: Path) -> None:
     entry = Entry.load(path)
     if entry.key != place.parent.name:
         raise UserError(f"{path} is the entry of {entry.key}, whose folder was renamed or copied: {REMEDY}")
-    wanted = entry.files.get(place.name)
+    require_intact(place, entry)
+
+
+def require_intact(file: Path, entry: Entry) -> None:
+    """Check that a file of a result is as its entry says.
+
+    Raises:
+        UserError: it has changed, or can't be read.
+    """
+    wanted = entry.files.get(file.name)
     try:
         is_intact = wanted is None or (file.stat().st_size == wanted.bytes and cached_sha256(file) == wanted.sha256)
     except OSError as error:
