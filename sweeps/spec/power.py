@@ -7,6 +7,7 @@ from sweeps.spec.confidence import CONFIDENCE
 
 POWER = 0.8  # probability of finding a difference that is there
 MOST_SEEDS = 10_000
+CERTAIN = 1e9  # a noncentrality at which the power is 1; scipy has NaN from 1e15 on
 
 
 def power(difference: float, sd: float, seeds: int, comparisons: int = 1) -> float:
@@ -23,17 +24,18 @@ def power(difference: float, sd: float, seeds: int, comparisons: int = 1) -> flo
     """
     from scipy import stats  # imported here: it takes a second
 
-    freedom, noncentrality = seeds - 1, abs(difference) / sd * math.sqrt(seeds)
+    freedom, noncentrality = seeds - 1, min(abs(difference) / sd * math.sqrt(seeds), CERTAIN)
     critical = stats.t.isf((1 - CONFIDENCE) / comparisons / 2, freedom)
-    found = stats.nct.sf(critical, freedom, noncentrality) + stats.nct.cdf(-critical, freedom, noncentrality)
-    # Far out, scipy's noncentral t is NaN; the difference is found there.
-    return 1.0 if math.isnan(found) else float(found)
+    # P(T(d) < -t) = P(T(-d) > t), of which scipy (1.17) has the second only: the first is NaN for many d.
+    return float(stats.nct.sf(critical, freedom, noncentrality) + stats.nct.sf(critical, freedom, -noncentrality))
 
 
 def detectable_difference(seeds: int, sd: float, comparisons: int = 1) -> float | None:
     """Returns the smallest difference that these seeds find with 80% power; None for fewer than two seeds."""
     if seeds < 2:
         return None
+    if sd == 0:
+        return 0.0
     high = sd
     while power(high, sd, seeds, comparisons) < POWER:
         high *= 2
