@@ -42,16 +42,14 @@ def report(
     for module in ("pandas", "matplotlib"):
         import_extra(module, "analysis")
     from analysis.page.report_page import write_pages
-    from analysis.report import Layout, write_report
+    from analysis.report import Layout, write_reports
 
     if caption and len(names) > 1:
         raise UserError("--caption is for one sweep: give each of several sweeps its own in its own call.")
-    layout = Layout([name.strip() for name in columns.split(",") if name.strip()], caption)
-    written = {}
-    for name in dict.fromkeys(names):
-        folder = None if out is None else out / name if len(names) > 1 else out
-        written[name] = write_report(name, root, folder, layout)
-    pages = write_pages(list(written.values()), root, out)
+    layout = Layout(list(dict.fromkeys(name.strip() for name in columns.split(",") if name.strip())), caption)
+    reports = write_reports(names, root, out, layout)
+    written = {each.results.name: each for each in reports}
+    pages = write_pages(reports, root, out)
     if as_json:
         said = {
             name: {

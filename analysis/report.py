@@ -19,7 +19,7 @@ from analysis.plots.saving import SavedPlot
 from analysis.results import METRICS, SweepResults, load_results
 from analysis.search import ranked, search_findings, search_table
 from analysis.statistics import seed_range, summarise
-from analysis.tables import COLUMNS, Table, ablation_table, latex, markdown
+from analysis.tables import COLUMNS, Table, ablation_table, latex, markdown, require_columns
 from analysis.variance import variance_words
 from ear.errors import UserError
 from ear.files.writing import may_write, require_writable, write_text
@@ -36,10 +36,17 @@ BOLD = "Bold: the best of a column and all that can't be told from it (paired by
 
 @dataclass(frozen=True)
 class Layout:
-    """What a user wants of a report's tables."""
+    """What a user wants of a report's tables.
+
+    Raises:
+        UserError: tables have no such column.
+    """
 
     columns: Sequence[str] = ()  # metrics; by default all, and in LaTeX those of LATEX_COLUMNS
     caption: str = ""  # of the LaTeX table; by default what the numbers were measured on
+
+    def __post_init__(self) -> None:
+        require_columns(self.columns)
 
 
 @dataclass(frozen=True)
@@ -106,35 +113,44 @@ class Report:
 
 
 def write_report(name: str, root: Path, out: Path | None = None, layout: Layout = Layout()) -> Report:
-    """Writes the report of the sweep of this name that ran last.
+    """Writes the report of the sweep of this name that ran last, as `write_reports`."""
+    return write_reports([name], root, out, layout)[0]
+
+
+def write_reports(names: Sequence[str], root: Path, out: Path | None = None, layout: Layout = Layout()) -> list[Report]:
+    """Writes the reports of the sweeps of these names that ran last; none if the results of one can't be reported.
 
     Args:
-        name: the sweep's name.
+        names: the sweeps' names.
         root: the output root.
-        out: the folder to write to; ROOT/NAME/report by default, or a temporary folder if that one is read-only.
+        out: the folder to write to, of several sweeps to OUT/NAME; by default ROOT/NAME/report, or a temporary folder
+            if that one is read-only.
         layout: what the tables show.
 
     Raises:
-        UserError: the sweep is unknown, none of its runs has ended, its results were damaged or not measured alike, or
-            the folder can't be written.
+        UserError: a sweep is unknown, none of its runs has ended, its results were damaged or not measured alike, or a
+            folder can't be written.
     """
-    results = sound_results(name, root)
-    folder = writable_folder(results, root, out)
-    contents = contents_of(results)
-    # With what is missing first, since a caption goes with a figure wherever that is copied to.
-    caption = f"{results.incomplete} {contents.caption}".strip()
-    files = write_tables(folder, results, contents, layout)
-    plots = save_plots(folder, results, contents.summary, contents.paper, caption, Store(root, reading=True))
-    drawn = [file for plot in plots for file in plot.files]
-    captions = [folder / FOLDER / CAPTIONS] if plots else []
-    return Report(folder, results, contents, layout, plots, [*files, *drawn, *captions])
+    sweeps = [sound_results(name, root) for name in dict.fromkeys(names)]
+    said = [contents_of(results) for results in sweeps]
+    reports = []
+    for results, contents in zip(sweeps, said, strict=True):
+        folder = writable_folder(results, root, out / results.name if out and len(sweeps) > 1 else out)
+        # With what is missing first, since a caption goes with a figure wherever that is copied to.
+        caption = f"{results.incomplete} {contents.caption}".strip()
+        files = write_tables(folder, results, contents, layout)
+        plots = save_plots(folder, results, contents.summary, contents.paper, caption, Store(root, reading=True))
+        drawn = [file for plot in plots for file in plot.files]
+        captions = [folder / FOLDER / CAPTIONS] if plots else []
+        reports.append(Report(folder, results, contents, layout, plots, [*files, *drawn, *captions]))
+    return reports
 
 
 def sound_results(name: str, root: Path) -> SweepResults:
     """Loads a sweep's results and checks that none is damaged, outdated or based on such ones.
 
     Raises:
-        UserError: as `write_report`.
+        UserError: as `write_reports`.
     """
     results, store = load_results(name, root), Store(root, reading=True)
     refuse_outdated(store, results.rests_on)
@@ -154,7 +170,7 @@ def writable_folder(results: SweepResults, root: Path, out: Path | None) -> Path
     folder = root / results.name / "report" if out is None else out
     if out is None and not may_write(folder):  # an archive or another user's results
         return Path(tempfile.mkdtemp(prefix=f"ear-report-{results.name}-"))
-    require_writable(folder)
+    require_writable(folder, "--out DIR")
     if may_write(root):
         record_use(Store(root), f"report {results.name}", results.rests_on)
     remove_plots(folder, [results.axes, *results.earlier])

@@ -54,8 +54,7 @@ class Table:
         Raises:
             UserError: the table has no such metric.
         """
-        if unknown := [name for name in metrics if name not in COLUMNS]:
-            raise UserError(f"There is no column {', '.join(unknown)}; columns: {', '.join(COLUMNS)}.")
+        require_columns(metrics)
         dropped = {heading for heading, metric in self.metrics.items() if metric not in metrics}
         dropped |= {f"{heading}, paper" for heading in dropped}
         kept = [column for column in self.cells if column not in dropped]
@@ -64,6 +63,16 @@ class Table:
         rest = [column for column in kept if column not in order]
         columns = [*rest[:start], *(column for column in order if column in kept), *rest[start:]]
         return replace(self, cells=self.cells[columns])
+
+
+def require_columns(metrics: Sequence[str]) -> None:
+    """Checks that tables have columns for these metrics.
+
+    Raises:
+        UserError: they have none for some.
+    """
+    if unknown := [name for name in metrics if name not in COLUMNS]:
+        raise UserError(f"There is no column {', '.join(unknown)}; columns: {', '.join(COLUMNS)}.")
 
 
 def ablation_table(summary: pd.DataFrame, axes: list[str], paper: PaperAblation | None, best: Best) -> Table:

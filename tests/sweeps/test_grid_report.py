@@ -13,7 +13,7 @@ from pandas.testing import assert_frame_equal
 from simulated import plan_of, publish_evaluation, publish_training
 from tracked import forget_record, local_client
 
-from analysis.report import Report, write_report
+from analysis.report import Layout, Report, write_report, write_reports
 from analysis.results import load_results
 from ear.errors import UserError
 from ear.store import Store
@@ -128,6 +128,17 @@ def test_the_store_and_mlflow_give_the_same_report(root: Path) -> None:
     assert_frame_equal(stored.frame.drop(columns="run_id"), tracked.frame.drop(columns="run_id"), check_dtype=False)
     forget_record(root, "twice")
     assert {file.name: file.read_bytes() for file in write_report("twice", root).files} == from_store
+
+
+def test_wrong_input_leaves_the_previous_report_whole(root: Path, tmp_path: Path) -> None:
+    report = reported(root, "name: whole\nspace: {scoring.alpha: [1.25, 1.5]}\n")
+    before = {file: file.read_bytes() for file in report.files}
+    with pytest.raises(UserError, match=r"There is no column fdi; columns: fid, is"):
+        write_report("whole", root, layout=Layout(["fid", "fdi"]))
+    assert {file: file.read_bytes() for file in report.files} == before
+    with pytest.raises(UserError, match=r"There is no sweep 'hole'"):
+        write_reports(["whole", "hole"], root, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_report_needs_no_mlflow(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
