@@ -148,8 +148,9 @@ CHARACTER_POINTS = 4.3  # mean width of a character in \footnotesize
 GAP_POINTS = 6  # between columns
 NUMBER = re.compile(r"(?P<value>-?\d+(?:\.\d+)?)(?: ± (?P<interval>\d+(?:\.\d+)?))?(?P<note> \(.*\))?")
 BOLD = "\\bfseries "
+FIT = r"\resizebox{\ifdim\width>\linewidth \linewidth\else\width\fi}{!}{%"  # shrinks what is too wide
 PREAMBLE = (
-    r"% \usepackage{booktabs,siunitx}  (siunitx 3)",
+    r"% \usepackage{booktabs,graphicx,siunitx}  (siunitx 3)",
     r"\sisetup{separate-uncertainty, detect-weight, mode=text, table-align-text-after=false}",
 )
 
@@ -157,7 +158,7 @@ PREAMBLE = (
 def latex(table: Table, caption: str, label: str) -> str:
     """Returns a table as LaTeX, with booktabs and siunitx; the best cells are bold.
 
-    It spans both columns of a two-column page if one is too narrow.
+    It spans both columns of a two-column page if one is too narrow, and is made smaller if both are.
     """
     columns = list(table.cells)
     symbols = {symbol(axis, table.axes): latex_symbol(axis, table.axes) for axis in table.axes}
@@ -176,13 +177,14 @@ def latex(table: Table, caption: str, label: str) -> str:
             rf"\setlength{{\tabcolsep}}{{{GAP_POINTS // 2}pt}}",
             rf"\caption{{{latex_text(caption)}}}",
             rf"\label{{{label}}}",
+            FIT,
             rf"\begin{{tabular}}{{{''.join(column_format(table.cells[column]) for column in columns)}}}",
             r"\toprule",
             " & ".join(headings) + r" \\",
             r"\midrule",
             *(" & ".join(row) + r" \\" for row in rows),
             r"\bottomrule",
-            r"\end{tabular}",
+            r"\end{tabular}}",
             rf"\end{{{environment}}}",
             "",
         ]
@@ -208,14 +210,20 @@ def latex_cell(text: str, *, bold: bool) -> str:
 
 
 def column_format(cells: pd.Series) -> str:
-    """Returns a column's type: `S`, aligned at the decimal marker, if it has numbers with decimals, else `r`."""
+    """Returns a column's type: `S`, aligned at the decimal marker, if it has numbers with decimals, else `r`.
+
+    The format has the longest text that follows a number, for which siunitx else leaves no room.
+    """
     numbers = [found for found in map(NUMBER.fullmatch, cells) if found]
-    values, intervals = ([found[part] for found in numbers if found[part]] for part in ("value", "interval"))
+    values, intervals, notes = (
+        [found[part] for found in numbers if found[part]] for part in ("value", "interval", "note")
+    )
     if not any("." in value for value in values):
         return "r"
     uncertainty = f"({_digits(intervals)})" if intervals else ""
     sign = "-" if any(value.startswith("-") for value in values) else ""
-    return f"S[table-format={sign}{_digits(values)}{uncertainty}]"
+    note = f"{{{latex_text(max(notes, key=len))}}}" if notes else ""
+    return f"S[table-format={sign}{_digits(values)}{uncertainty}{note}]"
 
 
 def _digits(numbers: Sequence[str]) -> str:

@@ -90,6 +90,8 @@ def test_cells_are_numbers_to_siunitx_and_words_to_latex() -> None:
     assert latex_cell("", bold=False) == "{}"
     assert column_format(pd.Series(["7.84 ± 13.05", "117.8", "n/a"])) == "S[table-format=3.2(2.2)]"
     assert column_format(pd.Series(["4", "16"])) == "r"
+    # Without room for its text, a cell would be printed over its neighbour.
+    assert column_format(pd.Series(["5.00 (1 of 2 diverged)", "6.00"])) == "S[table-format=1.2{ (1 of 2 diverged)}]"
 
 
 def test_columns_are_chosen_by_metric(table: Table) -> None:
@@ -105,10 +107,12 @@ def test_latex_sets_it_within_its_columns(table: Table, tmp_path: Path) -> None:
     needed = ("texlive-latex-recommended", "texlive-science")
     if shutil.which("pdflatex") is None and subprocess.run([install, *needed]).returncode != 0:
         pytest.skip("LaTeX is not installed")
-    tables = [table.only(["fid"]), table.only(["fid", "is", "precision", "recall"]), table]
+    some = Table(table.cells.assign(FID="17.85 ± 0.87 (2 of 3 stopped early)"), table.axes, table.metrics, table.best)
+    many = Table(pd.concat([table.cells.add_prefix(f"parameter {number}, ") for number in range(3)], axis=1))
+    tables = [table.only(["fid"]), table.only(["fid", "is", "precision", "recall"]), table, some.only(["fid"]), many]
     body = "\n".join(latex(each, "50% of _x_", f"tab:{number}") for number, each in enumerate(tables))
     (tmp_path / "paper.tex").write_text(
-        r"\documentclass[twocolumn]{article}\usepackage[textwidth=6.75in]{geometry}\usepackage{booktabs,siunitx}"
+        r"\documentclass[twocolumn]{article}\usepackage[textwidth=6.75in]{geometry}\usepackage{booktabs,graphicx,siunitx}"
         rf"\begin{{document}}{body}\ref{{tab:1}}\end{{document}}",
         encoding="utf-8",
     )
