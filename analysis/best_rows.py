@@ -31,3 +31,17 @@ def best_rows(
         if len(kept) < len(others):
             found[metric] = {int(row.name) for row in (winner, *kept)}
     return found
+
+
+def bold_note(summary: pd.DataFrame, best: dict[str, set[int]]) -> str:
+    """Returns what bold means in a table, or why nothing is bold; empty for fewer than two rows with numbers."""
+    finished = summary["finished"][summary["finished"] > 0]
+    if len(finished) < 2:
+        return ""
+    if best:
+        return (
+            "Bold: the best of a column and all that can't be told from it (paired by seed, 95% confidence); in a "
+            "column without bold, no row can be told from the best."
+        )
+    why = "one seed tells no rows apart" if finished.max() == 1 else "no row can be told from the best of its column"
+    return f"Nothing is bold: {why}."

@@ -2,36 +2,31 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from analysis.axis_values import as_csv
-from analysis.best_rows import best_rows
+from analysis.best_rows import best_rows, bold_note
 from analysis.conditions import describe, differing
 from analysis.effects import GUIDANCE, best_guidance_table, main_effects_table
 from analysis.findings import findings
 from analysis.paper import PaperAblation, paper_ablation
 from analysis.plots.report_plots import CAPTIONS, FOLDER, remove_plots, save_plots, why_no_figure
 from analysis.plots.saving import SavedPlot
-from analysis.results import METRICS, SweepResults, load_results
+from analysis.results import METRICS, SweepResults
 from analysis.search import ranked, search_findings, search_table
+from analysis.sound_results import sound_results
 from analysis.statistics import seed_range, summarise
 from analysis.tables import COLUMNS, Table, ablation_table, latex, markdown, require_columns
 from analysis.variance import variance_words
-from ear.errors import UserError
 from ear.files.writing import may_write, require_writable, write_text
 from ear.store import Store
-from ear.store.outdated import refuse_outdated
-from ear.store.repair import removed_keys
 from ear.store.uses import record_use
-from sweeps.spec.result_comparison import STORED_OUTCOMES, differs
-from sweeps.spec.runs import stored_result
 
 LATEX_COLUMNS = ("fid", "is", "precision", "recall")
-BOLD = "Bold: the best of a column and all that can't be told from it (paired by seed, 95% confidence)."  # if any is
 
 
 @dataclass(frozen=True)
@@ -146,21 +141,6 @@ def write_reports(names: Sequence[str], root: Path, out: Path | None = None, lay
     return reports
 
 
-def sound_results(name: str, root: Path) -> SweepResults:
-    """Loads a sweep's results and checks that none is damaged, outdated or based on such ones.
-
-    Raises:
-        UserError: as `write_reports`.
-    """
-    results, store = load_results(name, root), Store(root, reading=True)
-    refuse_outdated(store, results.rests_on)
-    if results.client is not None:  # what the store holds can't be stale
-        refuse_removed(store, results)
-    if results.searched:
-        refuse_damaged_search(name, root)
-    return results
-
-
 def writable_folder(results: SweepResults, root: Path, out: Path | None) -> Path:
     """Returns the folder for a report, without the previous report's pictures, and records what the report needs.
 
@@ -192,7 +172,8 @@ def contents_of(results: SweepResults) -> Contents:
     words = " ".join([grid_findings(results, paper), *notes(results)])
     table = ablation_table(summary, results.axes, paper, best)
     more = smaller_tables(results, summary) if comparable else []
-    return Contents(summary, table, caption, BOLD if best else "", words, paper, more)
+    note = bold_note(summary, best) if comparable else ""
+    return Contents(summary, table, caption, note, words, paper, more)
 
 
 def smaller_tables(results: SweepResults, summary: pd.DataFrame) -> list[NamedTable]:
@@ -247,46 +228,6 @@ def with_keys(summary: pd.DataFrame, results: SweepResults) -> pd.DataFrame:
 def checkpoint_key(run: dict[str, Any]) -> str:
     """Returns the key that leads to a run's checkpoint."""
     return str(run["key"] if run["outcome"] == "finished" or not run["stages"] else run["stages"][-1])
-
-
-def refuse_removed(store: Store, results: SweepResults) -> None:
-    """Checks that MLflow's numbers do not come from results that a repair removed.
-
-    Raises:
-        UserError: some of them do.
-    """
-    removed = removed_keys(store)
-    resting = [
-        run
-        for run in results.all_runs
-        if run["outcome"] in STORED_OUTCOMES.values() and removed & {run["key"], *run["stages"]}
-    ]
-    if stale := sum(_is_stale(run, store) for run in resting):
-        raise UserError(
-            f"{stale} of these results were damaged or based on damaged ones, and `ear store verify --repair` "
-            "removed them: run the sweep again to recompute them and correct MLflow."
-        )
-
-
-def _is_stale(run: dict[str, Any], store: Store) -> bool:
-    """Whether a row differs from the store; compares only the metrics that reports show."""
-    result = stored_result(run["stages"], run["key"], store)
-    if result is not None:
-        result = replace(result, metrics={name: value for name, value in result.metrics.items() if name in run})
-    return differs(result, run["outcome"], run)
-
-
-def refuse_damaged_search(name: str, root: Path) -> None:
-    """Checks that no damaged result has influenced a search's proposals.
-
-    Raises:
-        UserError: one has, even if MLflow's numbers are correct by now.
-    """
-    from sweeps.search.after_repair import STEERED, refuse_steered  # these import Optuna
-    from sweeps.search.study_summary import load_study
-
-    if study := load_study(name, root / name):
-        refuse_steered(study.user_attrs.get(STEERED), name)
 
 
 def grid_findings(results: SweepResults, paper: PaperAblation | None) -> str:

@@ -34,6 +34,7 @@ def components(frame: pd.DataFrame, axes: Sequence[str], metric: str) -> Compone
     finished = frame[frame["outcome"] == "finished"].dropna(subset=[metric])
     groups = [group for _, group in finished.groupby(others, dropna=False)] if others else [finished]
     within, between = [0.0, 0], [0.0, 0.0, 0]  # sums of squares and degrees of freedom; and the sum of n_0
+    used = np.zeros(2, dtype=int)  # trainings, evaluations
     for group in groups:
         trainings = [values.to_numpy() for _, values in group.groupby("seed")[metric]]
         counts = np.array([len(values) for values in trainings])
@@ -44,15 +45,15 @@ def components(frame: pd.DataFrame, axes: Sequence[str], metric: str) -> Compone
         within[0] += sum(((values - values.mean()) ** 2).sum() for values in trainings)
         within[1] += total - count
         between[0] += sum(len(values) * (values.mean() - mean) ** 2 for values in trainings)
-        between[1] += (total - (counts**2).sum() / total) / (count - 1) * (count - 1)
+        between[1] += total - (counts**2).sum() / total  # n_0 (k - 1)
         between[2] += count - 1
+        used += np.array([count, total])
     if not within[1]:
         return None
     mean_within, mean_between = within[0] / within[1], between[0] / between[2]
     weight = between[1] / between[2]
     retraining = max(0.0, (mean_between - mean_within) / weight)
-    trainings = finished.groupby([*others, "seed"], dropna=False).ngroups
-    return Components(float(np.sqrt(retraining)), float(np.sqrt(mean_within)), trainings, len(finished))
+    return Components(float(np.sqrt(retraining)), float(np.sqrt(mean_within)), int(used[0]), int(used[1]))
 
 
 def variance_words(frame: pd.DataFrame, axes: Sequence[str]) -> str:

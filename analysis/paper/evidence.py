@@ -16,6 +16,7 @@ from analysis.notation import symbol
 from analysis.paper.claims import HIGHER_IS_BETTER, Place
 from analysis.paper.suite import command, name_on, on, plan_on, suite_files
 from analysis.results import SweepResults, load_results
+from analysis.sound_results import refuse_removed
 from ear.errors import UserError
 from ear.evaluation.result import load_evaluation
 from ear.store import Store
@@ -228,8 +229,6 @@ def checked(results: SweepResults, sweep: str, base: str, root: Path) -> SweepRe
         NotTestedError: another sweep ran under this name.
         UserError: they are outdated, or were damaged.
     """
-    from analysis.report import refuse_removed  # imports matplotlib
-
     store = Store(root, reading=True)
     refuse_outdated(store, results.rests_on)
     refuse_removed(store, results)

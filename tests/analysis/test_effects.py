@@ -72,6 +72,10 @@ def test_variance_is_taken_apart_as_the_formula_says() -> None:
     assert "by 2.65 (standard deviation) from training to training and by 1.41" in variance_words(
         frame, [EVALUATION_SEED]
     )
+    # A single training shows nothing of the variance between trainings.
+    alone = frame.assign(**{ALPHA: 1.0}).query("seed == 0").assign(fid=50.0)
+    both = components(pd.concat([frame.assign(**{ALPHA: 1.5}), alone]), [ALPHA, EVALUATION_SEED], "fid")
+    assert both == found
     assert components(frame[frame[EVALUATION_SEED] == 0], [EVALUATION_SEED], "fid") is None  # one evaluation each
     assert variance_words(frame, [ALPHA]) == ""
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.best_rows import best_rows
+from analysis.best_rows import best_rows, bold_note
 from analysis.results import METRICS
 from analysis.statistics import summarise
 from analysis.tables import Table, ablation_table, column_format, latex, latex_cell, markdown
@@ -58,6 +58,21 @@ def test_nothing_is_bold_where_nothing_can_be_told() -> None:
     assert best(np.array([[1.0], [2.0]])) == set()  # one seed
     assert best(np.array([[1.0, 2.0, 3.0]])) == set()  # one row
     assert best(np.array([[1.0, 9.0, 5.0], [2.0, 7.0, 5.5]])) == set()  # all are as good
+
+
+@pytest.mark.parametrize(
+    ("fid", "expected"),
+    [
+        ([[1.0, 1.1, 1.2], [30.0, 31.0, 29.0]], "Bold: the best of a column and all that can't be told from it"),
+        ([[1.0, 9.0, 5.0], [2.0, 7.0, 5.5]], "Nothing is bold: no row can be told from the best of its column."),
+        ([[1.0], [30.0]], "Nothing is bold: one seed tells no rows apart."),
+        ([[1.0, 1.1, 1.2]], ""),
+    ],
+)
+def test_a_note_says_what_bold_means_or_why_nothing_is(fid: list[list[float]], expected: str) -> None:
+    frame = runs(np.array(fid))
+    summary = summarise(frame, [CFG], ["fid"])
+    assert bold_note(summary, best_rows(frame, summary, [CFG], ["fid"])).partition(" (")[0] == expected
 
 
 def test_higher_is_better_for_some() -> None:

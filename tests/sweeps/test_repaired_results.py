@@ -7,8 +7,8 @@ import pytest
 from simulated import publish_evaluation, publish_training
 from tracked import children, finished_plan
 
-from analysis.report import refuse_removed
 from analysis.results import load_results
+from analysis.sound_results import refuse_removed
 from ear.errors import UserError
 from ear.store import Store
 from ear.store.repair import REMOVED, repair

@@ -8,7 +8,8 @@ import pytest
 from searching import bowl, searching, states, text
 from simulated import Hands, plan_of, publish_evaluation, work_through
 
-from analysis.report import refuse_damaged_search, write_report
+from analysis.report import write_report
+from analysis.sound_results import refuse_damaged_search
 from ear.errors import UserError
 from ear.store import Store
 from ear.store.repair import REMOVED
