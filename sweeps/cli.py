@@ -96,23 +96,12 @@ def run(
 
 
 def _run(compiled: "Plan", root: Path) -> None:
-    from ear.terminal.credentials import hidden
-    from ear.terminal.printable import printable
     from slurm.allocation import NOTHING_READY
     from sweeps.driver.run_sweep import run_sweep
+    from sweeps.views.outcome_view import say_outcome
 
     outcome = run_sweep(compiled, root)
-    for label, traceback in outcome.failed.items():
-        typer.echo(printable(hidden(f"failed: {label}\n{traceback}")), err=True)
-    if outcome.stopped == "interrupted":
-        raise KeyboardInterrupt  # the command line says how to resume
-    if outcome.stopped is not None:
-        typer.echo(f"Stopped: {outcome.stopped}. Finished work is kept; the same command resumes.", err=True)
-        raise typer.Exit(1)
-    if outcome.failed:
-        typer.echo(f"{len(outcome.failed)} runs failed; run the same command again to retry them.", err=True)
-        raise typer.Exit(1)
-    typer.echo(f"{outcome.done} runs done now, {outcome.reused} were already in the store.")
+    say_outcome(outcome.done, outcome.reused, outcome.failed, outcome.stopped)
     if outcome.left:
         if outcome.idle:
             typer.echo(f"{outcome.left} more are waiting for other drivers.")

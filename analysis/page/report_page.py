@@ -103,7 +103,7 @@ def table(report: Report) -> PageTable:
         PageRow(
             [PageCell(found.cells[column].iloc[number], found.is_best(number, column)) for column in columns],
             configuration_name(report, number),
-            f"{results.name}-{number}",
+            f"{results.name}:{number}",  # no sweep's name has a colon
             keys[number],
         )
         for number in range(len(found.cells))

@@ -67,8 +67,7 @@ def run(
     from analysis.paper.suite import Cost, on
     from ear.errors import UserError
     from ear.store import Store
-    from ear.terminal.credentials import hidden
-    from ear.terminal.printable import printable
+    from sweeps.views.outcome_view import say_outcome
 
     if seeds is not None and slurm is not None:
         raise UserError(
@@ -80,17 +79,7 @@ def run(
         _submit(context, plans, base, root, slurm, dry_run)
         return
     outcome = run_suite(plans, root, typer.echo)
-    for label, traceback in outcome.failed.items():
-        typer.echo(printable(hidden(f"failed: {label}\n{traceback}")), err=True)
-    if outcome.stopped == "interrupted":
-        raise KeyboardInterrupt  # the command line says how to resume
-    if outcome.stopped is not None:
-        typer.echo(f"Stopped: {outcome.stopped}. Finished work is kept; the same command resumes.", err=True)
-        raise typer.Exit(1)
-    if outcome.failed:
-        typer.echo(f"{len(outcome.failed)} runs failed; run the same command again to retry them.", err=True)
-        raise typer.Exit(1)
-    typer.echo(f"{outcome.done} runs done now, {outcome.reused} were already in the store.")
+    say_outcome(outcome.done, outcome.reused, outcome.failed, outcome.stopped)
     if outcome.left:
         typer.echo(f"{outcome.left} more are running on other drivers.")
     at_root = "" if root == DEFAULT_ROOT else f" --root {root}"

@@ -1,6 +1,6 @@
 """Addresses of MLflow's pages on a sweep's runs (routes of MLflow 3.17)."""
 
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from sweeps.spec.tags import KEY
 from sweeps.tracking.run_view import VIEW
@@ -9,8 +9,11 @@ LOCAL = "http://127.0.0.1:5000"  # where `ear ui` serves by default
 
 
 def pages_address(tracking_uri: str) -> str:
-    """Returns where MLflow's pages are: on the tracking server, or where `ear ui` serves them."""
-    return tracking_uri.rstrip("/") if tracking_uri.startswith(("http://", "https://")) else LOCAL
+    """Returns where MLflow's pages are: on the tracking server, without its secrets, or where `ear ui` serves them."""
+    if not tracking_uri.startswith(("http://", "https://")):
+        return LOCAL
+    address = urlsplit(tracking_uri)
+    return urlunsplit((address.scheme, address.netloc.rpartition("@")[2], address.path.rstrip("/"), "", ""))
 
 
 def runs_link(pages: str, experiment: str) -> str:

@@ -31,6 +31,7 @@ def test_axes_are_the_columns_that_mlflow_has() -> None:
 def test_addresses_name_the_experiment_the_view_and_the_run() -> None:
     assert pages_address("sqlite:///x") == "http://127.0.0.1:5000"
     assert pages_address("https://host/mlflow/") == "https://host/mlflow"
+    assert pages_address("https://me:secret@host:80/mlflow?token=x") == "https://host:80/mlflow"  # pages are passed on
     assert runs_link("http://a", "7").startswith("http://a/#/experiments/7/runs?workflowType=machine_learning&")
     assert "viewStateShareKey=ear" in runs_link("http://a", "7")
     assert "searchFilter=tags.%60ear.key%60%3D%27abc%27" in run_link("http://a", "7", "abc")
