@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.notation import symbol
-from analysis.tables import COLUMNS, Table, cell
+from analysis.tables import COLUMNS, NOT_MEASURED, Table, cell
 from sweeps.spec.confidence import half_width
 from sweeps.spec.metric import better
 from sweeps.spec.naming import shown
@@ -45,7 +45,6 @@ def main_effects_table(frame: pd.DataFrame, axes: list[str]) -> Table:
     effects = main_effects(frame, axes)
     rows = []
     for _, row in effects.astype(object).iterrows():
-        row["finished"] = True
         cells = {COLUMNS[metric][0]: cell_of(row, metric) for metric in METRICS}
         rows.append({"parameter": symbol(row["axis"], axes), "value": shown(row["value"]), **cells})
     return Table(pd.DataFrame(rows), (), {COLUMNS[metric][0]: metric for metric in METRICS})
@@ -55,7 +54,7 @@ def cell_of(row: pd.Series, metric: str) -> str:
     """Formats an effect: `12.34 ± 0.56`."""
     decimals = COLUMNS[metric][1]
     interval = "" if pd.isna(row[f"{metric}_ci"]) else f" ± {row[f'{metric}_ci']:.{decimals}f}"
-    return "n/a" if pd.isna(row[metric]) else f"{row[metric]:.{decimals}f}{interval}"
+    return NOT_MEASURED if pd.isna(row[metric]) else f"{row[metric]:.{decimals}f}{interval}"
 
 
 def at_best_guidance(summary: pd.DataFrame, axes: Sequence[str], objective: str) -> pd.DataFrame:
